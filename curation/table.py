@@ -1,0 +1,172 @@
+"""Tables: folders of write-once Parquet parts. A part that exists under its final name is whole and durable.
+
+A part's name is its shard number and the key of what it was made from, so resuming is a directory listing, a retry or a
+duplicate attempt writes the same name, and a changed parameter, model or input is a new name.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+ROW_GROUP_ROWS = 1000
+"""Rows of a row group: fewer make DuckDB's scans 2-3 times slower, more make reading one row costly (measured)."""
+TEMPORARY_PREFIX = ".tmp-"
+NAME_DIGITS = 16
+"""Hex digits of the key in a file name: 64 bits, enough to tell the few thousand attempts at one shard apart."""
+FOOTER_KEY = b"tamis"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One Parquet file of a table.
+
+    `index` is the shard number, equal in all tables of a pool; `key` (64 hex digits) says what it was made from;
+    `identity` is what later steps take for its content: the key, or, where the outcome is not a function of the inputs
+    (a download), a digest of the outcome.
+    """
+
+    path: Path
+    index: int
+    key: str
+    identity: str
+    num_rows: int
+    stats: dict[str, Any]
+
+
+def part_path(folder: Path, index: int, key: str) -> Path:
+    """Where the part of shard `index` made with `key` lies, whether or not it exists yet."""
+    return folder / f"{index:05d}-{key[:NAME_DIGITS]}.parquet"
+
+
+def find_part(folder: Path, index: int, key: str) -> Part | None:
+    """The finished part, or None. Raises ValueError if another key was stored under the same abbreviated name."""
+    path = part_path(folder, index, key)
+    if not path.exists():
+        return None
+    part = open_part(path)
+    if part.key != key:
+        raise ValueError(f"{path} was made with the key {part.key}, not {key}: two keys share {NAME_DIGITS} digits")
+    return part
+
+
+def open_part(path: Path) -> Part:
+    """Describe a finished part from its footer. Raises ValueError where it is no part of this project."""
+    metadata = pq.read_metadata(path)
+    raw = (metadata.metadata or {}).get(FOOTER_KEY)
+    if raw is None:
+        raise ValueError(f"{path} is not a part of a tamis table: its footer has no {FOOTER_KEY.decode()!r} entry")
+    footer = json.loads(raw)
+    return Part(path, footer["index"], footer["key"], footer["identity"], metadata.num_rows, footer["stats"])
+
+
+def write_part(
+    folder: Path,
+    index: int,
+    key: str,
+    table: pa.Table,
+    *,
+    identity: str | None = None,
+    stats: Mapping[str, Any] | None = None,
+    plain: Collection[str] = (),
+) -> Part:
+    """Write, sync and publish one part; if a rival attempt has published it already, that one is kept.
+
+    `plain` names the columns of encoded media: stored uncompressed and unencoded, which reads three times as fast and
+    leaves each value as one byte range of the file.
+    """
+    footer = {"index": index, "key": key, "identity": identity or key, "stats": dict(stats or {})}
+    path = part_path(folder, index, key)
+    if not path.exists():
+        with publishing(path) as temporary:
+            write_parquet(temporary, table, footer, plain)
+    return open_part(path)
+
+
+def write_parquet(path: Path, table: pa.Table, footer: Mapping[str, Any], plain: Collection[str] = ()) -> None:
+    """Write `table` with the project's layout (zstd, page checksums, row groups of 1,000) and `footer` as JSON."""
+    metadata = {**(table.schema.metadata or {}), FOOTER_KEY: json.dumps(footer, sort_keys=True).encode()}
+    leaves = [column.path for column in _leaves(table.schema)]
+    pq.write_table(
+        table.replace_schema_metadata(metadata),
+        path,
+        compression={leaf: "none" if leaf in plain else "zstd" for leaf in leaves},
+        use_dictionary=[leaf for leaf in leaves if leaf not in plain],
+        column_encoding=dict.fromkeys(plain, "PLAIN") or None,
+        row_group_size=ROW_GROUP_ROWS,
+        write_page_checksum=True,
+        write_statistics=[leaf for leaf in leaves if leaf not in plain],
+        store_schema=True,
+    )
+
+
+def _leaves(schema: pa.Schema) -> Iterator[Any]:
+    """The leaf columns of `schema` as Parquet names them (`texts.list.element.text`)."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(schema.empty_table(), sink)
+    parquet_schema = pq.ParquetFile(pa.BufferReader(sink.getvalue())).schema
+    return (parquet_schema.column(i) for i in range(len(parquet_schema)))
+
+
+def read_part(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Read a part, verifying its page checksums (without them nine of ten flipped bits go unnoticed)."""
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        return file.read(columns=columns)
+
+
+@contextmanager
+def publishing(path: Path) -> Iterator[Path]:
+    """Give a private temporary path; on success sync it and link it in place if nothing is there yet.
+
+    A rename would overwrite a rival attempt's file unnoticed. A killed attempt leaves only a temporary file, for
+    `remove_temporaries`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}-{path.name}"
+    try:
+        yield temporary
+        sync(temporary)
+        with suppress(FileExistsError):
+            os.link(temporary, path)
+        sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Replace a small file in one step: its readers see the old or the new text, never a mixture."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}-{path.name}"
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        sync(temporary)
+        os.replace(temporary, path)
+        sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Force a file's content, or a folder's entries, to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_temporaries(root: Path) -> int:
+    """Delete what killed attempts left under `root`; returns how many. Only for the holder of the store's lock."""
+    leftovers = [path for path in root.rglob(f"{TEMPORARY_PREFIX}*") if path.is_file()]
+    for path in leftovers:
+        path.unlink(missing_ok=True)
+    return len(leftovers)
