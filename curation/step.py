@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import enum
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic_core import PydanticCustomError
 
 
 def digest(*parts: object) -> str:
@@ -60,6 +63,17 @@ class Step(BaseModel):
     not_in_key: ClassVar[frozenset[str]] = frozenset()
     """Fields that cannot change the result (a path, a device); what they point at goes into `key_extras`."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _known_fields(cls, values: object) -> object:
+        unknown = [name for name in values if name not in cls.model_fields] if isinstance(values, dict) else []
+        if unknown:
+            message = "no such field; {hint}"
+            raise PydanticCustomError(
+                "unknown_field", message, {"field": str(unknown[0]), "hint": suggest(str(unknown[0]), list(cls.model_fields))}
+            )
+        return values
+
     def key_extras(self) -> dict[str, object]:
         """What the result depends on beyond the fields, such as the digest of a model's weights or of a word list."""
         return {}
@@ -76,3 +90,9 @@ class Step(BaseModel):
     def changed(self, **fields: object) -> Self:
         """A copy with other field values, validated."""
         return type(self).model_validate({**{name: getattr(self, name) for name in type(self).model_fields}, **fields})
+
+
+def suggest(name: str, choices: Sequence[str]) -> str:
+    """`did you mean X? valid: ...` for a name that is none of `choices`."""
+    close = difflib.get_close_matches(name, choices, n=1)
+    return (f"did you mean {close[0]!r}? " if close else "") + f"valid: {', '.join(sorted(choices)) or 'none'}"

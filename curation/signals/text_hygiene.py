@@ -1,0 +1,99 @@
+"""Text hygiene: the repaired text that all other text signals read, and how much had to be repaired."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import ClassVar
+
+import pyarrow as pa
+
+from curation.signal import ColumnSignal, Level, as_table
+
+# ECMA-48 control sequences as terminals print them: CSI (colours, cursor), OSC (titles, links), two-character escapes.
+_ESCAPE_SEQUENCES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b\]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)|\x1b[ -/]*[0-Z\\^_`-~]"
+)
+# Characters that no caption needs. White space (which C0 and C1 hold too) is left to _SPACES.
+_INVISIBLE = re.compile(
+    "["
+    "\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f"  # C0 and C1 controls
+    "\xad\u034f\u180e\u200b\u2060-\u2064\ufeff"  # soft hyphen, joiners and spaces of no width, byte order mark
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\u206a-\u206f"  # bidirectional marks, embeddings, overrides, isolates
+    "\ufff9-\ufffb\ufffd\ufffe\uffff"  # interlinear notes, replacement character, non-characters
+    "]"
+    # Tag characters spell out flags after U+1F3F4; anywhere else they hide text.
+    "|(?<![\U0001f3f4\U000e0020-\U000e007f])[\U000e0000-\U000e007f]+"
+)
+_EMOJI = "\u2190-\u21ff\u2300-\u27bf\u2900-\u2bff\u3030\u303d\u3297\u3299\ufe0f\U0001f000-\U0001faff\U000e007f"
+_JOINER = re.compile("(.?)([\u200c\u200d])(?=(.?))", re.DOTALL)
+_IS_EMOJI = re.compile(f"[{_EMOJI}]")
+_SPACES = re.compile(r"\s+")
+# Printable ASCII with single spaces inside: nothing to do. Most captions of most crawls.
+_CLEAN_ASCII = re.compile(r"[!-~]+(?: [!-~]+)*", re.ASCII)
+
+
+def repair(text: str) -> tuple[str | None, int]:
+    """The repaired text, None where nothing is left, and the number of characters removed or changed inside it."""
+    if _CLEAN_ASCII.fullmatch(text):
+        return text, 0
+    shown = _INVISIBLE.sub("", _ESCAPE_SEQUENCES.sub("", text))
+    shown = _JOINER.sub(_keep_meaningful_joiner, shown)
+    num_repairs = len(text) - len(shown)
+    composed = unicodedata.normalize("NFC", shown)
+    if composed != shown:
+        moved = sum(a != b for a, b in zip(shown, composed, strict=False)) if len(shown) == len(composed) else 0
+        num_repairs += max(1, moved, abs(len(shown) - len(composed)))
+    stripped = composed.strip()
+    num_repairs += sum(len(run) - (" " in run) for run in _SPACES.findall(stripped))
+    return _SPACES.sub(" ", stripped) or None, num_repairs
+
+
+def _keep_meaningful_joiner(found: re.Match[str]) -> str:
+    """U+200D between emoji builds one picture of several; between letters both joiners shape words.
+
+    Letters here are those of scripts that join (Arabic, the Indic ones, ...): between Latin letters they only hide
+    words from matching.
+    """
+    before, joiner, after = found.groups()
+    if _joins(before) and _joins(after):
+        return before + joiner
+    if joiner == "\u200d" and _IS_EMOJI.match(before) and _IS_EMOJI.match(after):
+        return before + joiner
+    return before
+
+
+def _joins(char: str) -> bool:
+    """Whether `char` is a letter or mark from Hebrew on, which is where the joining scripts begin."""
+    return "\u0590" <= char < "\u1e00" and unicodedata.category(char)[0] in "LM"
+
+
+class TextHygiene(ColumnSignal):
+    """The text as it should have been written, for people and for every later rule.
+
+    Removed: terminal escape sequences, control characters, bidirectional controls, characters of no width, byte order
+    marks, U+FFFD. The joiners U+200C and U+200D stay where they shape letters or emoji. Then canonical composition
+    (NFC), each run of Unicode white space becomes one space, ends are trimmed; what is empty then becomes null.
+
+    Columns: `text_clean`; `num_text_repairs`, the number of characters that were removed or changed (0 or more; plain
+    trimming does not count, a run of white space counts what it has beyond one space; where composition changes the
+    text, at least 1). Unit: characters (code points). Model: none.
+    Source: Unicode Standard Annexes 9 (bidi), 15 (NFC), 31 (joiners), 44 (White_Space); ECMA-48.
+    """
+
+    version: ClassVar[int] = 1
+    level: ClassVar[Level] = "text"
+
+    def reads(self) -> tuple[str, ...]:
+        return ("text",)
+
+    def writes(self) -> pa.Schema:
+        return pa.schema({"text_clean": pa.string(), "num_text_repairs": pa.int32()})
+
+    def compute(self, rows: pa.Table) -> pa.Table:
+        repaired = [(None, None) if text is None else repair(text) for text in rows.column("text").to_pylist()]
+        columns = {
+            "text_clean": [text for text, _ in repaired],
+            "num_text_repairs": [number for _, number in repaired],
+        }
+        return as_table(columns, self.writes())

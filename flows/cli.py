@@ -1,0 +1,264 @@
+"""The command line `tamis` (also `python -m flows.cli`).
+
+Exit status: 0 done; 2 a mistake in what was given (recipe, source, store, query); 3 the accounts of a run do not close;
+4 a part failed, running again continues; 143 ended by SIGTERM.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+app = typer.Typer(
+    help="Sieve links into pre-training corpora, and corpora into models; every row keeps every signal and decision.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+out = Console(soft_wrap=True, highlight=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+RecipeArgument = Annotated[Path, typer.Argument(help="The recipe (YAML).", show_default=False)]
+StoreArgument = Annotated[Path, typer.Argument(help="Folder of the store.", show_default=False)]
+StoreOption = Annotated[Path, typer.Option("--store", help="Folder of the store; made if it is not there.")]
+LinksOption = Annotated[
+    list[Path] | None,
+    typer.Option("--links", help="Link tables instead of the recipe's; files or folders, may be given several times."),
+]
+ColumnsOption = Annotated[
+    str | None, typer.Option("--columns", help="Which columns hold what, such as url=URL,text=TEXT,language=LANG,extra=split.")
+]
+NetOption = Annotated[
+    list[str] | None,
+    typer.Option("--allow-net", help="Network that may be fetched from although it is not public, such as 127.0.0.0/8."),
+]
+AddressOption = Annotated[
+    str,
+    typer.Option("--address", help="serial | local | auto | ray://HOST:PORT, or http://HOST:8265 to submit a Ray job."),
+]
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn the errors that a user can do something about into one clear message and an exit status."""
+    from pipelines.database import SqlError
+    from pipelines.run import AccountingError
+    from pipelines.sources import SourceError
+    from pipelines.stage import Missing
+    from pipelines.store import StoreError
+    from pipelines.workers import PartFailed
+    from pipelines.yaml_place import RecipeError
+
+    def terminated(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise SystemExit(143)
+
+    signal.signal(signal.SIGTERM, terminated)
+    try:
+        yield
+    except (RecipeError, StoreError, SourceError) as error:
+        _fail(str(error), 2)
+    except SqlError as error:
+        _fail(f"SQL: {error}", 2)
+    except AccountingError as error:
+        _fail(str(error), 3)
+    except (PartFailed, Missing, OSError) as error:
+        _fail(f"{error}\nNothing that was finished is lost: run the same command again to continue.", 4)
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    err.print(message, style="red", markup=False)
+    raise typer.Exit(status)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+@app.command()
+def run(
+    recipe: RecipeArgument,
+    store: StoreOption,
+    links: LinksOption = None,
+    columns: ColumnsOption = None,
+    allow_net: NetOption = None,
+    address: AddressOption = "local",
+    prefect: Annotated[bool, typer.Option("--prefect", help="Run as the Prefect flow `curate` even without a server.")] = False,
+) -> None:
+    """Run a recipe: ingest, download, score, dedupe, select, pack, and its training, reusing all that is there."""
+    with _explained():
+        from flows.main_job import Options, load, perform
+        from flows.server import prefect_is_configured
+
+        options = Options(recipe, store, tuple(links or ()), columns, tuple(allow_net or ()), address)
+        load(options)
+        if address.startswith(("http://", "https://")):
+            from flows.jobs import submit
+
+            raise typer.Exit(submit(options, _say))
+        if prefect or prefect_is_configured():
+            from flows.curate import run_flow
+
+            run_flow(options)
+        else:
+            perform(options, _say)
+
+
+@app.command()
+def plan(
+    recipe: RecipeArgument,
+    store: StoreOption,
+    links: LinksOption = None,
+    columns: ColumnsOption = None,
+) -> None:
+    """Say what `run` would do and what it would reuse. Nothing runs."""
+    with _explained():
+        from flows.main_job import Options, load
+        from pipelines.plan import plan as make_plan
+        from pipelines.stage import Run
+        from pipelines.store import Store
+        from pipelines.workers import SerialWorkers
+
+        options = Options(recipe, store, tuple(links or ()), columns)
+        found = Store.open(store) if store.exists() else Store(store)
+        lines = make_plan(Run(load(options), found, SerialWorkers(), found.state()))
+        _print([{"step": line.step, "to run": line.to_run, "reused": line.to_reuse} for line in lines])
+
+
+@app.command()
+def status(store: StoreArgument) -> None:
+    """What the store holds: pool, funnel of the last policy, versions, models, runs."""
+    with _explained():
+        from pipelines.store import Store
+        from pipelines.summary import status_tables
+
+        for title, rows in status_tables(Store.open(store)):
+            out.print(f"\n[bold]{title}[/bold]")
+            _print(rows)
+
+
+@app.command()
+def why(store: StoreArgument, what: Annotated[str, typer.Argument(help="uid of a sample, text or medium, or a URL.")]) -> None:
+    """One sample's whole story: link, fetch, signals, every rule with the value it saw, duplicates, draw, versions."""
+    with _explained():
+        from pipelines.store import Store
+        from pipelines.why import story
+
+        out.print(story(Store.open(store), what), markup=False)
+
+
+@app.command()
+def sql(
+    store: StoreArgument,
+    query: Annotated[str | None, typer.Argument(help="SQL, or the name of a stored query such as report/funnel.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write a .parquet or .csv file.")] = None,
+    show: Annotated[bool, typer.Option("--list", help="List the stored queries and the views.")] = False,
+) -> None:
+    """Ask the store in SQL (DuckDB, read only). Views: media, texts, each signal, candidates, decisions, ledger, versions, runs."""
+    with _explained():
+        from pipelines.store import Store
+        from pipelines.summary import ask, listing
+
+        found = Store.open(store)
+        if show or query is None:
+            _print(listing(found))
+            return
+        table = ask(found, query)
+        if output is None:
+            _print(table.to_pylist()[:1000])
+            if table.num_rows > 1000:
+                err.print(f"... the first 1,000 of {table.num_rows:,} rows; write all with -o FILE.parquet")
+        else:
+            from pipelines.summary import write_result
+
+            write_result(table, output)
+            _say(f"{table.num_rows:,} rows in {output}")
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="A training config (YAML).")],
+    store: StoreOption,
+    address: AddressOption = "local",
+) -> None:
+    """Train a model on a dataset version of the store."""
+    with _explained():
+        from flows.training import train_config
+
+        for line in train_config(config, store, address, _say):
+            _say(line)
+
+
+@app.command("eval")
+def evaluate(
+    config: Annotated[Path, typer.Argument(help="The training config whose model is evaluated.")],
+    store: StoreOption,
+) -> None:
+    """Evaluate a trained model: retrieval on held-out pictures and held-out languages, beside chance."""
+    with _explained():
+        from flows.training import evaluate_config
+
+        _print(evaluate_config(config, store, _say))
+
+
+@app.command()
+def report(store: StoreArgument, output: Annotated[Path | None, typer.Option("-o", "--output")] = None) -> None:
+    """Write an HTML report: funnel, reasons, languages, duplicates, kept and rejected pictures, training."""
+    with _explained():
+        from pipelines.report import write_report
+        from pipelines.store import Store
+
+        _say(str(write_report(Store.open(store), output)))
+
+
+@app.command()
+def verify(store: StoreArgument) -> None:
+    """Check every part, shard and manifest against its checksums, and run all audits."""
+    with _explained():
+        from pipelines.store import Store
+        from pipelines.verify import verify_store
+
+        problems = verify_store(Store.open(store), _say)
+        for problem in problems:
+            err.print(problem, style="red", markup=False)
+        if problems:
+            raise typer.Exit(3)
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        out.print("(no rows)")
+        return
+    if not sys.stdout.isatty():
+        out.width = 100_000
+    table = Table(show_edge=False, pad_edge=False)
+    for name, value in rows[0].items():
+        table.add_column(name, justify="right" if isinstance(value, int | float) and not isinstance(value, bool) else "left")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row.values()))
+    out.print(table)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    # what a crawl holds must not steer the terminal
+    return "".join(ch if ch.isprintable() else "\ufffd" for ch in text).replace("[", r"\[")
+
+
+def main() -> None:
+    """Entry point of the `tamis` command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Where things run: one file a stage, part by part, resumable."""

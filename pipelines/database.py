@@ -1,0 +1,141 @@
+"""The one module that speaks to DuckDB: in-memory databases over verified Parquet files, locked down."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+Connection = duckdb.DuckDBPyConnection
+SqlError = duckdb.Error
+MEMORY_LIMIT = "4GB"
+"""Beyond this DuckDB spills to disk; balancing and selection of 10^7 rows stay below it."""
+
+
+def connect(allowed: Path | None = None, spill: Path | None = None, memory_limit: str = MEMORY_LIMIT) -> Connection:
+    """An in-memory database. With `allowed`, it can then reach files in that folder only, and no setting can change.
+
+    The order matters: once external access is off, `allowed_directories` can no longer be set, and once the
+    configuration is locked, nothing can.
+    """
+    con = duckdb.connect()
+    con.execute(f"set memory_limit = '{memory_limit}'")
+    con.execute("set preserve_insertion_order = false")
+    if spill is not None:
+        con.execute("set temp_directory = ?", [str(spill)])
+    if allowed is not None:
+        con.execute("set allowed_directories = ?", [[str(allowed)]])
+        con.execute("set enable_external_access = false")
+        con.execute("set lock_configuration = true")
+    return con
+
+
+def create_view(con: Connection, name: str, files: Sequence[Path], schema: pa.Schema | None = None) -> None:
+    """View `name` over Parquet `files`; without files an empty table of `schema` stands in for it.
+
+    Files are passed as a list of names, never as a pattern.
+    """
+    if files:
+        con.read_parquet([str(path) for path in files], union_by_name=True).create_view(name)
+    elif schema is not None:
+        empty = schema.empty_table()
+        con.register(f"{name}__empty", empty)
+        con.execute(f"create view {quoted(name)} as select * from {quoted(name + '__empty')}")
+    else:
+        raise ValueError(f"the view {name} has neither files nor a schema")
+
+
+def quoted(identifier: str) -> str:
+    """`identifier` as SQL spells a name, whatever characters it holds."""
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+def literal(value: str) -> str:
+    """`value` as a SQL string, for the places where DuckDB takes no parameter (DDL)."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+@cache
+def query(name: str) -> str:
+    """The text of `sql/<name>.sql`; raises KeyError naming the valid ones."""
+    path = resources.files("sql").joinpath(f"{name}.sql")
+    if not path.is_file():
+        raise KeyError(f"no query {name!r}; there are: {', '.join(queries())}")
+    return path.read_text(encoding="utf-8")
+
+
+def queries(folder: str = "") -> list[str]:
+    """Names of all stored queries, such as `report/funnel`, or of those in one folder."""
+    root = Path(str(resources.files("sql")))
+    names = (path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.sql"))
+    return sorted(name for name in names if name.startswith(f"{folder}/" if folder else ""))
+
+
+def headline(name: str) -> str:
+    """First comment line of a stored query: what it answers."""
+    first = query(name).lstrip().splitlines()[0]
+    return first.removeprefix("--").strip()
+
+
+def columns_of(expression: str, where: str = "predicate") -> list[str]:
+    """Names of the columns that a SQL expression reads, in order of appearance.
+
+    Raises ValueError where it is not one single expression.
+    """
+    con = connect()
+    statement = f"select ({expression}\n) as value"
+    (serialised,) = con.execute("select json_serialize_sql(?::varchar)", [statement]).fetchone() or ("{}",)
+    tree = json.loads(serialised)
+    if tree.get("error"):
+        raise ValueError(f"{where} is not valid SQL: {tree.get('error_message', 'unknown error')}")
+    if len(tree["statements"]) != 1 or len(tree["statements"][0]["node"].get("select_list", [])) != 1:
+        raise ValueError(f"{where} must be one SQL expression")
+    names: dict[str, None] = {}
+    _collect(tree["statements"][0], names)
+    return list(names)
+
+
+def _collect(node: object, names: dict[str, None]) -> None:
+    if isinstance(node, dict):
+        if node.get("class") == "COLUMN_REF":
+            names.setdefault(node["column_names"][-1])
+        for child in node.values():
+            _collect(child, names)
+    elif isinstance(node, list):
+        for child in node:
+            _collect(child, names)
+
+
+def check_expression(expression: str, types: Mapping[str, pa.DataType], wanted: str | None = None) -> None:
+    """Bind `expression` against columns of these types without running it; raises ValueError with DuckDB's reason.
+
+    `wanted` is the SQL type that it must have, such as BOOLEAN.
+    """
+    con = connect()
+    con.register("candidates", pa.schema(list(types.items())).empty_table())
+    try:
+        relation = con.sql(f"select ({expression}\n) as value from candidates")
+    except duckdb.Error as error:
+        raise ValueError(str(error).splitlines()[0]) from error
+    found = str(relation.types[0])
+    if wanted is not None and found not in (wanted, '"NULL"'):
+        raise ValueError(f"it is of type {found}, not {wanted}")
+
+
+def rows(con: Connection, sql: str, parameters: Iterable[object] | Mapping[str, object] = ()) -> list[dict[str, object]]:
+    """All rows of a query as dictionaries."""
+    given = dict(parameters) if isinstance(parameters, Mapping) else list(parameters)
+    cursor = con.execute(sql, given)
+    names = [column[0] for column in cursor.description or []]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def arrow(con: Connection, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
+    """All rows of a query as one Arrow table."""
+    relation = con.sql(sql, params=dict(parameters)) if parameters else con.sql(sql)
+    return relation.to_arrow_table()

@@ -1,0 +1,193 @@
+"""Ingest: link tables become the pool's links and texts, cut into parts; a grown source makes new parts only.
+
+A sample is one canonical URL with all its texts. New samples go into new parts, ordered by uid, so the pool does not
+depend on the order of the link table's rows and the links of one host are spread. New texts of a known sample rewrite
+that part's texts, not its links, so nothing is fetched again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation.reasons import Reason
+from curation.schema import LINKS, TEXTS
+from curation.step import digest
+from curation.table import Part, read_part, write_part
+from curation.urls import canonical_url, uid
+from pipelines import database
+from pipelines.recipe import Columns, Recipe
+from pipelines.sources import file_digest, find_files, read_links
+from pipelines.store import PoolPart, Store
+
+VERSION = 1
+"""Of the rules in this file that decide uids, texts and parts."""
+
+
+def pending_sources(recipe: Recipe, store: Store) -> tuple[list[Path], list[dict[str, Any]]]:
+    """The link tables that are not in the pool yet, and the source entries of all that the recipe names.
+
+    A file is known by its content and the mapping of its columns, not by its name or date.
+    """
+    mapping = digest("columns", VERSION, recipe.source.columns)
+    known = {source["key"] for source in store.pool_sources()}
+    files, entries = [], []
+    for path in find_files(recipe.source.links):
+        entry = {"name": path.name, "key": digest(file_digest(path), mapping)}
+        entries.append(entry)
+        if entry["key"] not in known:
+            files.append(path)
+            known.add(entry["key"])
+    return files, entries
+
+
+def ingest(recipe: Recipe, store: Store) -> dict[str, Any]:
+    """Take the recipe's link tables into the pool; returns counts. Nothing is read that has been taken in before."""
+    files, entries = pending_sources(recipe, store)
+    pool = store.pool()
+    if not files:
+        return {"links_read": 0, "parts_made": 0, "parts": len(pool)}
+    columns = recipe.source.columns
+    incoming = pa.concat_tables([_identified(batch, columns) for path in files for batch in read_links(path, columns)])
+    incoming = incoming.append_column("row", pa.array(range(incoming.num_rows), pa.int64()))
+    known_texts = _concat([read_part(each.texts.path, ["text_uid", "sample_uid"]) for each in pool], TEXTS)
+    con = database.connect()
+    con.register("incoming", incoming)
+    con.register("known_texts", known_texts)
+    fresh = database.arrow(con, database.query("ingest/new_rows"))
+    con.close()
+    home = {
+        sample: each.index
+        for each in pool
+        for sample in read_part(each.links.path, ["sample_uid"]).column(0).to_pylist()
+    }
+    parts = {each.index: each for each in pool}
+    made = 0
+    for index, rows in _by_part(fresh, home, len(pool), recipe.samples_per_part):
+        before = parts.get(index)
+        links = before.links if before else _write_links(store, index, rows)
+        parts[index] = PoolPart(index, links, _write_texts(store, index, rows, columns, before))
+        made += 1
+    known = {source["key"]: source for source in store.pool_sources()}
+    known |= {entry["key"]: entry for entry in entries}
+    store.grow_pool([parts[index] for index in sorted(parts)], sorted(known.values(), key=lambda each: str(each["key"])))
+    return {
+        "links_read": incoming.num_rows,
+        "texts_new": fresh.num_rows,
+        "samples_new": len(set(fresh.column("sample_uid").to_pylist()) - home.keys()),
+        "parts_made": made,
+        "parts": len(parts),
+    }
+
+
+def _identified(batch: pa.Table, columns: Columns) -> pa.Table:
+    """One row for each (link, text) of `batch` with uids; a link whose text columns are all null has one null text."""
+    urls = batch.column(columns.url).to_pylist()
+    canonical, reasons, samples = [], [], []
+    texts = [batch.column(name).to_pylist() for name in columns.text]
+    for row, url in enumerate(urls):
+        if url is None or not url.strip():
+            canonical.append(None)
+            reasons.append(Reason.IN_MISSING_URL.value)
+            # without a URL the texts are all there is to tell one such link from another
+            samples.append(uid("sample without url", *(column[row] or "" for column in texts)))
+        else:
+            clean, reason = canonical_url(url)
+            canonical.append(clean)
+            reasons.append(reason)
+            samples.append(uid("sample", clean or url))
+    out: dict[str, list[Any]] = {name: [] for name in ("source_row", "text", "text_source", "text_uid")}
+    for row in range(len(urls)):
+        found = [(name, column[row]) for name, column in zip(columns.text, texts, strict=True) if column[row] is not None]
+        for name, text in found or [(columns.text[0] if columns.text else "", None)]:
+            out["source_row"].append(row)
+            out["text"].append(text)
+            out["text_source"].append(name)
+            out["text_uid"].append(uid("text", samples[row], text or ""))
+    take = pa.array(out["source_row"], pa.int64())
+    given = {
+        "url": batch.column(columns.url),
+        "url_canonical": pa.array(canonical, pa.string()),
+        "url_reason": pa.array(reasons, pa.string()),
+        "sample_uid": pa.array(samples, pa.string()),
+        "language": _optional(batch, columns.language),
+        "expected_sha256": pc.utf8_lower(_optional(batch, columns.sha256)),
+        **{name: batch.column(name) for name in columns.extra},
+    }
+    made = {name: pa.array(out[name], pa.string()) for name in ("text", "text_source", "text_uid")}
+    return pa.table({**{name: pc.take(column, take) for name, column in given.items()}, **made})
+
+
+def _optional(batch: pa.Table, name: str | None) -> pa.Array | pa.ChunkedArray:
+    return pa.nulls(batch.num_rows, pa.string()) if name is None else batch.column(name)
+
+
+def _concat(tables: list[pa.Table], schema: pa.Schema) -> pa.Table:
+    return pa.concat_tables(tables) if tables else schema.empty_table()
+
+
+def _by_part(
+    fresh: pa.Table, home: dict[str, int], next_index: int, samples_per_part: int
+) -> Sequence[tuple[int, pa.Table]]:
+    """New rows grouped by the part that they belong to: the sample's own, or new parts for new samples."""
+    samples = fresh.column("sample_uid").to_pylist()
+    unknown = sorted(set(samples) - home.keys())
+    placed = home | {sample: next_index + position // samples_per_part for position, sample in enumerate(unknown)}
+    indices = pa.array([placed[sample] for sample in samples], pa.int64())
+    fresh = fresh.append_column("part", indices).sort_by(
+        [("part", "ascending"), ("sample_uid", "ascending"), ("row", "ascending"), ("text_uid", "ascending")]
+    )
+    runs = pc.run_end_encode(fresh.column("part").combine_chunks()) if fresh.num_rows else None
+    if runs is None:
+        return []
+    ends = runs.run_ends.to_pylist()
+    starts = [0, *ends[:-1]]
+    return [
+        (int(index), fresh.slice(start, end - start))
+        for index, start, end in zip(runs.values.to_pylist(), starts, ends, strict=True)
+    ]
+
+
+def _write_links(store: Store, index: int, rows: pa.Table) -> Part:
+    """One row for each sample: the spelling of the URL that was seen first."""
+    samples = rows.column("sample_uid").to_pylist()
+    first = [i for i, sample in enumerate(samples) if i == 0 or sample != samples[i - 1]]
+    table = rows.take(pa.array(first, pa.int64()))
+    count = table.num_rows
+    table = pa.table(
+        {
+            "media_uid": pa.array([uid("media", sample, "primary") for sample in table.column("sample_uid").to_pylist()]),
+            "sample_uid": table.column("sample_uid"),
+            "role": pa.array(["primary"] * count),
+            "modality": pa.array(["image"] * count),
+            **{name: table.column(name) for name in ("url", "url_canonical", "url_reason", "expected_sha256")},
+        },
+        schema=LINKS,
+    )
+    key = digest("links", VERSION, table.to_pylist())
+    return write_part(store.table("links"), index, key, table)
+
+
+def _write_texts(store: Store, index: int, rows: pa.Table, columns: Columns, before: PoolPart | None) -> Part:
+    """The part's texts, those it had before included."""
+    schema = pa.schema([*TEXTS, *(pa.field(name, pa.string()) for name in columns.extra)])
+    table = pa.table({**{name: rows.column(name) for name in schema.names if name != "position"}, **_positions(rows)})
+    table = table.select(schema.names).cast(schema)
+    if before is not None:
+        old = read_part(before.texts.path).replace_schema_metadata(None)
+        shift = pc.add(table.column("position"), pa.scalar(old.num_rows, pa.int32()))
+        table = table.set_column(schema.get_field_index("position"), "position", shift)
+        table = pa.concat_tables([old, table], promote_options="default")
+        table = table.sort_by([("sample_uid", "ascending"), ("position", "ascending")])
+    return write_part(store.table("texts"), index, digest("texts", VERSION, table.to_pylist()), table)
+
+
+def _positions(rows: pa.Table) -> dict[str, pa.Array]:
+    samples, positions = rows.column("sample_uid").to_pylist(), []
+    for i, sample in enumerate(samples):
+        positions.append(positions[-1] + 1 if i and sample == samples[i - 1] else 0)
+    return {"position": pa.array(positions, pa.int32())}

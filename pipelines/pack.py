@@ -1,0 +1,180 @@
+"""Pack: a sealed dataset version of what the policy kept: shuffled Parquet shards with bytes, and a manifest of digests.
+
+A version's name ends in a digest of what it holds (samples, texts, chosen columns, layout), so the same content has the same
+name and bytes however the pool grew, and a version that exists is not packed again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from curation.step import digest
+from curation.table import replace_text, write_part
+from pipelines import database
+from pipelines.recipe import Pack, Recipe
+from pipelines.sources import file_digest
+from pipelines.select import columns_read
+from pipelines.stage import Run, Wanted, run_parts
+from pipelines.views import open_store
+from pipelines.workers import Task
+
+VERSION = 1
+"""Of the layout of shards and manifest."""
+FORMAT = "tamis.dataset/1"
+NAME_DIGITS = 12
+
+
+def pack(run: Run) -> dict[str, Any]:
+    """Pack what the decisions keep into a version, or reuse the version that holds just that."""
+    plan = plan_version(run)
+    if plan.num_rows == 0:
+        run.say("  pack: the policy keeps nothing, so there is no version to pack; see `tamis sql STORE report/reasons`")
+        return {"samples": 0, "texts": 0, "parts_run": 0, "parts_reused": 0}
+    recipe = run.recipe
+    facts = _provenance(run)
+    version_digest = digest("pack", VERSION, facts, [str(field) for field in plan.schema], content_digest(plan))
+    label = recipe.name if len(recipe.all_rounds()) == 1 else f"{recipe.name}-{run.round.name}"
+    folder = run.store.root / "versions" / f"{label}-{version_digest[:NAME_DIGITS]}"
+    wanted = []
+    size = recipe.pack.samples_per_shard
+    for index, start in enumerate(range(0, plan.num_rows, size)):
+        key = digest(version_digest, index)
+        task = Task(
+            f"pack of shard {index}",
+            pack_shard,
+            {"plan": plan.slice(start, size), "folder": folder, "index": index, "key": key},
+        )
+        wanted.append(Wanted(folder, index, key, task))
+    sealed = (folder / "manifest.json").exists()
+    parts, stats = run_parts(run, "pack", wanted)
+    if not sealed:
+        shards = [
+            {
+                "name": part.path.name,
+                "num_samples": part.num_rows,
+                "num_texts": part.stats["num_texts"],
+                "size_bytes": part.path.stat().st_size,
+                "sha256": file_digest(part.path),
+            }
+            for part in parts
+        ]
+        manifest = {**_contents(folder, version_digest, plan, shards), **facts}
+        replace_text(folder / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    name = folder.name
+    run.state.versions = [each for each in run.state.versions if each != name] + [name]
+    run.say(f"  pack: version {name}{' (reused)' if sealed else ''}")
+    return {"version": name, "samples": plan.num_rows, "texts": _num_texts(plan), **stats}
+
+
+def plan_version(run: Run) -> pa.Table:
+    """The kept samples in shard order, everything but the bytes, with the file and row where those lie."""
+    con = open_store(run.store, run.state)
+    columns = {str(row["column_name"]) for row in database.rows(con, "describe candidates")}
+    clean = "coalesce(text_clean, text)" if "text_clean" in columns else "text"
+    language = "coalesce(language, language_claimed)" if "language" in columns else "language_claimed"
+    con.execute(
+        f"create view kept as select c.*, d.keep_probability, {clean} as text_final, {language} as language_final "
+        "from candidates c join decisions d using (text_uid) where d.kept"
+    )
+    media = [str(path) for path in run.store.files(run.state, "media")]
+    con.read_parquet(media, filename=True, file_row_number=True).create_view("media_files")
+    con.execute(
+        "create view files as select media_uid, filename as file, file_row_number as row_in_file from media_files"
+    )
+    fields = "".join(f", {database.literal(n)}: k.{database.quoted(n)}" for n in run.recipe.pack.text_columns)
+    # a column of the texts is given by the sample's first text that has it
+    extra = "".join(f", arg_min(k.{database.quoted(n)}, k.position) as {database.quoted(n)}" for n in _extra(run.recipe.pack))
+    sql = database.query("pack/plan").replace("{text_fields}", fields).replace("{extra}", extra)
+    plan = database.arrow(con, sql, {"seed": str(run.recipe.seed)})
+    con.close()
+    return plan
+
+
+def _extra(settings: Pack) -> list[str]:
+    fixed = {"sample_uid", "media_uid", "url", "image_format", "width_px", "height_px", "image_sha256", "texts"}
+    return [name for name in dict.fromkeys(settings.columns) if name not in fixed]
+
+
+def content_digest(plan: pa.Table) -> str:
+    """SHA-256 over the rows of the plan in order, files left out: what the version holds, not where it came from."""
+    state = hashlib.sha256()
+    for row in plan.drop_columns(["file", "row_in_file"]).to_pylist():
+        state.update(json.dumps(row, sort_keys=True, default=repr).encode())
+        state.update(b"\n")
+    return state.hexdigest()
+
+
+def _num_texts(plan: pa.Table) -> int:
+    return int(pc.sum(pc.list_value_length(plan.column("texts"))).as_py() or 0)
+
+
+def pack_shard(plan: pa.Table, folder: Path, index: int, key: str) -> dict[str, Any]:
+    """Bring the bytes of one shard's samples together and publish it. Runs in a worker."""
+    images = _bytes_of(plan)
+    for row, image in enumerate(images):
+        if hashlib.sha256(image).hexdigest() != plan.column("image_sha256")[row].as_py():
+            uid = plan.column("sample_uid")[row].as_py()
+            raise ValueError(f"the bytes of sample {uid} in {plan.column('file')[row]} are not those that were downloaded")
+    position = plan.column_names.index("image_format")
+    table = plan.drop_columns(["file", "row_in_file"]).add_column(position, "image", pa.array(images, pa.binary()))
+    table = table.replace_schema_metadata(None)
+    part = write_part(folder, index, key, table, stats={"num_texts": _num_texts(plan)}, plain=["image"])
+    return {"rows": part.num_rows, "bytes": sum(len(image) for image in images)}
+
+
+def _bytes_of(plan: pa.Table) -> list[bytes]:
+    """The encoded pictures in the plan's order; of each part only the row groups that hold one are read."""
+    found: list[bytes] = [b""] * plan.num_rows
+    by_file: dict[str, list[tuple[int, int]]] = {}
+    places = zip(plan.column("file").to_pylist(), plan.column("row_in_file").to_pylist(), strict=True)
+    for position, (file, row) in enumerate(places):
+        by_file.setdefault(file, []).append((row, position))
+    for file, rows in sorted(by_file.items()):
+        rows.sort()
+        with pq.ParquetFile(file, page_checksum_verification=True) as source:
+            first = 0
+            for group in range(source.num_row_groups):
+                size = source.metadata.row_group(group).num_rows
+                inside = [(row - first, position) for row, position in rows if first <= row < first + size]
+                if inside:
+                    column = source.read_row_group(group, columns=["bytes"]).column(0)
+                    for row, position in inside:
+                        found[position] = column[row].as_py()
+                first += size
+    return found
+
+
+def _contents(folder: Path, version: str, plan: pa.Table, shards: list[dict[str, Any]]) -> dict[str, Any]:
+    languages = Counter(text["language"] or "unknown" for texts in plan.column("texts").to_pylist() for text in texts)
+    schema = pq.read_schema(folder / shards[0]["name"])
+    return {
+        "format": FORMAT,
+        "name": folder.name,
+        "digest": version,
+        "num_samples": plan.num_rows,
+        "num_texts": _num_texts(plan),
+        "languages": dict(sorted(languages.items())),
+        "columns": {field.name: str(field.type) for field in schema},
+        "shards": shards,
+    }
+
+
+def _provenance(run: Run) -> dict[str, Any]:
+    """What decided the content: recipe, policy, and the signals that policy and packing read."""
+    recipe, settings = run.recipe, run.recipe.pack
+    read = {name for item in run.round.policy for name in columns_read(item)}
+    read |= {*settings.columns, *settings.text_columns, "text_clean", "language"}
+    signals = recipe.signals_until(run.round_index)
+    return {
+        "recipe": {"name": recipe.name, "seed": recipe.seed, "samples_per_shard": settings.samples_per_shard},
+        "policy": [item.model_dump() for item in run.round.policy],
+        "signals": {each.table_name(): each.key() for each in signals if read & set(each.writes().names)},
+    }

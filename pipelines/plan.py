@@ -1,0 +1,59 @@
+"""Plan: what a run would do and what it would reuse; nothing runs and nothing is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from curation.table import find_part
+from pipelines.dedupe import dedupe_key
+from pipelines.download import wanted_parts
+from pipelines.ingest import pending_sources
+from pipelines.score import planned_signals
+from pipelines.select import select_key
+from pipelines.stage import Run
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One line of a plan."""
+
+    step: str
+    to_run: str
+    to_reuse: str
+
+
+def plan(run: Run) -> list[Planned]:
+    """The steps of `run`. A step whose input would change or is not there yet is said to depend on it."""
+    files, entries = pending_sources(run.recipe, run.store)
+    lines = [Planned("ingest", f"{len(files)} link tables", f"{len(entries) - len(files)} link tables")]
+    pool = run.store.pool()
+    media = wanted_parts(run) if pool else []
+    have = [find_part(each.folder, each.index, each.key) for each in media]
+    there = [part for part in have if part is not None]
+    new = " and those of the new links" if files else ""
+    lines.append(Planned("download", f"{len(have) - len(there)} parts{new}", f"{len(there)} parts"))
+    if files or len(there) < len(have) or not have:
+        lines.append(Planned("score, dedupe, select, pack", "depends on what is downloaded", ""))
+        return lines
+    run.state.tables["media"] = [run.store.relative(part.path) for part in there]
+    for index, each in enumerate(run.recipe.all_rounds()):
+        run.round_index = index
+        suffix = "" if index == 0 else f" ({each.name})"
+        if any(str(getattr(signal, "model", "")).startswith("run:") for signal in each.signals):
+            lines.append(Planned(f"score, dedupe, select, pack{suffix}", "depends on the model that is trained", ""))
+            return lines
+        missing, present, complete = planned_signals(run)
+        lines.append(Planned(f"score{suffix}", f"{missing} parts", f"{present} parts"))
+        if not complete:
+            lines.append(Planned(f"dedupe, select, pack{suffix}", "depends on the signals", ""))
+            return lines
+        for step, key in (("dedupe", dedupe_key), ("select", select_key)):
+            table = {"dedupe": "duplicates", "select": "decisions"}[step]
+            part = find_part(run.store.table(table), 0, key(run))
+            lines.append(Planned(step + suffix, "0 parts" if part else "1 part", "1 part" if part else "0 parts"))
+            if part is None:
+                lines.append(Planned(f"what follows {step}{suffix}", "depends on it", ""))
+                return lines
+            run.state.tables[table] = [run.store.relative(part.path)]
+        lines.append(Planned(f"pack{suffix}", "only shards that are missing", "the version if it is sealed"))
+    return lines

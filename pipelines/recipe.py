@@ -1,0 +1,266 @@
+"""Recipes: the YAML that names sources, download limits, signals, policy, packing and training."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Annotated, Any
+
+import pyarrow as pa
+from pydantic import BeforeValidator, Field, SerializeAsAny, StringConstraints, ValidationError, model_validator
+
+from curation.media.decode import DecodeLimits
+from curation.policy import Balance, Dedupe, Policy, Rule, Top
+from curation.schema import MEDIA, TEXTS
+from curation.signal import Signal
+from curation.step import Step, suggest
+from pipelines.database import check_expression, columns_of
+from pipelines.fetch_options import FetchOptions
+from pipelines.yaml_place import Places, RecipeError, load
+
+Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]*$", max_length=60)]
+
+
+class Columns(Step):
+    """Which columns of the link table hold what."""
+
+    url: str = "url"
+    text: list[str] = ["text"]
+    """One column of captions or several (alt, title ...): each non-null value is a text of the sample."""
+    language: str | None = None
+    """Column with the claimed language (BCP 47), if there is one."""
+    sha256: str | None = None
+    """Column with the expected SHA-256 of the bytes, if the link table promises one."""
+    extra: list[str] = []
+    """Columns kept beside the texts, for SQL and for packing (a split, a category)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_text_column(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("text"), str):
+            return {**values, "text": [values["text"]]}
+        return values
+
+
+class Source(Step):
+    """Link tables: Parquet, CSV, TSV or JSONL files (the last three also gzipped)."""
+
+    links: list[Path] = []
+    """Files or folders of files, relative to the recipe; `tamis run --links` takes their place."""
+    columns: Columns = Columns()
+
+
+class Download(Step):
+    """Limits on what is fetched and decoded."""
+
+    fetch: FetchOptions = FetchOptions()
+    decode: DecodeLimits = DecodeLimits()
+
+
+class DuplicateSearch(Step):
+    """Which media count as duplicates of each other; which of them stays is the policy's decision."""
+
+    exact: list[str] = ["sha256"]
+    """Media columns that must be equal."""
+    perceptual: bool = True
+    """Whether near-duplicates are looked for too (needs `curation.signals.perceptual_hash.PerceptualHash`)."""
+    radius: int = Field(default=8, ge=0, le=16)
+    """Largest Hamming distance of two 64-bit perceptual hashes; candidates are confirmed on their thumbnails."""
+    mirrored: bool = True
+    """Whether a mirrored copy is a duplicate."""
+
+
+class Pack(Step):
+    """How a dataset version is cut into shards."""
+
+    samples_per_shard: int = Field(default=1000, ge=1)
+    columns: list[str] = []
+    """Columns of `media`, `texts` (kept beside the texts) or signals that travel with each sample, beyond the fixed ones."""
+    text_columns: list[str] = []
+    """Columns of texts and text signals that travel with each text."""
+
+
+def _import_signal(value: object) -> object:
+    if isinstance(value, Signal):
+        return value
+    if not isinstance(value, dict) or not isinstance(value.get("use"), str):
+        raise ValueError("a signal is a mapping with `use`: the import path of its class")
+    module_name, _, class_name = value["use"].rpartition(".")
+    if not module_name.startswith("curation.signals."):
+        choices = signal_paths()
+        raise ValueError(f"use: {value['use']!r} is not below curation.signals; {suggest(value['use'], choices)}")
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError):
+        raise ValueError(f"use: there is no signal {value['use']!r}; {suggest(value['use'], signal_paths())}") from None
+    if not (isinstance(found, type) and issubclass(found, Signal)):
+        raise ValueError(f"use: {value['use']!r} is not a signal")
+    try:
+        return found.model_validate({name: field for name, field in value.items() if name != "use"})
+    except ValidationError as error:
+        mistake = error.errors()[0]
+        field = mistake.get("ctx", {}).get("field") or ".".join(map(str, mistake["loc"]))
+        raise ValueError(f"{class_name}.{field}: {mistake['msg']}") from None
+
+
+def signal_paths() -> list[str]:
+    """Import paths of all signals that come with the project."""
+    import pkgutil
+
+    import curation.signals
+
+    paths = []
+    for module in pkgutil.iter_modules(curation.signals.__path__, "curation.signals."):
+        members = vars(importlib.import_module(module.name)).values()
+        paths += [
+            f"{module.name}.{member.__name__}"
+            for member in members
+            if isinstance(member, type) and issubclass(member, Signal) and member.__module__ == module.name
+        ]
+    return sorted(paths)
+
+
+UsedSignal = Annotated[SerializeAsAny[Signal], BeforeValidator(_import_signal)]
+
+
+class Round(Step):
+    """One pass of score, dedupe, select and pack, and the training on its result, if any."""
+
+    name: Identifier
+    signals: list[UsedSignal] = []
+    """Signals beyond those of the recipe and of the rounds before; a model may be one that an earlier round trained."""
+    policy: Policy
+    """Rules, in order; before them stands the rule `downloaded`: no text of a medium that is not there is kept."""
+    train: dict[str, Any] | None = None
+    """Training on the version that this round packs: the fields of `pretrain.config.TrainConfig`."""
+
+
+class Recipe(Step):
+    """Everything that decides what a dataset version holds."""
+
+    name: Identifier
+    description: str = ""
+    seed: int = 0
+    source: Source = Source()
+    samples_per_part: int = Field(default=1000, ge=1, le=1_000_000)
+    """Samples of one part of the pool: what one worker does at a time and what a crash can cost."""
+    download: Download = Download()
+    signals: list[UsedSignal] = []
+    duplicates: DuplicateSearch = DuplicateSearch()
+    policy: Policy | None = None
+    train: dict[str, Any] | None = None
+    pack: Pack = Pack()
+    rounds: list[Round] = []
+    """In place of `policy` and `train`: several rounds, each on the signals of all before it."""
+
+    @model_validator(mode="after")
+    def _policy_or_rounds(self) -> Recipe:
+        if (self.policy is None) == (not self.rounds):
+            raise ValueError("a recipe has either a `policy` or `rounds`")
+        if self.rounds and self.train is not None:
+            raise ValueError("a recipe with `rounds` trains inside a round: move `train` there")
+        names = [each.name for each in self.rounds]
+        if len(set(names)) != len(names):
+            raise ValueError(f"two rounds have the same name: {names}")
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_kept_without_media(self) -> Recipe:
+        for policy in [each.policy for each in self.rounds] or [self.policy or []]:
+            if not any(item.name == "downloaded" for item in policy):
+                policy.insert(0, Rule(rule="downloaded", keep="status = 'ok'"))
+        return self
+
+    def all_rounds(self) -> list[Round]:
+        """The rounds; a recipe with a single policy has one, called `main`."""
+        return self.rounds or [Round(name="main", policy=self.policy or [], train=self.train)]
+
+    def with_model(self, round_name: str, model: str) -> Recipe:
+        """The recipe with `run:<round_name>`, the model that a round trains, replaced by where that model lies."""
+
+        def resolved(signals: list[Signal]) -> list[Signal]:
+            wanted = f"run:{round_name}"
+            return [s.changed(model=model) if getattr(s, "model", None) == wanted else s for s in signals]
+
+        rounds = [each.changed(signals=resolved(each.signals)) for each in self.rounds]
+        return self.changed(signals=resolved(self.signals), rounds=rounds)
+
+    def signals_until(self, index: int) -> list[Signal]:
+        """Signals known in round `index`: those of the recipe and of the rounds up to it."""
+        return [*self.signals, *(signal for each in self.all_rounds()[: index + 1] for signal in each.signals)]
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read and check a recipe. Raises RecipeError naming file, line, value and valid choices, before anything runs."""
+    recipe, places = load(path, Recipe)
+    for index, each in enumerate(recipe.all_rounds()):
+        prefix: tuple[int | str, ...] = ("rounds", index) if recipe.rounds else ()
+        types = column_types(recipe, recipe.signals_until(index), places)
+        _check_policy(each, types, places, prefix)
+    types = column_types(recipe, recipe.signals_until(len(recipe.all_rounds()) - 1), places)
+    _check_columns(recipe, types, places)
+    links = [path.parent / link if not link.is_absolute() else link for link in recipe.source.links]
+    return recipe.changed(source=recipe.source.changed(links=links))
+
+
+def column_types(recipe: Recipe, signals: list[Signal], places: Places) -> dict[str, pa.DataType]:
+    """Type of every column that a rule may read. Raises RecipeError where two signals write or none writes a column."""
+    types = {field.name: field.type for schema in (MEDIA, TEXTS) for field in schema}
+    types |= dict.fromkeys(recipe.source.columns.extra, pa.string())
+    providers: dict[str, str] = {}
+    for position, signal in enumerate(signals):
+        for field in signal.writes():
+            if field.name in types:
+                other = providers.get(field.name, "the pool's tables")
+                raise RecipeError(
+                    f"{places('signals', position)}: {type(signal).__name__} writes the column {field.name!r}, "
+                    f"which {other} has already: give one of them another name"
+                )
+            providers[field.name] = type(signal).__name__
+            types[field.name] = field.type
+    for position, signal in enumerate(signals):
+        for name in signal.reads():
+            if name not in types:
+                raise RecipeError(
+                    f"{places('signals', position)}: {type(signal).__name__} reads the column {name!r}, which no signal "
+                    f"of the recipe writes; {suggest(name, list(types))}"
+                )
+    return types
+
+
+def _check_policy(each: Round, types: dict[str, pa.DataType], places: Places, prefix: tuple[int | str, ...]) -> None:
+    names: set[str] = set()
+    for position, item in enumerate(each.policy):
+        here = (*prefix, "policy", position)
+        if item.name in names:
+            raise RecipeError(f"{places(*here)}: two rules are called {item.name!r}")
+        names.add(item.name)
+        match item:
+            case Rule():
+                fields = [("keep", item.keep, "BOOLEAN")]
+            case Top():
+                fields = [("by", item.by, None)]
+            case Dedupe():
+                fields = [("prefer", f"row_number() over (order by {item.prefer}\n)", None)]
+            case Balance():
+                fields = [("where", item.where, "BOOLEAN"), ("entries", f"len({item.entries}) + draw", None)]
+        for field, expression, wanted in fields:
+            try:
+                columns_of(expression)
+                check_expression(expression, types, wanted)
+            except ValueError as error:
+                known = ", ".join(sorted(types))
+                raise RecipeError(
+                    f"{places(*here, field)}: {error} (value: {expression!r}; columns: {known})"
+                ) from error
+
+
+def _check_columns(recipe: Recipe, types: dict[str, pa.DataType], places: Places) -> None:
+    types = types | {"keep_probability": pa.float64()}
+    wanted = [(("pack", kind), name) for kind in ("columns", "text_columns") for name in getattr(recipe.pack, kind)]
+    wanted += [(("duplicates", "exact"), name) for name in recipe.duplicates.exact]
+    if recipe.duplicates.perceptual:
+        wanted += [(("duplicates", "perceptual"), name) for name in ("phash", "thumbnail")]
+    for where, name in wanted:
+        if name not in types:
+            raise RecipeError(f"{places(*where)}: there is no column {name!r}; {suggest(name, list(types))}")

@@ -1,0 +1,171 @@
+"""A store: one folder with the pool's tables, the decisions, the dataset versions, the models and the runs.
+
+    store.json            format of the store
+    state.json            which files make up each table now (the views of `tamis sql` show these)
+    pool/000001.json ...  growth of the pool: each names the parts of its links and texts and the sources taken in
+    tables/<table>/       write-once parts: links, texts, media, signal_<name>, duplicates, duplicate_edges, decisions
+    versions/<name>-<digest>/   sealed dataset versions: shards and manifest.json
+    models/               training runs
+    runs/                 one JSON file a run: when, what, how long, how much was reused
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from curation.table import Part, open_part, remove_temporaries, replace_text
+
+FORMAT = "tamis.store/1"
+
+
+class StoreError(ValueError):
+    """A folder that is no store, a store of another format, or one that another run is using."""
+
+
+@dataclass(frozen=True)
+class PoolPart:
+    """One part of the pool: its number and the files with its links and texts."""
+
+    index: int
+    links: Part
+    texts: Part
+
+
+@dataclass
+class State:
+    """Which files make up each table at present, and what the last run left."""
+
+    tables: dict[str, list[str]] = field(default_factory=dict)
+    """Table -> paths relative to the store, one for each part of the pool."""
+    signals: dict[str, str] = field(default_factory=dict)
+    """Signal table -> level (media or text)."""
+    versions: list[str] = field(default_factory=list)
+    """Names of the versions, in the order in which they were packed; the last one is the latest."""
+    recipe: str | None = None
+    policy_name: str | None = None
+
+
+class Store:
+    """Paths and state of one store. Open an existing one with `Store.open`, a new or existing one with `Store.create`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+
+    @classmethod
+    def open(cls, root: Path) -> Store:
+        """Raises StoreError where `root` is no store of this version's format."""
+        marker = root / "store.json"
+        if not marker.is_file():
+            raise StoreError(f"{root} is not a tamis store: it has no store.json; `tamis run` makes one")
+        try:
+            found = json.loads(marker.read_text())["format"]
+        except (ValueError, KeyError, TypeError):
+            raise StoreError(f"{marker} is damaged: it holds no format") from None
+        if found != FORMAT:
+            raise StoreError(f"{root} was written by another version: its format is {found!r}, this one reads {FORMAT!r}")
+        return cls(root)
+
+    @classmethod
+    def create(cls, root: Path) -> Store:
+        """Open the store at `root`, or make one in an empty or new folder."""
+        if (root / "store.json").exists():
+            return cls.open(root)
+        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+            raise StoreError(f"{root} is neither empty nor a tamis store: choose another --store")
+        replace_text(root / "store.json", json.dumps({"format": FORMAT}) + "\n")
+        return cls(root)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the store for writing; raises StoreError if another run does. The lock ends with the process."""
+        descriptor = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                owner = os.read(descriptor, 200).decode(errors="replace").strip() or "unknown"
+                raise StoreError(f"{self.root} is in use by another run ({owner}): wait for it or end it") from None
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"process {os.getpid()}".encode())
+            remove_temporaries(self.root)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def table(self, name: str) -> Path:
+        """Folder of a table's parts."""
+        return self.root / "tables" / name
+
+    def relative(self, path: Path) -> str:
+        """`path` as the state and the manifests write it."""
+        return path.relative_to(self.root).as_posix()
+
+    # the pool ---------------------------------------------------------------------------------------------------------
+
+    def _pool_manifests(self) -> list[Path]:
+        return sorted((self.root / "pool").glob("[0-9]*.json"))
+
+    def pool(self) -> list[PoolPart]:
+        """The parts of the pool, by number; empty before the first ingest."""
+        manifests = self._pool_manifests()
+        if not manifests:
+            return []
+        return [
+            PoolPart(each["index"], open_part(self.root / each["links"]), open_part(self.root / each["texts"]))
+            for each in json.loads(manifests[-1].read_text())["parts"]
+        ]
+
+    def pool_sources(self) -> list[dict[str, Any]]:
+        """The source files taken in so far: name, digest, rows."""
+        manifests = self._pool_manifests()
+        return list(json.loads(manifests[-1].read_text())["sources"]) if manifests else []
+
+    def grow_pool(self, parts: list[PoolPart], sources: list[dict[str, Any]]) -> None:
+        """Publish the next state of the pool in one step."""
+        number = len(self._pool_manifests()) + 1
+        entries = [
+            {"index": each.index, "links": self.relative(each.links.path), "texts": self.relative(each.texts.path)}
+            for each in parts
+        ]
+        manifest = {"parts": entries, "sources": sources}
+        replace_text(self.root / "pool" / f"{number:06d}.json", json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+
+    # the state --------------------------------------------------------------------------------------------------------
+
+    def state(self) -> State:
+        """What the last stage left; empty before the first run."""
+        path = self.root / "state.json"
+        return State(**json.loads(path.read_text())) if path.is_file() else State()
+
+    def save_state(self, state: State) -> None:
+        """Replace the state in one step."""
+        replace_text(self.root / "state.json", json.dumps(state.__dict__, indent=1, sort_keys=True) + "\n")
+
+    def files(self, state: State, table: str) -> list[Path]:
+        """Files of a table as the state has it."""
+        return [self.root / name for name in state.tables.get(table, [])]
+
+    # versions ---------------------------------------------------------------------------------------------------------
+
+    def version_path(self, name: str = "latest") -> Path:
+        """Folder of a dataset version by name, by the first digits of its digest, or `latest`.
+
+        Raises StoreError naming the versions that there are.
+        """
+        names = sorted(path.parent.name for path in (self.root / "versions").glob("*/manifest.json"))
+        known = [each for each in self.state().versions if each in names]
+        if name == "latest" and known:
+            return self.root / "versions" / known[-1]
+        matches = [each for each in names if each == name or each.rpartition("-")[2].startswith(name)]
+        matches = matches or [each for each in known if each.rpartition("-")[0] == name][-1:]
+        if len(matches) != 1:
+            problem = "has no version" if not matches else "has several versions"
+            raise StoreError(f"{self.root} {problem} {name!r}; there are: {', '.join(names) or 'none'}")
+        return self.root / "versions" / matches[0]

@@ -1,0 +1,111 @@
+"""What a store holds, as small tables: for `tamis status`, `tamis sql` and the end of a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from curation.table import publishing
+from pipelines import database
+from pipelines.sources import SourceError
+from pipelines.store import Store
+from pipelines.views import open_store
+
+Rows = list[dict[str, Any]]
+
+
+def report_rows(con: database.Connection, name: str) -> Rows:
+    """The rows of a stored report, such as `funnel`."""
+    return database.rows(con, database.query(f"report/{name}"))
+
+
+def status_tables(store: Store) -> list[tuple[str, Rows]]:
+    """Titles and rows: tables, funnel, versions, models, the last runs."""
+    con = open_store(store)
+    tables = database.rows(
+        con,
+        "select 'samples' as what, count(distinct sample_uid) as rows from texts union all select 'texts', count(*) from texts "
+        "union all select 'media downloaded', count(*) filter (where status = 'ok') from media "
+        "union all select 'media failed or refused', count(*) filter (where status <> 'ok') from media "
+        "union all select 'texts kept', count(*) filter (where kept) from ledger",
+    )
+    runs = database.rows(
+        con,
+        "select run, recipe, outcome, any_value(seconds) as seconds, sum(parts_run)::bigint as parts_run, "
+        "sum(parts_reused)::bigint as parts_reused from runs group by all order by run desc limit 5",
+    )
+    found = [
+        (f"pool: {len(store.pool())} parts, {len(store.pool_sources())} link tables", tables),
+        ("funnel of the last policy", report_rows(con, "funnel")),
+        ("dataset versions", database.rows(con, "select * exclude (packed) from versions order by packed, version")),
+        ("runs", runs),
+    ]
+    models = model_rows(store)
+    return [*found, ("models", models)] if models else found
+
+
+def model_rows(store: Store) -> Rows:
+    """The trained models of the store: name, version trained on, last metrics."""
+    rows = []
+    for path in sorted((store.root / "models").glob("*/result.json")):
+        result = json.loads(path.read_text())
+        rows.append({"model": path.parent.name, **{k: v for k, v in result.items() if isinstance(v, int | float | str)}})
+    return rows
+
+
+def listing(store: Store) -> Rows:
+    """The stored queries and the views, with what each answers."""
+    con = open_store(store)
+    names = [name for name in database.queries() if name.startswith(("report/", "audit/"))]
+    rows: Rows = [{"name": name, "what": database.headline(name)} for name in names]
+    views = database.rows(
+        con,
+        "select table_name as name, string_agg(column_name, ', ' order by column_index) as what "
+        "from duckdb_columns() where not internal group by table_name order by table_name",
+    )
+    return [*rows, *views]
+
+
+def ask(store: Store, query: str) -> pa.Table:
+    """The rows of a stored query (by name, `report/` may be left out) or of SQL text, on a read-only database."""
+    con = open_store(store, locked=True)
+    name = next((name for name in (query, f"report/{query}") if name in database.queries()), None)
+    if name is None and query.replace("/", "").replace("_", "").isalnum():
+        raise SourceError(f"there is no stored query {query!r}; there are: {', '.join(database.queries('report'))}")
+    statement = database.query(name) if name else query
+    kinds = [str(each.type).rpartition(".")[2] for each in con.extract_statements(statement)]
+    if kinds not in (["SELECT"], ["EXPLAIN"]):
+        raise SourceError(f"only one SELECT is answered, this is {', '.join(kinds) or 'empty'}: a store is read-only")
+    return database.arrow(con, statement)
+
+
+def write_result(table: pa.Table, output: Path) -> None:
+    """Write rows as Parquet or CSV by the file's ending; lists become JSON in CSV."""
+    if output.suffix not in (".parquet", ".csv"):
+        raise SourceError(f"{output}: the ending must be .parquet or .csv")
+    output.unlink(missing_ok=True)
+    with publishing(output.absolute()) as temporary:
+        if output.suffix == ".parquet":
+            pq.write_table(table, temporary, compression="zstd")
+        else:
+            pyarrow.csv.write_csv(_flat(table), temporary)
+
+
+def _flat(table: pa.Table) -> pa.Table:
+    columns = {}
+    for name in table.column_names:
+        column = table.column(name)
+        if pa.types.is_nested(column.type) or pa.types.is_binary(column.type):
+            texts = [None if v is None else json.dumps(v, default=repr, ensure_ascii=False) for v in column.to_pylist()]
+            column = pa.array(texts, pa.string())
+        if pa.types.is_string(column.type):
+            # a cell that begins like a formula would be run by a spreadsheet
+            cells = [f"'{v}" if v and v[0] in "=+-@\t\r" else v for v in column.to_pylist()]
+            column = pa.array(cells, pa.string())
+        columns[name] = column
+    return pa.table(columns)

@@ -1,0 +1,144 @@
+"""The store as SQL sees it: one view a table, `candidates` (all columns of a text side by side) and `ledger`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+
+from curation.schema import MEDIA, TEXTS
+from curation.table import open_part
+from pipelines import database
+from pipelines.store import State, Store
+
+DUPLICATES = pa.schema([("media_uid", pa.string()), ("duplicate_group", pa.string())])
+DUPLICATE_EDGES = pa.schema(
+    [("media_uid", pa.string()), ("other_uid", pa.string()), ("kind", pa.string()), ("distance", pa.int32())]
+)
+DECISIONS = pa.schema(
+    [
+        ("text_uid", pa.string()),
+        ("sample_uid", pa.string()),
+        ("media_uid", pa.string()),
+        ("kept", pa.bool_()),
+        ("rejected_by", pa.list_(pa.string())),  # names of all rules that reject the row, in the policy's order
+        ("saw", pa.list_(pa.string())),  # for each of them the values it saw, as JSON
+        ("duplicate_group", pa.string()),  # smallest media_uid of the group; null where alone
+        ("duplicate_of", pa.string()),  # sample_uid of the group's survivor, null for the survivor itself
+        ("keep_probability", pa.float64()),  # of balancing; null where the policy does not balance the row
+        ("draw", pa.float64()),
+    ]
+)
+VERSIONS = pa.schema(
+    [("version", pa.string()), ("digest", pa.string()), ("num_samples", pa.int64()), ("num_texts", pa.int64()),
+     ("num_shards", pa.int64()), ("size_bytes", pa.int64()), ("packed", pa.int64())]
+)  # fmt: skip
+RUNS = pa.schema(
+    [("run", pa.string()), ("started_at", pa.string()), ("seconds", pa.float64()), ("recipe", pa.string()),
+     ("outcome", pa.string()), ("round", pa.string()), ("stage", pa.string()), ("stage_seconds", pa.float64()),
+     ("parts_run", pa.int64()), ("parts_reused", pa.int64()), ("counts", pa.string())]
+)  # fmt: skip
+MEMBERS = pa.schema([("version", pa.string()), ("sample_uid", pa.string()), ("text_uid", pa.string())])
+
+
+def open_store(store: Store, state: State | None = None, locked: bool = False) -> database.Connection:
+    """A database with the store's views. With `locked` it can read files below the store and nothing else."""
+    state = state or store.state()
+    con = database.connect(allowed=store.root if locked else None)
+    database.create_view(con, "media", store.files(state, "media"), MEDIA)
+    database.create_view(con, "texts", [each.texts.path for each in store.pool()], TEXTS)
+    for table in sorted(state.signals):
+        database.create_view(con, table, store.files(state, f"signal_{table}"))
+    database.create_view(con, "duplicates", store.files(state, "duplicates"), DUPLICATES)
+    database.create_view(con, "duplicate_edges", store.files(state, "duplicate_edges"), DUPLICATE_EDGES)
+    database.create_view(con, "decisions", store.files(state, "decisions"), DECISIONS)
+    con.register("policy_rules", _policy_rules(store, state))
+    shards = [path for name in state.versions for path in sorted((store.root / "versions" / name).glob("*.parquet"))]
+    _create_members(con, shards)
+    con.register("versions", _versions(store, state))
+    con.register("runs", _runs(store))
+    con.execute(_candidates(con, state))
+    columns = set(_columns(con, "candidates"))
+    con.execute(_ledger(columns))
+    return con
+
+
+def _columns(con: database.Connection, view: str) -> list[str]:
+    return [str(row["column_name"]) for row in database.rows(con, f"describe {database.quoted(view)}")]
+
+
+def _candidates(con: database.Connection, state: State) -> str:
+    """One row for each text with all columns of its sample's primary medium and of all signals."""
+    joins, columns = [], ["t.*", "m.* exclude (sample_uid, bytes)"]
+    for table, level in sorted(state.signals.items()):
+        name, uid = database.quoted(table), "media_uid" if level == "media" else "text_uid"
+        joins.append(f"left join {name} on {name}.{uid} = {'m' if level == 'media' else 't'}.{uid}")
+        columns.append(f"{name}.* exclude ({uid}, reason)")
+    return (
+        f"create view candidates as select {', '.join(columns)} from texts t "
+        f"left join media m on m.sample_uid = t.sample_uid and m.role = 'primary' {' '.join(joins)}"
+    )
+
+
+def _ledger(columns: set[str]) -> str:
+    """The stored query, told which optional columns (repaired text, resolved language, CLIP score) there are."""
+    sql = database.query("views/ledger")
+    optional = {
+        "text_clean": "null::varchar",
+        "language": "null::varchar",
+        "clip_score": "null::float",
+    }
+    missing = ", ".join(f"{null} as {name}" for name, null in optional.items() if name not in columns)
+    source = f"(select *{', ' + missing if missing else ''} from candidates)"
+    return f"create view ledger as with rows as {source} {sql}"
+
+
+def _create_members(con: database.Connection, shards: list[Path]) -> None:
+    """View `members`: which texts of which samples each version holds."""
+    if not shards:
+        database.create_view(con, "members", [], MEMBERS)
+        return
+    con.read_parquet([str(path) for path in shards], filename=True, union_by_name=True).create_view("shards")
+    con.execute(
+        "create view members as select parse_path(filename)[-2] as version, sample_uid, "
+        "unnest(list_transform(texts, lambda text: text.text_uid)) as text_uid from shards"
+    )
+
+
+def _policy_rules(store: Store, state: State) -> pa.Table:
+    """View `policy_rules`: the rules of the policy that made the decisions, in order."""
+    files = store.files(state, "decisions")
+    rules = open_part(files[0]).stats["rules"] if files else []
+    return pa.table({"place": pa.array(range(len(rules)), pa.int32()), "rule": pa.array(rules, pa.string())})
+
+
+def _versions(store: Store, state: State) -> pa.Table:
+    rows = []
+    for path in sorted((store.root / "versions").glob("*/manifest.json")):
+        manifest, name = json.loads(path.read_text()), path.parent.name
+        rows.append(
+            {
+                "version": name,
+                "digest": manifest["digest"],
+                "num_samples": manifest["num_samples"],
+                "num_texts": manifest["num_texts"],
+                "num_shards": len(manifest["shards"]),
+                "size_bytes": sum(shard["size_bytes"] for shard in manifest["shards"]),
+                "packed": state.versions.index(name) if name in state.versions else None,
+            }
+        )
+    return pa.Table.from_pylist(rows, schema=VERSIONS)
+
+
+def _runs(store: Store) -> pa.Table:
+    rows = []
+    for path in sorted((store.root / "runs").glob("*.json")):
+        run = json.loads(path.read_text())
+        for stage in run["stages"] or [{}]:
+            rows.append(
+                {name: run.get(name) for name in ("run", "started_at", "seconds", "recipe", "outcome")}
+                | {name: stage.get(name) for name in ("round", "stage", "parts_run", "parts_reused")}
+                | {"stage_seconds": stage.get("seconds"), "counts": json.dumps(stage.get("counts", {}))}
+            )
+    return pa.Table.from_pylist(rows, schema=RUNS)

@@ -1,0 +1,115 @@
+"""Why: one sample's whole story, from the link to the versions that hold it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from curation.urls import canonical_url, uid
+from pipelines import database
+from pipelines.sources import SourceError
+from pipelines.store import Store
+from pipelines.views import open_store
+
+MAX_TEXTS = 20
+"""Texts whose story is told in full; the others are counted."""
+LONG = 160
+
+
+def story(store: Store, what: str) -> str:
+    """The story of the sample that `what` names (uid of sample, medium or text, or a URL). Raises SourceError if none."""
+    con = open_store(store)
+    sample = _find(con, what)
+    lines = [f"sample {sample}"]
+    (medium,) = database.rows(
+        con, "select * exclude (bytes) from media where sample_uid = ? and role = 'primary'", [sample]
+    ) or [None]
+    if medium is None:
+        link = database.rows(con, "select count(*) as texts from texts where sample_uid = ?", [sample])
+        return "\n".join([*lines, f"  not downloaded yet; {link[0]['texts']} texts"])
+    lines.append("link and fetch")
+    lines += _fields({name: medium[name] for name in medium if name not in ("sample_uid", "role", "modality")})
+    signals = store.state().signals
+    for table in sorted(name for name, level in signals.items() if level == "media"):
+        (row,) = database.rows(
+            con, f"select * exclude (media_uid) from {database.quoted(table)} where media_uid = ?", [medium["media_uid"]]
+        )
+        lines += [f"signal {table}", *_fields(row)]
+    lines += _duplicates(con, str(medium["media_uid"]))
+    texts = database.rows(con, "select * from texts where sample_uid = ? order by position", [sample])
+    chosen = sorted(texts, key=lambda text: text["text_uid"] != what)[:MAX_TEXTS]
+    for text in chosen:
+        lines += _text(con, text, [table for table, level in sorted(signals.items()) if level == "text"])
+    if len(texts) > len(chosen):
+        lines.append(f"... and {len(texts) - len(chosen)} more texts; name one by its text_uid to see it")
+    return "\n".join(lines)
+
+
+def _find(con: database.Connection, what: str) -> str:
+    canonical = canonical_url(what)[0] if "://" in what else None
+    candidates = [what, uid("sample", canonical or what)]
+    rows = database.rows(
+        con,
+        "select sample_uid from texts where sample_uid in ($a, $b) or text_uid = $a "
+        "union select sample_uid from media where media_uid = $a or url = $a or final_url = $a limit 1",
+        {"a": candidates[0], "b": candidates[1]},
+    )
+    if not rows:
+        raise SourceError(f"the pool has no sample, text, medium or URL {what!r}")
+    return str(rows[0]["sample_uid"])
+
+
+def _duplicates(con: database.Connection, medium: str) -> list[str]:
+    rows = database.rows(con, "select duplicate_group from duplicates where media_uid = ?", [medium])
+    group = rows[0]["duplicate_group"] if rows else None
+    if group is None:
+        return ["duplicates", "  none"]
+    lines = ["duplicates", f"  group {group}"]
+    edges = database.rows(
+        con,
+        "select e.kind, e.distance, m.url from duplicate_edges e "
+        "join media m on m.media_uid = case when e.media_uid = $m then e.other_uid else e.media_uid end "
+        "where e.media_uid = $m or e.other_uid = $m order by e.distance, m.url",
+        {"m": medium},
+    )
+    for edge in edges:
+        how = f"near-duplicate at distance {edge['distance']}" if edge["distance"] else "the same"
+        lines.append(f"  {how} by {edge['kind']}: {edge['url']}")
+    return lines
+
+
+def _text(con: database.Connection, text: dict[str, Any], signals: list[str]) -> list[str]:
+    key = text["text_uid"]
+    lines = [f"text {key}", *_fields({name: text[name] for name in text if name not in ("text_uid", "sample_uid")})]
+    for table in signals:
+        (row,) = database.rows(con, f"select * exclude (text_uid) from {database.quoted(table)} where text_uid = ?", [key])
+        lines += _fields(row)
+    decisions = database.rows(con, "select * from decisions where text_uid = ?", [key])
+    for decision in decisions:
+        lines.append(f"  decision: {'kept' if decision['kept'] else 'rejected'}")
+        for rule, saw in zip(decision["rejected_by"], decision["saw"], strict=True):
+            lines.append(f"    rejected by {rule}: {_saw(saw)}")
+        if decision["duplicate_of"] is not None:
+            lines.append(f"    duplicate of sample {decision['duplicate_of']}")
+        if decision["keep_probability"] is not None:
+            lines.append(f"    balance: keep probability {decision['keep_probability']:.4f}, draw {decision['draw']:.4f}")
+    versions = database.rows(con, "select distinct version from members where text_uid = ? order by version", [key])
+    lines.append(f"  versions that hold it: {', '.join(str(row['version']) for row in versions) or 'none'}")
+    return lines
+
+
+def _saw(saw: str) -> str:
+    values = json.loads(saw)
+    return ", ".join(f"{name} = {_short(value)}" for name, value in values.items()) or "no values"
+
+
+def _fields(row: dict[str, Any]) -> list[str]:
+    return [f"  {name}: {_short(value)}" for name, value in row.items() if value is not None]
+
+
+def _short(value: object) -> str:
+    if isinstance(value, bytes):
+        return f"{len(value)} bytes"
+    text = value if isinstance(value, str) else str(value)
+    text = "".join(ch if ch.isprintable() else f"\\x{ord(ch):02x}" for ch in text)
+    return text if len(text) <= LONG else text[:LONG] + " ..."

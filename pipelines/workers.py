@@ -1,0 +1,202 @@
+"""Workers: our own loop over parts, in this process or on Ray actors.
+
+Ray Data merges, renames and doubles parts, and retries a crash without end; this loop runs one call a part, keeps a
+bounded number in flight, tries each a bounded number of times and reports which part failed. Exactly-once comes from
+write-once parts, not from Ray's view of a node.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+ATTEMPTS = 3
+"""Times a part is tried before the run fails: two lost workers in a row are bad luck, three are the part's doing."""
+OBJECT_STORE_BYTES = 200_000_000
+"""Only arguments and statistics pass through Ray's object store; media go through files."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One call for one part: `call(**arguments)` returns a small dictionary of statistics."""
+
+    name: str
+    call: Callable[..., dict[str, Any]]
+    arguments: dict[str, Any] = field(default_factory=dict)
+    needs_model: bool = False
+
+
+class PartFailed(RuntimeError):
+    """A part that could not be done, by name, with its cause."""
+
+
+class Workers(Protocol):
+    """Something that runs tasks; results come in any order."""
+
+    count: int
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, dict[str, Any]]]:
+        """Run all tasks, yielding each with its result. Raises PartFailed after the others in flight have ended."""
+
+    def close(self) -> None:
+        """Let the workers go."""
+
+
+class SerialWorkers:
+    """Everything in this process, one part after the other: for tests, tiny pools and debugging."""
+
+    count = 1
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, dict[str, Any]]]:
+        for task in tasks:
+            try:
+                result = task.call(**task.arguments)
+            except (RuntimeError, OSError, ValueError, MemoryError, TypeError, KeyError) as error:
+                raise PartFailed(f"{task.name}: {type(error).__name__}: {error}") from error
+            yield task, result
+
+    def close(self) -> None:
+        pass
+
+
+class RayWorkers:
+    """A pool of Ray actors, one call at a time each; started at the first task, so a run that reuses all starts none.
+
+    `address`: `local` starts Ray in this machine for this run alone; `auto` or a `ray://host:port` joins a cluster.
+    """
+
+    def __init__(self, address: str = "local", count: int | None = None) -> None:
+        self.address = address
+        self._wanted = count
+        self._started_ray = False
+        self._actors: dict[bool, list[Any]] = {}
+
+    @property
+    def count(self) -> int:
+        """Workers for tasks without a model."""
+        if self._wanted is not None:
+            return self._wanted
+        return max(1, os.cpu_count() or 1) if self.address == "local" else max(1, int(self._cluster().get("CPU", 1)))
+
+    def _cluster(self) -> dict[str, float]:
+        self._start()
+        import ray
+
+        return dict(ray.cluster_resources())
+
+    def _start(self) -> None:
+        import ray
+
+        if not ray.is_initialized():
+            start_ray(self.address)
+            self._started_ray = True
+
+    def _pool(self, needs_model: bool) -> list[Any]:
+        """The actors for a kind of task. Where there are GPUs, model tasks get actors that hold one each."""
+        gpus = int(self._cluster().get("GPU", 0)) if needs_model else 0
+        kind = needs_model and gpus > 0
+        if kind not in self._actors:
+            self._actors[kind] = [self._actor(num_gpus=1 if kind else 0) for _ in range(gpus if kind else self.count)]
+        return self._actors[kind]
+
+    def _actor(self, num_gpus: int) -> Any:
+        import ray
+
+        # tasks are retried by our own loop, a bounded number of times; Ray's default for actors in its libraries is endless
+        options = {"num_cpus": 1, "num_gpus": num_gpus, "max_restarts": ATTEMPTS, "max_task_retries": 0}
+        return ray.remote(_PartWorker).options(**options).remote()
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, dict[str, Any]]]:
+        for kind in (False, True):
+            some = [task for task in tasks if task.needs_model == kind]
+            if some:
+                yield from self._run(some, self._pool(kind))
+
+    def _run(self, tasks: Sequence[Task], actors: list[Any]) -> Iterator[tuple[Task, dict[str, Any]]]:
+        import ray
+
+        waiting = [(task, 1) for task in reversed(tasks)]
+        idle = list(actors)
+        running: dict[Any, tuple[Task, int, Any]] = {}
+        failure: PartFailed | None = None
+        while running or (waiting and failure is None):
+            while waiting and idle and failure is None:
+                task, attempt = waiting.pop()
+                actor = idle.pop()
+                running[actor.run.remote(task.call, task.arguments)] = (task, attempt, actor)
+            (done,), _ = ray.wait(list(running), num_returns=1)
+            task, attempt, actor = running.pop(done)
+            idle.append(actor)
+            try:
+                result = ray.get(done)
+            except ray.exceptions.RayActorError as error:
+                # the worker's process is gone (killed, out of memory): Ray starts it anew, we send the part again
+                if attempt >= ATTEMPTS:
+                    failure = PartFailed(f"{task.name}: its worker died {attempt} times: {error}")
+                waiting.append((task, attempt + 1))
+            except ray.exceptions.RayTaskError as error:
+                cause = error.cause if error.cause is not None else error
+                if isinstance(cause, OSError) and attempt < ATTEMPTS:
+                    waiting.append((task, attempt + 1))
+                else:
+                    failure = PartFailed(f"{task.name}: {type(cause).__name__}: {cause}")
+                    failure.__cause__ = error
+            else:
+                yield task, result
+        if failure is not None:
+            raise failure
+
+    def close(self) -> None:
+        import ray
+
+        for actor in (actor for pool in self._actors.values() for actor in pool):
+            ray.kill(actor)
+        self._actors = {}
+        if self._started_ray:
+            ray.shutdown()
+            self._started_ray = False
+
+
+class _PartWorker:
+    """The actor: a process that keeps models, decoder and connections between parts."""
+
+    def run(self, call: Callable[..., dict[str, Any]], arguments: dict[str, Any]) -> dict[str, Any]:
+        return call(**arguments)
+
+
+def start_ray(address: str) -> None:
+    """Start or join Ray and put this process's SIGTERM handler back, which Ray replaces (Prefect cancels with SIGTERM).
+
+    A local Ray serves this process alone, so it needs no token; with the default mode Ray would write one, readable by
+    all, into the home folder.
+    """
+    import ray
+
+    previous = signal.getsignal(signal.SIGTERM)
+    options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+    if address == "local":
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        options |= {
+            "include_dashboard": False,
+            "object_store_memory": OBJECT_STORE_BYTES,
+            "_temp_dir": tempfile.gettempdir() + "/tamis-ray",
+        }
+    ray.init(address=address, **options)
+    with contextlib.suppress(ValueError):  # not in the main thread: Ray left the handler alone
+        signal.signal(signal.SIGTERM, previous)
+
+
+def make_workers(address: str) -> Workers:
+    """Workers for `serial`, `local`, `auto` or a `ray://host:port`. Raises ValueError for anything else."""
+    if address == "serial":
+        return SerialWorkers()
+    if address in ("local", "auto") or address.startswith("ray://"):
+        return RayWorkers(address)
+    raise ValueError(f"--address {address!r}: valid are serial, local, auto, ray://HOST:PORT and http://HOST:PORT (a job)")

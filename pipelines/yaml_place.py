@@ -1,0 +1,79 @@
+"""YAML with places: errors that say in which line of which file the offending value stands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+MAX_BYTES = 1_000_000
+"""A recipe larger than this is no recipe; the bound keeps a hostile file from filling the memory."""
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be run: file, line, place, value and what would be valid."""
+
+
+class Places:
+    """Where each value of a YAML file stands."""
+
+    def __init__(self, path: Path, root: yaml.Node | None) -> None:
+        self.path, self.root = path, root
+
+    def __call__(self, *location: int | str) -> str:
+        """`recipe.yaml:12: policy[2].keep`; the line is that of the deepest step that the file has."""
+        node, line, words = self.root, 0, ""
+        for step in location:
+            words += f"[{step}]" if isinstance(step, int) else f".{step}" if words else str(step)
+            child = None
+            if isinstance(node, yaml.MappingNode):
+                key, child = next(((key, value) for key, value in node.value if key.value == str(step)), (None, None))
+                line = key.start_mark.line if key else line
+            elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+                child = node.value[step]
+                line = child.start_mark.line
+            node = child
+        return f"{self.path}:{line + 1}: {words or 'recipe'}"
+
+
+def load(path: Path, model: type[Model]) -> tuple[Model, Places]:
+    """Read a YAML file as `model`. Raises RecipeError with one line for each mistake."""
+    try:
+        text = path.read_bytes()[: MAX_BYTES + 1].decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: cannot be read: {error}") from error
+    if len(text) > MAX_BYTES:
+        raise RecipeError(f"{path}: larger than {MAX_BYTES} bytes")
+    try:
+        values = yaml.safe_load(text)
+        places = Places(path, yaml.compose(text, Loader=yaml.SafeLoader))
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path}: is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise RecipeError(f"{path}: a recipe is a mapping of fields, this is {type(values).__name__}")
+    try:
+        return model.model_validate(values), places
+    except ValidationError as error:
+        raise RecipeError("\n".join(_explain(places, mistake) for mistake in error.errors())) from error
+
+
+def _explain(places: Places, mistake: Any) -> str:
+    location = without_tags(mistake["loc"])
+    value = mistake.get("input")
+    shown = f" (value: {value!r})" if isinstance(value, str | int | float | bool) else ""
+    match mistake["type"]:
+        case "unknown_field":
+            return f"{places(*location, mistake['ctx']['field'])}: {mistake['msg']}"
+        case "missing":
+            return f"{places(*location)}: this field is required"
+        case _:
+            return f"{places(*location)}: {mistake['msg'].removeprefix('Value error, ')}{shown}"
+
+
+def without_tags(location: Sequence[int | str]) -> list[int | str]:
+    """`location` without the kinds of rule that pydantic writes behind a rule's number; they are no places in the file."""
+    return [step for i, step in enumerate(location) if not (i >= 2 and location[i - 2] == "policy")]

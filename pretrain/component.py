@@ -1,0 +1,109 @@
+"""Components: the parts of a model, named in a config by import path (`use`) with their fields. There is no registry."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+C = TypeVar("C", bound="Component")
+
+
+class Component(BaseModel):
+    """A part of a model: its fields are its parameters, `build` makes the torch module."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def import_path(component: Component) -> str:
+    """What stands under `use` for this component."""
+    cls = type(component)
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def to_spec(component: Component) -> dict[str, Any]:
+    """The form in which a component stands in a config: `use` and all of its fields, defaults included."""
+    fields = {name: getattr(component, name) for name in type(component).model_fields}
+    return {"use": import_path(component), **component.model_dump(mode="json", include=set(fields))}
+
+
+def choices(base: type[Component], package: str) -> list[str]:
+    """Import paths of all components of the kind `base` that stand in the modules of `package`."""
+    module = importlib.import_module(package)
+    found = set()
+    for info in pkgutil.iter_modules(module.__path__):
+        member = importlib.import_module(f"{package}.{info.name}")
+        for value in vars(member).values():
+            if isinstance(value, type) and issubclass(value, base) and value.__module__ == member.__name__ and value.__name__[0] != "_":
+                found.add(f"{value.__module__}.{value.__qualname__}")
+    return sorted(path for path in found if path != f"{base.__module__}.{base.__qualname__}")
+
+
+def resolve(use: object, base: type[C], package: str) -> type[C]:
+    """The class at the import path `use`. Raises ValueError, listing the valid choices, where there is none."""
+    known = f"valid: {', '.join(choices(base, package))}, or the import path of any other {base.__name__}"
+    if not isinstance(use, str) or "." not in use:
+        raise ValueError(f"`use` must be an import path, not {use!r}; {known}")
+    module_name, _, name = use.rpartition(".")
+    try:
+        value = getattr(importlib.import_module(module_name), name)
+    except ImportError as error:
+        raise ValueError(f"`use: {use}` cannot be imported ({error}); {known}") from error
+    except AttributeError as error:
+        raise ValueError(f"`use: {use}`: the module has no {name!r}; {known}") from error
+    if not (isinstance(value, type) and issubclass(value, base)):
+        raise ValueError(f"`use: {use}` is no {base.__name__}; {known}")
+    return value
+
+
+def parser(base: type[C], package: str, default: str | None = None) -> Callable[[object], C]:
+    """A pydantic before-validator that turns `{use: ..., field: value}` into the component.
+
+    `default` is the import path taken where `use` is absent.
+    """
+
+    def parse(spec: object) -> C:
+        if isinstance(spec, base):
+            return spec
+        if not isinstance(spec, dict):
+            raise ValueError(f"must be a mapping with `use` and fields, not {spec!r}")
+        fields = dict(spec)
+        cls = resolve(fields.pop("use", default), base, package)
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as error:
+            raise ValueError("; ".join(describe(error, cls))) from error
+
+    return parse
+
+
+def describe(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """One line for each fault: place, value, what is wrong, and the valid choices where there are any."""
+    lines = []
+    for fault in error.errors(include_url=False):
+        place = ".".join(str(part) for part in fault["loc"]) or model.__name__
+        message = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "extra_forbidden":
+            message = f"no such field; valid: {', '.join(_fields_at(model, fault['loc'][:-1]))}"
+        value = "" if fault["type"] in ("value_error", "missing") else f" = {_short(fault['input'])}"
+        lines.append(f"{place}{value}: {message}")
+    return lines
+
+
+def _fields_at(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
+    """Field names of the model that stands at `place` inside `model`."""
+    here: Any = model
+    for part in place:
+        if isinstance(part, int):
+            continue
+        here = here.model_fields[part].annotation
+        here = next((arg for arg in (here, *getattr(here, "__args__", ())) if hasattr(arg, "model_fields")), here)
+    return sorted(getattr(here, "model_fields", {}))
+
+
+def _short(value: object, limit: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -1,0 +1,170 @@
+"""What one training run is: a config read from YAML, with clear errors before any data is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SerializationInfo,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
+
+from pretrain.component import describe, parser, to_spec
+from pretrain.model import ModelConfig
+from pretrain.targets.base import Target
+
+Scalar = str | int | float | bool | None
+
+
+class ConfigError(ValueError):
+    """A config that cannot be used; the message names the place, the value and the valid choices."""
+
+
+class Clause(BaseModel):
+    """A condition on one sample column, with exactly one of `equals`, `not_equals`, `in`. A null equals only null."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    column: str
+    equals: Scalar = None
+    not_equals: Scalar = None
+    in_: tuple[Scalar, ...] | None = Field(None, alias="in")
+
+    @model_validator(mode="after")
+    def _one_condition(self) -> Clause:
+        given = sorted(self.model_fields_set - {"column"})
+        if len(given) != 1:
+            raise ValueError(f"needs exactly one of equals, not_equals, in; given: {given or 'none'}")
+        return self
+
+    @model_serializer
+    def _as_written(self, info: SerializationInfo) -> dict[str, Any]:  # noqa: ARG002
+        names = {"in_": "in"}
+        return {names.get(n, n): getattr(self, n) for n in type(self).model_fields if n in self.model_fields_set}
+
+    def holds(self, value: object) -> bool:
+        """Whether a sample with this value in the column qualifies."""
+        if "equals" in self.model_fields_set:
+            return value == self.equals
+        if "not_equals" in self.model_fields_set:
+            return value != self.not_equals
+        return value in (self.in_ or ())
+
+
+class Weighted(BaseModel):
+    """A target and the factor of its loss in the sum."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    target: Annotated[Target, BeforeValidator(parser(Target, "pretrain.targets")), PlainSerializer(to_spec)]
+    weight: float = Field(1.0, gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _flat(cls, spec: object) -> object:
+        """In YAML the weight stands among the target's fields: `{use: ..., weight: 1}`."""
+        if isinstance(spec, dict) and "target" not in spec:
+            rest = {name: value for name, value in spec.items() if name != "weight"}
+            return {"target": rest, **({"weight": spec["weight"]} if "weight" in spec else {})}
+        return spec
+
+
+class TrainConfig(BaseModel):
+    """One training run on one dataset version."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field("model", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """First part of the run folder's name."""
+    version: str = "latest"
+    """Dataset version: its name, folder name, the start of its digest (6 digits or more), or `latest`."""
+    where: tuple[Clause, ...] = ()
+    """Conditions that a sample must all meet to be trained on."""
+    exclude_languages: tuple[str, ...] = ()
+    """Texts all of whose languages are among these are left out (and evaluated separately)."""
+    model: Annotated[
+        ModelConfig,
+        BeforeValidator(parser(ModelConfig, "pretrain.encoders", default="pretrain.model.Streams")),
+        PlainSerializer(to_spec),
+    ]
+    targets: tuple[Weighted, ...] = Field(min_length=1)
+    image_size: int | None = Field(None, ge=8, le=1024)
+    """Side of the square pictures in pixels; by default what the model wants."""
+    batch_size: int = Field(128, ge=2)
+    """Samples of one optimizer step over all workers."""
+    captions_per_image: int = Field(4, ge=1)
+    """Texts drawn for each sample of a batch; the picture is encoded once for all of them."""
+    steps: int | None = Field(None, ge=1)
+    epochs: float | None = Field(None, gt=0)
+    """Length of training: exactly one of `steps` and `epochs`."""
+    lr: float = Field(1e-3, gt=0)
+    warmup_steps: int = Field(50, ge=0)
+    weight_decay: float = Field(0.05, ge=0)
+    beta2: float = Field(0.98, gt=0, lt=1)
+    max_grad_norm: float = Field(1.0, gt=0)
+    augment: bool = True
+    """Random crop and colour jitter; never a flip, which would change what letters say."""
+    seed: int = Field(0, ge=0)
+    num_workers: int = Field(1, ge=1)
+    """Training processes; the batch is cut evenly among them."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    num_threads: int | None = Field(None, ge=1)
+    """Threads of each worker; by default its share of the cores."""
+    checkpoint_every: int = Field(100, ge=1)
+    """Steps between checkpoints."""
+
+    not_in_key: ClassVar[frozenset[str]] = frozenset({"name", "version", "device", "num_threads", "checkpoint_every"})
+    """Fields that do not change what is learned; the version enters the run's key by its digest."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainConfig:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError(f"give exactly one of steps and epochs, not steps={self.steps} and epochs={self.epochs}")
+        if self.batch_size % self.num_workers:
+            raise ValueError(f"batch_size {self.batch_size} is no multiple of num_workers {self.num_workers}")
+        known = self.model.stream_names()
+        for index, weighted in enumerate(self.targets):
+            for stream in weighted.target.streams():
+                if stream not in known:
+                    raise ValueError(f"targets.{index}: no stream {stream!r}; valid: {', '.join(known)}")
+        return self
+
+    def num_steps(self, num_samples: int) -> int:
+        """Optimizer steps of the whole run on a version with `num_samples` samples that qualify."""
+        if self.steps is not None:
+            return self.steps
+        return max(1, round((self.epochs or 0) * num_samples / self.batch_size))
+
+
+def parse_config(spec: object, place: str = "config") -> TrainConfig:
+    """Check a config given as a mapping. Raises ConfigError with a line for each fault."""
+    if not isinstance(spec, dict):
+        raise ConfigError(f"{place}: must be a mapping of fields, not {type(spec).__name__}")
+    try:
+        return TrainConfig.model_validate(spec)
+    except ValidationError as error:
+        lines = "\n  ".join(describe(error, TrainConfig))
+        raise ConfigError(f"{place} cannot be used:\n  {lines}") from error
+
+
+def load_config(path: Path, **changes: object) -> TrainConfig:
+    """Read a config from YAML; `changes` replace top-level fields. Raises ConfigError."""
+    try:
+        spec = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: no valid YAML: {error}") from error
+    if isinstance(spec, dict):
+        spec = {**spec, **changes}
+    return parse_config(spec, str(path))

@@ -1,0 +1,1 @@
+"""Embeddings: from raw input to a sequence of tokens (or normalised pixels)."""

@@ -1,0 +1,41 @@
+"""What every embedding is: a config with `prepare` (raw input -> tensors, on the CPU) and `build` (the torch module)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor, nn
+
+from pretrain.component import Component
+
+Inputs = dict[str, Tensor]
+"""Keyword arguments of an embedding's module."""
+Form = Literal["tokens", "pixels"]
+
+
+@dataclass
+class Tokens:
+    """x_BLW: token vectors; mask_BL: True where there is a token (at least one in each row), None if everywhere."""
+
+    x_BLW: Tensor
+    mask_BL: Tensor | None = None
+
+
+class Embedding(Component):
+    """Base of all embeddings."""
+
+    gives: ClassVar[Form]
+    """"tokens": the module returns `Tokens`; "pixels": a normalised BCHW tensor."""
+
+    def prepare(self, raw: Any) -> Inputs:
+        """Tensors for the module from raw input: a list of str, or float32 BCHW pictures in 0..1."""
+        raise NotImplementedError
+
+    def build(self, image_size: int) -> nn.Module:
+        """The module; its forward takes what `prepare` returns as keyword arguments."""
+        raise NotImplementedError
+
+    def width_of(self, image_size: int) -> int:
+        """Width W of a token, or number of channels for pixels."""
+        raise NotImplementedError

@@ -1,0 +1,113 @@
+"""Picture embeddings: pixels as they are, patches, and a convolutional stem.
+
+Shape suffixes: B batch, C channels, H height, W_ width of the picture, L tokens, W width of a token.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from pretrain.embeddings.base import Embedding, Form, Inputs, Tokens
+
+OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
+OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+"""Channel means and deviations of CLIP's training pictures (open_clip.constants)."""
+
+
+class _Picture(Embedding):
+    mean: tuple[float, float, float] = OPENAI_MEAN
+    std: tuple[float, float, float] = OPENAI_STD
+
+    def prepare(self, raw: Any) -> Inputs:
+        return {"image_BCHW": raw}
+
+
+class Normalise(nn.Module):
+    """Pictures in 0..1 to zero mean and unit deviation, on whatever device they are on."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, image_BCHW: Tensor) -> Tensor:
+        return (image_BCHW - self.mean) / self.std
+
+
+class Pixels(_Picture):
+    """Normalised pixels, for encoders that are whole towers."""
+
+    gives: ClassVar[Form] = "pixels"
+
+    def width_of(self, image_size: int) -> int:  # noqa: ARG002
+        return 3
+
+    def build(self, image_size: int) -> nn.Module:  # noqa: ARG002
+        return Normalise(self.mean, self.std)
+
+
+class Patches(_Picture):
+    """Square patches, each projected linearly, with learned positions (ViT, arXiv:2010.11929)."""
+
+    gives: ClassVar[Form] = "tokens"
+
+    width: int = Field(192, ge=1)
+    patch_size: int = Field(16, ge=1)
+
+    def width_of(self, image_size: int) -> int:  # noqa: ARG002
+        return self.width
+
+    def build(self, image_size: int) -> nn.Module:
+        if image_size % self.patch_size:
+            raise ValueError(f"image_size {image_size} is no multiple of patch_size {self.patch_size}")
+        body = nn.Conv2d(3, self.width, self.patch_size, self.patch_size, bias=False)
+        return Grid(self, body, image_size // self.patch_size)
+
+
+class ConvStem(_Picture):
+    """Stride-2 convolutions, widths doubling, then learned positions: on few pictures it learns far faster than patches.
+
+    After "Early convolutions help transformers see better" (Xiao et al. 2021, arXiv:2106.14881), with group norm so that
+    no row depends on its batch. stages: number of halvings of the side; tokens = (image_size / 2^stages)^2.
+    """
+
+    gives: ClassVar[Form] = "tokens"
+
+    width: int = Field(192, ge=8)
+    stages: int = Field(4, ge=1)
+
+    def width_of(self, image_size: int) -> int:  # noqa: ARG002
+        return self.width
+
+    def build(self, image_size: int) -> nn.Module:
+        scale = 2 ** (self.stages - 1)
+        if self.width % (8 * scale):
+            raise ValueError(f"width {self.width} must be a multiple of {8 * scale} for {self.stages} stages")
+        if image_size % 2**self.stages:
+            raise ValueError(f"image_size {image_size} is no multiple of {2**self.stages} ({self.stages} stages)")
+        channels = [3, *(self.width // 2 ** (self.stages - 1 - stage) for stage in range(self.stages))]
+        layers: list[nn.Module] = []
+        for before, after in zip(channels, channels[1:], strict=False):
+            layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GroupNorm(8, after), nn.GELU()]
+        return Grid(self, nn.Sequential(*layers), image_size // 2**self.stages)
+
+
+class Grid(nn.Module):
+    """Normalise, a module that gives a (B, W, side, side) map, and learned positions."""
+
+    def __init__(self, config: Patches | ConvStem, body: nn.Module, side: int) -> None:
+        super().__init__()
+        self.normalise = Normalise(config.mean, config.std)
+        self.body = body
+        self.position = nn.Parameter(torch.randn(side * side, config.width) * config.width**-0.5)
+
+    def forward(self, image_BCHW: Tensor) -> Tokens:
+        x_BLW = self.body(self.normalise(image_BCHW)).flatten(2).transpose(1, 2)
+        return Tokens(x_BLW + self.position)

@@ -1,0 +1,1 @@
+"""Encoders: from a stream's tokens or pixels to one vector."""

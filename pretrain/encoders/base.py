@@ -1,0 +1,24 @@
+"""What every encoder is: a config whose `build` makes a module from tokens (or pixels) to one vector a row."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import nn
+
+from pretrain.component import Component
+from pretrain.embeddings.base import Form
+
+
+class Encoder(Component):
+    """Base of all encoders."""
+
+    takes: ClassVar[Form]
+
+    def build(self, width: int) -> nn.Module:
+        """The module for an embedding of `width`: forward(Tokens or BCHW) -> (B, out_width(width))."""
+        raise NotImplementedError
+
+    def out_width(self, width: int) -> int:
+        """Width of the vector that the module returns."""
+        raise NotImplementedError

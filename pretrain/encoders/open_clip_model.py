@@ -1,0 +1,96 @@
+"""Any open_clip model, whole, with its own tokenizer and preprocessing: one line of a config or recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from pretrain.embeddings.base import Inputs
+from pretrain.embeddings.pictures import Normalise
+from pretrain.model import Model, ModelConfig
+from pretrain.pictures import Fit, Resample
+
+_FIT: dict[str, Fit] = {"shortest": "crop", "squash": "squash"}
+_RESAMPLE: dict[str, Resample] = {"bicubic": "bicubic", "bilinear": "bilinear"}
+
+
+class OpenClip(ModelConfig):
+    """`open_clip.create_model(name, pretrained)` with the streams image and text.
+
+    name: an architecture of open_clip, or `hf-hub:organisation/model`, or `local-dir:/path`. pretrained: one of its tags
+    (fetched from the hub once), the path of a checkpoint file, or null for random weights. options: overrides of the
+    architecture's `vision_cfg`, `text_cfg`, `embed_dim` and so on.
+    """
+
+    name: str = "ViT-B-32"
+    pretrained: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _known(self) -> OpenClip:
+        if ":" in self.name:
+            return self
+        if self.name not in open_clip.list_models():
+            raise ValueError(f"open_clip has no architecture {self.name!r}; valid: {', '.join(open_clip.list_models())}")
+        tags = open_clip.list_pretrained_tags_by_model(self.name)
+        if self.pretrained is not None and self.pretrained not in tags and not Path(self.pretrained).is_file():
+            raise ValueError(f"pretrained {self.pretrained!r} is no file and no tag of {self.name}; tags: {tags or 'none'}")
+        return self
+
+    def stream_names(self) -> tuple[str, ...]:
+        return ("image", "text")
+
+    def build(self, image_size: int | None = None) -> Model:
+        return OpenClipModel(self, image_size)
+
+
+class OpenClipModel(Model):
+    """The module of `OpenClip`."""
+
+    stream_names = ("image", "text")
+
+    def __init__(self, config: OpenClip, image_size: int | None) -> None:
+        super().__init__()
+        self.clip = open_clip.create_model(
+            config.name,
+            pretrained=config.pretrained,
+            force_image_size=image_size,
+            weights_only=True,
+            **config.options,
+        )
+        preprocess = open_clip.get_model_preprocess_cfg(self.clip)
+        size = preprocess["size"]
+        self.image_size = int(size if isinstance(size, int) else size[0])
+        if preprocess["resize_mode"] not in _FIT or preprocess["interpolation"] not in _RESAMPLE:
+            raise ValueError(f"{config.name}: preprocessing not supported: {preprocess}")
+        self.fit = _FIT[preprocess["resize_mode"]]
+        self.resample = _RESAMPLE[preprocess["interpolation"]]
+        self.normalise = Normalise(tuple(preprocess["mean"]), tuple(preprocess["std"]))
+        self._is_trained = config.pretrained is not None or ":" in config.name
+        context_length = (config.options.get("text_cfg") or {}).get("context_length")
+        self._tokenizer = open_clip.get_tokenizer(config.name, context_length=context_length)
+        # The scale belongs to the target; left a parameter here it would never get a gradient.
+        self.clip.logit_scale.requires_grad_(False)
+        if getattr(self.clip, "logit_bias", None) is not None:
+            self.clip.logit_bias.requires_grad_(False)
+        with torch.no_grad():
+            self.embed_dim = int(self.clip.encode_text(self._tokenizer([""])).shape[-1])
+
+    def prepare(self, stream: str, raw: Any) -> Inputs:
+        return {"text_BL": self._tokenizer(list(raw))} if stream == "text" else {"image_BCHW": raw}
+
+    def encode(self, stream: str, inputs: Inputs) -> Tensor:
+        if stream == "text":
+            vectors = self.clip.encode_text(inputs["text_BL"])
+        else:
+            vectors = self.clip.encode_image(self.normalise(inputs["image_BCHW"]))
+        return F.normalize(vectors.float(), dim=-1)
+
+    def trained_log_scale(self) -> float | None:
+        return float(self.clip.logit_scale) if self._is_trained else None

@@ -1,0 +1,43 @@
+"""Any timm picture network as an encoder of pixels."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import timm
+from pydantic import Field, field_validator
+from torch import nn
+
+from pretrain.embeddings.base import Form
+from pretrain.encoders.base import Encoder
+
+
+class TimmTower(Encoder):
+    """`timm.create_model(name, num_classes=0, **options)`: pooled features of a picture.
+
+    pretrained: load timm's weights from the hub (needs the network once). options: further arguments of the architecture.
+    Networks with batch norm make a row's vector depend on its batch: one process and two then differ.
+    """
+
+    takes: ClassVar[Form] = "pixels"
+
+    name: str = "resnet10t"
+    pretrained: bool = False
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if not timm.is_model(name):
+            near = ", ".join(timm.list_models(f"*{name[:6]}*")[:10]) or "see timm.list_models()"
+            raise ValueError(f"timm has no architecture {name!r}; similar: {near}")
+        return name
+
+    def out_width(self, width: int) -> int:  # noqa: ARG002
+        return int(timm.create_model(self.name, num_classes=0, **self.options).num_features)
+
+    def build(self, width: int) -> nn.Module:
+        if width != 3:
+            raise ValueError(f"a picture network takes 3 channels, not {width}")
+        tower: nn.Module = timm.create_model(self.name, pretrained=self.pretrained, num_classes=0, **self.options)
+        return tower

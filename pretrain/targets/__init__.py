@@ -1,0 +1,1 @@
+"""Targets: what training minimises. One file each, with its paper."""
