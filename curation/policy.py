@@ -39,8 +39,9 @@ class Rule(Step):
 class Top(Step):
     """Keeps exactly ceil(fraction x n) of the n rows that passed the rules above, those with the highest `by`.
 
-    Ties are broken by text_uid, so the result is exact and does not depend on the order of rows. Rows where `by` is null
-    are rejected. (DataComp's `clip_score` filter keeps floor(n x fraction) + 1 rows and all ties.)
+    Ties are broken by text_uid, so the result is exact and does not depend on the order of rows. Rows where `by` is
+    null are rejected and not counted in n. (DataComp's `clip_score` filter keeps floor(n x fraction) + 1 rows
+    and all ties.)
     """
 
     top: Name
@@ -53,7 +54,7 @@ class Top(Step):
 
 
 class Dedupe(Step):
-    """Keeps one sample of each duplicate group: the best by `prefer` among those with a text that passed the rules above.
+    """Keeps one sample of each duplicate group: the best by `prefer` among those with a text that passed so far.
 
     The rows of the others are rejected and name it in `duplicate_of`. Where no member passed, the best of all is named.
     """
@@ -70,8 +71,8 @@ class Dedupe(Step):
 class Balance(Step):
     """MetaCLIP balancing: keep a text with probability 1 - prod over its entries e of (1 - t / max(count_e, t)).
 
-    `count_e` counts the texts in `where` that passed the rules above and match entry e. The draw is the `draw` column (a
-    keyed hash of the text's uid), so the decision depends on uid, seed and counts alone and a larger t keeps a superset.
+    `count_e` counts the texts in `where` that passed the rules above and match entry e. The draw is the column `draw`,
+    a keyed hash of the text's uid, so the decision depends on uid, seed and counts alone; a larger t keeps a superset.
     Source: MetaCLIP, arXiv 2309.16671, Algorithm 1 (one draw a text instead of one an entry; the same probability).
     """
 

@@ -70,7 +70,9 @@ class Step(BaseModel):
         if unknown:
             message = "no such field; {hint}"
             raise PydanticCustomError(
-                "unknown_field", message, {"field": str(unknown[0]), "hint": suggest(str(unknown[0]), list(cls.model_fields))}
+                "unknown_field",
+                message,
+                {"field": str(unknown[0]), "hint": suggest(str(unknown[0]), list(cls.model_fields))},
             )
         return values
 

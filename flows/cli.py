@@ -35,11 +35,14 @@ LinksOption = Annotated[
     typer.Option("--links", help="Link tables instead of the recipe's; files or folders, may be given several times."),
 ]
 ColumnsOption = Annotated[
-    str | None, typer.Option("--columns", help="Which columns hold what, such as url=URL,text=TEXT,language=LANG,extra=split.")
+    str | None,
+    typer.Option("--columns", help="Which columns hold what, such as url=URL,text=TEXT,language=LANG,extra=split."),
 ]
 NetOption = Annotated[
     list[str] | None,
-    typer.Option("--allow-net", help="Network that may be fetched from although it is not public, such as 127.0.0.0/8."),
+    typer.Option(
+        "--allow-net", help="Network that may be fetched from although it is not public, such as 127.0.0.0/8."
+    ),
 ]
 AddressOption = Annotated[
     str,
@@ -91,7 +94,9 @@ def run(
     columns: ColumnsOption = None,
     allow_net: NetOption = None,
     address: AddressOption = "local",
-    prefect: Annotated[bool, typer.Option("--prefect", help="Run as the Prefect flow `curate` even without a server.")] = False,
+    prefect: Annotated[
+        bool, typer.Option("--prefect", help="Run as the Prefect flow `curate` even without a server.")
+    ] = False,
 ) -> None:
     """Run a recipe: ingest, download, score, dedupe, select, pack, and its training, reusing all that is there."""
     with _explained():
@@ -146,7 +151,9 @@ def status(store: StoreArgument) -> None:
 
 
 @app.command()
-def why(store: StoreArgument, what: Annotated[str, typer.Argument(help="uid of a sample, text or medium, or a URL.")]) -> None:
+def why(
+    store: StoreArgument, what: Annotated[str, typer.Argument(help="uid of a sample, text or medium, or a URL.")]
+) -> None:
     """One sample's whole story: link, fetch, signals, every rule with the value it saw, duplicates, draw, versions."""
     with _explained():
         from pipelines.store import Store
@@ -158,11 +165,13 @@ def why(store: StoreArgument, what: Annotated[str, typer.Argument(help="uid of a
 @app.command()
 def sql(
     store: StoreArgument,
-    query: Annotated[str | None, typer.Argument(help="SQL, or the name of a stored query such as report/funnel.")] = None,
+    query: Annotated[
+        str | None, typer.Argument(help="SQL, or the name of a stored query such as report/funnel.")
+    ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write a .parquet or .csv file.")] = None,
     show: Annotated[bool, typer.Option("--list", help="List the stored queries and the views.")] = False,
 ) -> None:
-    """Ask the store in SQL (DuckDB, read only). Views: media, texts, each signal, candidates, decisions, ledger, versions, runs."""
+    """Ask the store in SQL (DuckDB, read only): media, texts, each signal, decisions, ledger, versions, runs."""
     with _explained():
         from pipelines.store import Store
         from pipelines.summary import ask, listing
@@ -193,8 +202,7 @@ def train(
     with _explained():
         from flows.training import train_config
 
-        for line in train_config(config, store, address, _say):
-            _say(line)
+        _say(f"model: {train_config(config, store, address, _say)}")
 
 
 @app.command("eval")
@@ -206,7 +214,7 @@ def evaluate(
     with _explained():
         from flows.training import evaluate_config
 
-        _print(evaluate_config(config, store, _say))
+        evaluate_config(config, store, _say)
 
 
 @app.command()
@@ -214,6 +222,7 @@ def report(store: StoreArgument, output: Annotated[Path | None, typer.Option("-o
     """Write an HTML report: funnel, reasons, languages, duplicates, kept and rejected pictures, training."""
     with _explained():
         from pipelines.report import write_report
+
         from pipelines.store import Store
 
         _say(str(write_report(Store.open(store), output)))
@@ -241,7 +250,9 @@ def _print(rows: list[dict[str, Any]]) -> None:
         out.width = 100_000
     table = Table(show_edge=False, pad_edge=False)
     for name, value in rows[0].items():
-        table.add_column(name, justify="right" if isinstance(value, int | float) and not isinstance(value, bool) else "left")
+        table.add_column(
+            name, justify="right" if isinstance(value, int | float) and not isinstance(value, bool) else "left"
+        )
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
     out.print(table)

@@ -9,17 +9,21 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipelines.recipe import Recipe, load_recipe
-from pipelines.run import StageCall, audit, noted, record, run_stage, stage_calls
+from pydantic import ValidationError
+
+from pipelines.recipe import Recipe, Round, load_recipe
+from pipelines.run import audit, noted, record, run_stage, stage_calls
 from pipelines.stage import Report, Run
 from pipelines.store import Store
+from pipelines.summary import report_rows
+from pipelines.views import open_store
 from pipelines.workers import make_workers
 from pipelines.yaml_place import RecipeError
-from pretrain.config import TrainConfig
-from pretrain.run import evaluate, train
+from pretrain.config import ConfigError, TrainConfig, parse_config
 
 
 @dataclass(frozen=True)
@@ -53,11 +57,17 @@ def load(options: Options) -> Recipe:
     fetch = recipe.download.fetch
     if options.allow_net:
         networks = tuple(dict.fromkeys([*fetch.allow_networks, *options.allow_net]))
-        fetch = fetch.changed(allow_networks=networks)
+        try:
+            fetch = type(fetch).model_validate({**fetch.model_dump(), "allow_networks": networks})
+        except ValidationError as error:
+            raise RecipeError(f"--allow-net: {error.errors()[0]['msg']}") from error
     for index, each in enumerate(recipe.all_rounds()):
         if each.train is not None:
             where = f"{options.recipe}: rounds[{index}].train" if recipe.rounds else f"{options.recipe}: train"
-            TrainConfig.parse(each.train, where)
+            try:
+                parse_config(each.train, where)
+            except ConfigError as error:
+                raise RecipeError(str(error)) from error
     return recipe.changed(source=source, download=recipe.download.changed(fetch=fetch))
 
 
@@ -100,16 +110,89 @@ def steps(run: Run, address: str) -> list[Step]:
     found: list[Step] = []
     calls = stage_calls(run)
     for index, each in enumerate(run.recipe.all_rounds()):
-        for call in calls:
-            if call.round_index == index:
-                found.append(Step(call.label, lambda call=call: _stage(run, call)))  # type: ignore[misc]
+        found += [Step(call.label, partial(run_stage, run, call)) for call in calls if call.round_index == index]
         if each.train is not None:
             suffix = "" if index == 0 else f" ({each.name})"
-            config, name = each.train, each.name
-            found.append(Step(f"train{suffix}", lambda c=config, n=name: _train(run, c, n, address)))  # type: ignore[misc]
-            found.append(Step(f"evaluate{suffix}", lambda c=config, n=name: _evaluate(run, c, n)))  # type: ignore[misc]
-    return [*found, Step("audit", lambda: _audit(run))]
+            found.append(Step(f"train{suffix}", partial(_train, run, each, f"train{suffix}", address)))
+            found.append(Step(f"evaluate{suffix}", partial(_evaluate, run, each, f"evaluate{suffix}")))
+    return [*found, Step("audit", partial(_audit, run))]
 
 
-def _stage(run: Run, call: StageCall) -> dict[str, Any]:
-    return run_stage(run, call)
+def perform(options: Options, say: Report) -> None:
+    """Do the main job here, without Prefect, and print the funnel at its end."""
+    with running(options, say) as run:
+        for step in steps(run, options.address):
+            step.work()
+        say(closing(run))
+
+
+def closing(run: Run) -> str:
+    """What the run did and kept: the funnel, in plain text, and how much was reused."""
+    funnel = report_rows(open_store(run.store, run.state), "funnel")
+    width = max(len(str(row["step"])) for row in funnel)
+    lines = ["", f"{'':{width}}  texts lost   texts left  samples left"]
+    lines += [
+        f"{row['step']:{width}}  {row['texts_lost']:>10,}   {row['texts_left']:>10,}  {row['samples_left']:>12,}"
+        for row in funnel
+    ]
+    done = sum(stage.get("parts_run") or 0 for stage in run.stages)
+    reused = sum(stage.get("parts_reused") or 0 for stage in run.stages)
+    versions = ", ".join(run.state.versions[-len(run.recipe.all_rounds()) :])
+    return "\n".join([*lines, "", f"parts made: {done:,}, reused: {reused:,}; dataset versions: {versions or 'none'}"])
+
+
+def _train(run: Run, each: Round, label: str, address: str) -> dict[str, Any]:
+    """Train on the version that the round packed, and tell later rounds where the model lies."""
+    from pretrain.run import train
+
+    def work() -> dict[str, Any]:
+        if not run.state.versions:
+            raise RecipeError(f"round {each.name!r} kept nothing, so there is nothing to train on: loosen its policy")
+        run.workers.close()  # training needs the processors that idle workers would hold
+        config = _config(run, each)
+        result = train(config, run.store.root, None if address == "serial" else address, run.say)
+        run.trained[each.name] = result.folder
+        run.recipe = run.recipe.with_model(each.name, str(result.folder))
+        return {"model": result.folder.name, "steps": result.num_steps, "parts_run": int(not result.reused),
+                "parts_reused": int(result.reused)}  # fmt: skip
+
+    return noted(run, "train", label, work)
+
+
+def _evaluate(run: Run, each: Round, label: str) -> dict[str, Any]:
+    """Evaluate the round's model on held-out pictures and languages of the version that it was trained on."""
+    from pretrain.evaluate import evaluate
+
+    def work() -> dict[str, Any]:
+        rows = evaluate(run.trained[each.name], run.store.root, progress=lambda line: run.say(f"  {line}"))
+        run.say(figures(rows))
+        return {"suites": len({row["suite"] for row in rows})}
+
+    return noted(run, "evaluate", label, work)
+
+
+def figures(rows: list[dict[str, Any]]) -> str:
+    """Retrieval figures as text, one line a suite and direction, each beside its chance."""
+    lines = []
+    whole = [row for row in rows if row["language"] is None]
+    for suite, direction in dict.fromkeys((row["suite"], row["direction"]) for row in whole):
+        some = [row for row in whole if (row["suite"], row["direction"]) == (suite, direction)]
+        parts = [
+            f"{row['metric']} {row['value']:.3f} [{row['lo']:.3f}, {row['hi']:.3f}] (chance {row['chance']:.3f})"
+            for row in some
+            if str(row["metric"]).startswith("R@")
+        ]
+        lines.append(f"  {suite}, {direction}, {some[0]['num_candidates']:,} candidates: " + ", ".join(parts))
+    return "\n".join(lines) or "  nothing to evaluate: no held-out pictures and no held-out languages"
+
+
+def _config(run: Run, each: Round) -> TrainConfig:
+    """The round's training config, on the version packed last."""
+    return parse_config(
+        {"name": f"{run.recipe.name}-{each.name}", **(each.train or {}), "version": run.state.versions[-1]}
+    )
+
+
+def _audit(run: Run) -> dict[str, Any]:
+    audit(run)
+    return {}

@@ -43,7 +43,7 @@ NOT_PUBLIC_V4 = tuple(
 )
 # Only 2000::/3 is global unicast (RFC 4291, 2.4). That leaves out ::/96 with loopback and IPv4-compatible addresses,
 # NAT64 (64:ff9b::/96, 64:ff9b:1::/48: they carry an IPv4 address that the gateway connects to), discard-only 100::/64,
-# SRv6 5f00::/16, unique local fc00::/7 with fd00:ec2::254, link-local fe80::/10, site-local fec0::/10, multicast ff00::/8.
+# SRv6 5f00::/16, unique local fc00::/7 with fd00:ec2::254, link-local fe80::/10, site-local fec0::/10 and ff00::/8.
 GLOBAL_UNICAST_V6 = ipaddress.IPv6Network("2000::/3")
 NOT_PUBLIC_V6 = tuple(
     ipaddress.IPv6Network(network)

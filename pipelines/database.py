@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -127,7 +128,7 @@ def check_expression(expression: str, types: Mapping[str, pa.DataType], wanted: 
         raise ValueError(f"it is of type {found}, not {wanted}")
 
 
-def rows(con: Connection, sql: str, parameters: Iterable[object] | Mapping[str, object] = ()) -> list[dict[str, object]]:
+def rows(con: Connection, sql: str, parameters: Iterable[object] | Mapping[str, object] = ()) -> list[dict[str, Any]]:
     """All rows of a query as dictionaries."""
     given = dict(parameters) if isinstance(parameters, Mapping) else list(parameters)
     cursor = con.execute(sql, given)

@@ -1,7 +1,7 @@
 """Dedupe: which media are copies of each other. Groups are facts; which member stays is the policy's decision.
 
-A group is a connected component of pairs that are equal or near; the pair that joined each member is kept, so `tamis why`
-can say near-duplicate of what, and how near.
+A group is a connected component of pairs that are equal or near; the pair that joined each member is kept, so
+`tamis why` can say near-duplicate of what, and how near.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curation.components import connected_components
-from curation.near_duplicates import near_duplicate_pairs
+from curation.near_duplicates import KINDS, near_duplicates, thumbnail_array
+from curation.signals.perceptual_hash import THUMBNAIL_PX
 from curation.step import digest
 from curation.table import find_part, open_part, write_part
 from pipelines import database
@@ -20,12 +22,14 @@ from pipelines.stage import Run
 from pipelines.views import DUPLICATE_EDGES, DUPLICATES, open_store
 
 VERSION = 1
-"""Of the rules in this file that decide groups."""
+"""Of the rules in this file and in curation/near_duplicates.py that decide groups."""
+PERCEPTUAL = ("phash", "phash_mirror", "phash_crops", "thumbnail")
+THUMBNAIL_BYTES = THUMBNAIL_PX * THUMBNAIL_PX * 3
 
 
 def dedupe_key(run: Run) -> str:
     """Digest of the settings and of the columns' parts that they read."""
-    names = {*run.recipe.duplicates.exact, *(("phash", "phash_mirror", "thumbnail") if run.recipe.duplicates.perceptual else ())}
+    names = {*run.recipe.duplicates.exact, *(PERCEPTUAL if run.recipe.duplicates.perceptual else ())}
     signals = [each for each in run.recipe.signals_until(run.round_index) if each.level == "media"]
     tables = ["media", *(f"signal_{each.table_name()}" for each in signals if names & set(each.writes().names))]
     identities = {table: [open_part(path).identity for path in run.store.files(run.state, table)] for table in tables}
@@ -62,16 +66,21 @@ def find_duplicates(run: Run) -> tuple[pa.Table, pa.Table]:
     for name in settings.exact:
         con.execute(f"create or replace view valued as select media_uid, {database.quoted(name)} as value from found")
         edges.append(database.arrow(con, database.query("dedupe/exact"), {"kind": name}))
-    wanted = "media_uid, phash, phash_mirror, thumbnail" if settings.perceptual else "media_uid"
+    wanted = ", ".join(("media_uid", *PERCEPTUAL)) if settings.perceptual else "media_uid"
     found = database.arrow(con, f"select {wanted} from found order by media_uid")
     con.close()
     uids = found.column("media_uid").to_pylist()
     if settings.perceptual:
-        edges.append(_near(found, uids, settings.radius, settings.mirrored))
-    joined = pa.concat_tables([each.cast(DUPLICATE_EDGES) for each in edges]) if edges else DUPLICATE_EDGES.empty_table()
+        edges.append(_near(found, uids, settings.radius))
+    joined = (
+        pa.concat_tables([each.cast(DUPLICATE_EDGES) for each in edges]) if edges else DUPLICATE_EDGES.empty_table()
+    )
     joined = joined.sort_by([(name, "ascending") for name in DUPLICATE_EDGES.names])
     place = {uid: i for i, uid in enumerate(uids)}
-    ends = [np.array([place[uid] for uid in joined.column(n).to_pylist()], dtype=np.int64) for n in ("media_uid", "other_uid")]
+    ends = [
+        np.array([place[uid] for uid in joined.column(n).to_pylist()], dtype=np.int64)
+        for n in ("media_uid", "other_uid")
+    ]
     labels = connected_components(len(uids), *ends)
     sizes = np.bincount(labels, minlength=len(uids)) if uids else np.zeros(0, dtype=np.int64)
     # labels are the smallest member, and media_uids are sorted, so a group is named after its smallest media_uid
@@ -79,19 +88,24 @@ def find_duplicates(run: Run) -> tuple[pa.Table, pa.Table]:
     return pa.table({"media_uid": uids, "duplicate_group": group}, schema=DUPLICATES), joined
 
 
-def _near(found: pa.Table, uids: list[str], radius: int, mirrored: bool) -> pa.Table:
-    pairs = near_duplicate_pairs(
-        found.column("phash").combine_chunks(),
-        found.column("phash_mirror").combine_chunks() if mirrored else None,
-        found.column("thumbnail").combine_chunks(),
+def _near(found: pa.Table, uids: list[str], radius: int) -> pa.Table:
+    """Verified near-duplicates; pictures of one colour have no hash and are compared by nothing but equality."""
+    hashed = np.flatnonzero(pc.is_valid(found.column("phash")).to_numpy(zero_copy_only=False))
+    rows = found.take(pa.array(hashed))
+    crops = rows.column("phash_crops").combine_chunks()
+    pairs = near_duplicates(
+        rows.column("phash").to_numpy(),
+        rows.column("phash_mirror").to_numpy(),
+        np.asarray(crops.flatten().to_numpy(zero_copy_only=False), dtype=np.uint64).reshape(len(hashed), -1),
+        thumbnail_array(rows.column("thumbnail").cast(pa.binary(THUMBNAIL_BYTES))),
         radius,
     )
     return pa.table(
         {
-            "media_uid": [uids[i] for i in pairs.first],
-            "other_uid": [uids[i] for i in pairs.second],
-            "kind": pairs.kind,
-            "distance": pa.array(pairs.distance, pa.int32()),
+            "media_uid": [uids[i] for i in hashed[pairs.i]],
+            "other_uid": [uids[i] for i in hashed[pairs.j]],
+            "kind": [f"picture ({KINDS[kind]})" for kind in pairs.kind],
+            "distance": pa.array(pairs.distance.astype(np.int32)),
         },
         schema=DUPLICATE_EDGES,
     )

@@ -53,7 +53,9 @@ def _wanted(run: Run, each: PoolPart, key: str) -> Wanted:
         "settings": run.recipe.download,
         "num_workers": run.workers.count,
     }
-    return Wanted(run.store.table("media"), each.index, key, Task(f"download of part {each.index}", download_part, arguments))
+    return Wanted(
+        run.store.table("media"), each.index, key, Task(f"download of part {each.index}", download_part, arguments)
+    )
 
 
 def download(run: Run) -> dict[str, Any]:
@@ -91,7 +93,9 @@ def download_part(
     share = max(1, settings.fetch.max_connections_per_host // max(1, num_workers))
     fetcher = _fetcher(settings.fetch.model_copy(update={"max_connections_per_host": share}))
     todo = [i for i, row in enumerate(rows) if row["url_canonical"] is not None]
-    fetched: dict[int, Fetched] = dict(zip(todo, fetcher.fetch_many([rows[i]["url_canonical"] for i in todo]), strict=True))
+    fetched: dict[int, Fetched] = dict(
+        zip(todo, fetcher.fetch_many([rows[i]["url_canonical"] for i in todo]), strict=True)
+    )
     media = [_media_row(row, fetched.get(i), settings.decode) for i, row in enumerate(rows)]
     table = pa.Table.from_pylist(media, schema=MEDIA)
     status = Counter(row["status"] for row in media)

@@ -74,7 +74,9 @@ def ingest(recipe: Recipe, store: Store) -> dict[str, Any]:
         made += 1
     known = {source["key"]: source for source in store.pool_sources()}
     known |= {entry["key"]: entry for entry in entries}
-    store.grow_pool([parts[index] for index in sorted(parts)], sorted(known.values(), key=lambda each: str(each["key"])))
+    store.grow_pool(
+        [parts[index] for index in sorted(parts)], sorted(known.values(), key=lambda each: str(each["key"]))
+    )
     return {
         "links_read": incoming.num_rows,
         "texts_new": fresh.num_rows,
@@ -87,7 +89,9 @@ def ingest(recipe: Recipe, store: Store) -> dict[str, Any]:
 def _identified(batch: pa.Table, columns: Columns) -> pa.Table:
     """One row for each (link, text) of `batch` with uids; a link whose text columns are all null has one null text."""
     urls = batch.column(columns.url).to_pylist()
-    canonical, reasons, samples = [], [], []
+    canonical: list[str | None] = []
+    reasons: list[str | None] = []
+    samples: list[str] = []
     texts = [batch.column(name).to_pylist() for name in columns.text]
     for row, url in enumerate(urls):
         if url is None or not url.strip():
@@ -102,7 +106,9 @@ def _identified(batch: pa.Table, columns: Columns) -> pa.Table:
             samples.append(uid("sample", clean or url))
     out: dict[str, list[Any]] = {name: [] for name in ("source_row", "text", "text_source", "text_uid")}
     for row in range(len(urls)):
-        found = [(name, column[row]) for name, column in zip(columns.text, texts, strict=True) if column[row] is not None]
+        found = [
+            (name, column[row]) for name, column in zip(columns.text, texts, strict=True) if column[row] is not None
+        ]
         for name, text in found or [(columns.text[0] if columns.text else "", None)]:
             out["source_row"].append(row)
             out["text"].append(text)
@@ -160,7 +166,9 @@ def _write_links(store: Store, index: int, rows: pa.Table) -> Part:
     count = table.num_rows
     table = pa.table(
         {
-            "media_uid": pa.array([uid("media", sample, "primary") for sample in table.column("sample_uid").to_pylist()]),
+            "media_uid": pa.array(
+                [uid("media", sample, "primary") for sample in table.column("sample_uid").to_pylist()]
+            ),
             "sample_uid": table.column("sample_uid"),
             "role": pa.array(["primary"] * count),
             "modality": pa.array(["image"] * count),
@@ -187,7 +195,7 @@ def _write_texts(store: Store, index: int, rows: pa.Table, columns: Columns, bef
 
 
 def _positions(rows: pa.Table) -> dict[str, pa.Array]:
-    samples, positions = rows.column("sample_uid").to_pylist(), []
+    samples, positions = rows.column("sample_uid").to_pylist(), list[int]()
     for i, sample in enumerate(samples):
         positions.append(positions[-1] + 1 if i and sample == samples[i - 1] else 0)
     return {"position": pa.array(positions, pa.int32())}

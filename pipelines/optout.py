@@ -48,7 +48,8 @@ def opt_out_reason(
 def _x_robots_objects(value: str, token: str, now: datetime.datetime) -> bool:
     """One header: directives between commas; `name:` gives those after it to one crawler, until the next name.
 
-    The date of `unavailable_after` may hold a comma and a colon itself, so its pieces are joined until one parses.
+    The date of `unavailable_after` may hold a comma itself, so the next piece is tried with it. Its tail is no name: it
+    has blanks before its colon.
     """
     is_ours = True
     pieces = value.split(",")
@@ -56,7 +57,7 @@ def _x_robots_objects(value: str, token: str, now: datetime.datetime) -> bool:
         directive = piece.strip().lower()
         name, colon, rest = directive.partition(":")
         name = name.strip()
-        while colon and name not in _VALUED and _USER_AGENT.fullmatch(name) and not _is_time(directive):
+        while colon and name not in _VALUED and _USER_AGENT.fullmatch(name):
             is_ours = name in ("*", token)
             directive = rest.strip()
             name, colon, rest = (part.strip() for part in directive.partition(":"))
@@ -69,11 +70,6 @@ def _x_robots_objects(value: str, token: str, now: datetime.datetime) -> bool:
             if until is not None and until <= now:
                 return True
     return False
-
-
-def _is_time(text: str) -> bool:
-    """Whether this is the tail of a date (`25 jun 2030 15:00:00 pst`) rather than `name: directive`."""
-    return bool(re.match(r"\d{1,2}[ -]", text)) or bool(re.search(r"\d:\d\d", text))
 
 
 def _date(text: str) -> datetime.datetime | None:

@@ -1,7 +1,7 @@
-"""Pack: a sealed dataset version of what the policy kept: shuffled Parquet shards with bytes, and a manifest of digests.
+"""Pack: a sealed dataset version of what the policy kept: shuffled Parquet shards with bytes, and a manifest.
 
-A version's name ends in a digest of what it holds (samples, texts, chosen columns, layout), so the same content has the same
-name and bytes however the pool grew, and a version that exists is not packed again.
+A version's name ends in a digest of what it holds (samples, texts, chosen columns, policy, layout), so the same content
+has the same name and bytes however the pool grew, and a version that exists is not packed again.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import pyarrow.parquet as pq
 from curation.step import digest
 from curation.table import replace_text, write_part
 from pipelines import database
-from pipelines.recipe import Pack, Recipe
-from pipelines.sources import file_digest
+from pipelines.recipe import Pack
 from pipelines.select import columns_read
+from pipelines.sources import file_digest
 from pipelines.stage import Run, Wanted, run_parts
 from pipelines.views import open_store
 from pipelines.workers import Task
@@ -36,7 +36,9 @@ def pack(run: Run) -> dict[str, Any]:
     """Pack what the decisions keep into a version, or reuse the version that holds just that."""
     plan = plan_version(run)
     if plan.num_rows == 0:
-        run.say("  pack: the policy keeps nothing, so there is no version to pack; see `tamis sql STORE report/reasons`")
+        run.say(
+            "  pack: the policy keeps nothing, so there is no version to pack; see `tamis sql STORE report/reasons`"
+        )
         return {"samples": 0, "texts": 0, "parts_run": 0, "parts_reused": 0}
     recipe = run.recipe
     facts = _provenance(run)
@@ -67,7 +69,9 @@ def pack(run: Run) -> dict[str, Any]:
             for part in parts
         ]
         manifest = {**_contents(folder, version_digest, plan, shards), **facts}
-        replace_text(folder / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+        replace_text(
+            folder / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        )
     name = folder.name
     run.state.versions = [each for each in run.state.versions if each != name] + [name]
     run.say(f"  pack: version {name}{' (reused)' if sealed else ''}")
@@ -91,7 +95,9 @@ def plan_version(run: Run) -> pa.Table:
     )
     fields = "".join(f", {database.literal(n)}: k.{database.quoted(n)}" for n in run.recipe.pack.text_columns)
     # a column of the texts is given by the sample's first text that has it
-    extra = "".join(f", arg_min(k.{database.quoted(n)}, k.position) as {database.quoted(n)}" for n in _extra(run.recipe.pack))
+    extra = "".join(
+        f", arg_min(k.{database.quoted(n)}, k.position) as {database.quoted(n)}" for n in _extra(run.recipe.pack)
+    )
     sql = database.query("pack/plan").replace("{text_fields}", fields).replace("{extra}", extra)
     plan = database.arrow(con, sql, {"seed": str(run.recipe.seed)})
     con.close()
@@ -122,7 +128,9 @@ def pack_shard(plan: pa.Table, folder: Path, index: int, key: str) -> dict[str, 
     for row, image in enumerate(images):
         if hashlib.sha256(image).hexdigest() != plan.column("image_sha256")[row].as_py():
             uid = plan.column("sample_uid")[row].as_py()
-            raise ValueError(f"the bytes of sample {uid} in {plan.column('file')[row]} are not those that were downloaded")
+            raise ValueError(
+                f"the bytes of sample {uid} in {plan.column('file')[row]} are not those that were downloaded"
+            )
     position = plan.column_names.index("image_format")
     table = plan.drop_columns(["file", "row_in_file"]).add_column(position, "image", pa.array(images, pa.binary()))
     table = table.replace_schema_metadata(None)

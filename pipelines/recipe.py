@@ -10,6 +10,7 @@ import pyarrow as pa
 from pydantic import BeforeValidator, Field, SerializeAsAny, StringConstraints, ValidationError, model_validator
 
 from curation.media.decode import DecodeLimits
+from curation.near_duplicates import DEFAULT_RADIUS
 from curation.policy import Balance, Dedupe, Policy, Rule, Top
 from curation.schema import MEDIA, TEXTS
 from curation.signal import Signal
@@ -64,10 +65,9 @@ class DuplicateSearch(Step):
     """Media columns that must be equal."""
     perceptual: bool = True
     """Whether near-duplicates are looked for too (needs `curation.signals.perceptual_hash.PerceptualHash`)."""
-    radius: int = Field(default=8, ge=0, le=16)
-    """Largest Hamming distance of two 64-bit perceptual hashes; candidates are confirmed on their thumbnails."""
-    mirrored: bool = True
-    """Whether a mirrored copy is a duplicate."""
+    radius: int = Field(default=DEFAULT_RADIUS, ge=0, le=16)
+    """Largest Hamming distance of two 64-bit hashes of copies (re-encoded, resized, marked, cropped by 5%, mirrored);
+    every candidate is confirmed on the thumbnails, so look-alikes are not merged."""
 
 
 class Pack(Step):
@@ -75,7 +75,7 @@ class Pack(Step):
 
     samples_per_shard: int = Field(default=1000, ge=1)
     columns: list[str] = []
-    """Columns of `media`, `texts` (kept beside the texts) or signals that travel with each sample, beyond the fixed ones."""
+    """Columns that travel with each sample beyond the fixed ones; of a text's column, the first text that has one."""
     text_columns: list[str] = []
     """Columns of texts and text signals that travel with each text."""
 
@@ -222,8 +222,8 @@ def column_types(recipe: Recipe, signals: list[Signal], places: Places) -> dict[
         for name in signal.reads():
             if name not in types:
                 raise RecipeError(
-                    f"{places('signals', position)}: {type(signal).__name__} reads the column {name!r}, which no signal "
-                    f"of the recipe writes; {suggest(name, list(types))}"
+                    f"{places('signals', position)}: {type(signal).__name__} reads the column {name!r}, which no "
+                    f"signal of the recipe writes; {suggest(name, list(types))}"
                 )
     return types
 
@@ -239,11 +239,11 @@ def _check_policy(each: Round, types: dict[str, pa.DataType], places: Places, pr
             case Rule():
                 fields = [("keep", item.keep, "BOOLEAN")]
             case Top():
-                fields = [("by", item.by, None)]
+                fields = [("by", f"({item.by}\n)::double", "DOUBLE")]
             case Dedupe():
-                fields = [("prefer", f"row_number() over (order by {item.prefer}\n)", None)]
+                fields = [("prefer", f"row_number() over (order by {item.prefer}\n)", "BIGINT")]
             case Balance():
-                fields = [("where", item.where, "BOOLEAN"), ("entries", f"len({item.entries}) + draw", None)]
+                fields = [("where", item.where, "BOOLEAN"), ("entries", f"len({item.entries}) + draw", "DOUBLE")]
         for field, expression, wanted in fields:
             try:
                 columns_of(expression)
@@ -260,7 +260,9 @@ def _check_columns(recipe: Recipe, types: dict[str, pa.DataType], places: Places
     wanted = [(("pack", kind), name) for kind in ("columns", "text_columns") for name in getattr(recipe.pack, kind)]
     wanted += [(("duplicates", "exact"), name) for name in recipe.duplicates.exact]
     if recipe.duplicates.perceptual:
-        wanted += [(("duplicates", "perceptual"), name) for name in ("phash", "thumbnail")]
+        wanted += [
+            (("duplicates", "perceptual"), name) for name in ("phash", "phash_mirror", "phash_crops", "thumbnail")
+        ]
     for where, name in wanted:
         if name not in types:
             raise RecipeError(f"{places(*where)}: there is no column {name!r}; {suggest(name, list(types))}")

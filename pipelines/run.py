@@ -74,7 +74,9 @@ def noted(run: Run, stage: str, label: str, work: Callable[[], dict[str, Any]]) 
     run.store.save_state(run.state)
     seconds = time.monotonic() - started
     parts = {name: counts.get(name) for name in ("parts_run", "parts_reused")}
-    run.stages.append({"stage": stage, "round": run.round.name, "seconds": round(seconds, 3), **parts, "counts": counts})
+    run.stages.append(
+        {"stage": stage, "round": run.round.name, "seconds": round(seconds, 3), **parts, "counts": counts}
+    )
     shown = ", ".join(f"{name} {_readable(value)}" for name, value in counts.items() if not isinstance(value, dict))
     run.say(f"{label}: {shown} ({seconds:.1f} s)")
     return counts

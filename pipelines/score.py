@@ -1,7 +1,7 @@
-"""Score: every signal of the recipe on every part, computed once; pictures are decoded once for all signals that need them.
+"""Score: every signal of the recipe on every part, computed once; pictures are decoded once for all signals.
 
-A signal's part is keyed by the signal and by the identity of just those tables that it reads, so a changed model runs its
-signal and what reads it, and a new caption does not touch the pictures' signals.
+A signal's part is keyed by the signal and by the identity of just those tables that it reads, so a changed model runs
+its signal and what reads it, and a new caption does not touch the pictures' signals.
 """
 
 from __future__ import annotations
@@ -100,13 +100,9 @@ def planned_signals(run: Run) -> tuple[int, int, bool]:
     return missing, sum(len(parts) for parts in found.values()), missing == 0
 
 
-def part_keys(
-    run: Run, wave: Sequence[Signal], media: Part, texts: Part, upstream: dict[str, Part]
-) -> dict[str, str]:
+def part_keys(run: Run, wave: Sequence[Signal], media: Part, texts: Part, upstream: dict[str, Part]) -> dict[str, str]:
     """Signal table -> key of this part's piece of it: the signal and the identities of the tables that it reads."""
-    provider = {
-        name: signal for signal in run.recipe.signals_until(run.round_index) for name in signal.writes().names
-    }
+    provider = {name: signal for signal in run.recipe.signals_until(run.round_index) for name in signal.writes().names}
     keys = {}
     for signal in wave:
         sources = {provider[name].table_name() for name in signal.reads() if name in provider}
@@ -181,12 +177,16 @@ def score_part(
         else:
             raise TypeError(f"{type(signal).__name__} is neither a ColumnSignal nor an ImageSignal")
         if rows is None or columns.num_rows != rows.num_rows or columns.schema.names != signal.writes().names:
-            raise ValueError(f"{type(signal).__name__} broke its contract: {columns.num_rows} rows, {columns.schema.names}")
+            raise ValueError(
+                f"{type(signal).__name__} broke its contract: {columns.num_rows} rows, {columns.schema.names}"
+            )
         columns, bad = drop_nonfinite(columns)
         nonfinite += int(pc.sum(bad).as_py() or 0)
         uid = UID[signal.level]
         reason = pc.if_else(bad, pa.scalar(Reason.SCORE_NONFINITE.value), pa.scalar(None, pa.string()))
-        table = pa.table({uid: rows.column(uid), **{n: columns.column(n) for n in columns.column_names}, "reason": reason})
+        table = pa.table(
+            {uid: rows.column(uid), **{n: columns.column(n) for n in columns.column_names}, "reason": reason}
+        )
         write_part(tables / f"signal_{signal.table_name()}", index, key, table)
     return {"rows": media_rows.num_rows if text_rows is None else text_rows.num_rows, "nonfinite": nonfinite}
 
@@ -219,7 +219,7 @@ def _with_media(texts: pa.Table, media: pa.Table) -> pa.Table:
 def _from_pictures(media: Path, signals: list[ImageSignal], limits: DecodeLimits) -> dict[str, pa.Table]:
     """The columns of all picture signals, by table: each picture is decoded once, in the limited child.
 
-    In batches, so that memory does not grow with the part; signals do not look at other rows, so the result is the same.
+    In batches, so that memory does not grow with the part; signals look at one row at a time, so nothing changes.
     """
     made: dict[str, list[pa.Table]] = {signal.table_name(): [] for signal in signals}
     if not signals:

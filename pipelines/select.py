@@ -1,4 +1,4 @@
-"""Select: the policy over all signals. Every rule is asked about every text; every rejection is recorded with its values."""
+"""Select: the policy over all signals. Every rule is asked about every text; each rejection is kept with its values."""
 
 from __future__ import annotations
 
@@ -49,7 +49,12 @@ def select(run: Run) -> dict[str, Any]:
         part = write_part(run.store.table(TABLE), 0, key, decisions, stats=stats)
     run.state.tables[TABLE] = [run.store.relative(part.path)]
     run.state.policy_name = run.round.name
-    return {"texts": part.num_rows, "kept": part.stats["kept"], "parts_run": int(not reused), "parts_reused": int(reused)}
+    return {
+        "texts": part.num_rows,
+        "kept": part.stats["kept"],
+        "parts_run": int(not reused),
+        "parts_reused": int(reused),
+    }
 
 
 def columns_read(item: PolicyItem) -> list[str]:
@@ -71,10 +76,12 @@ def decide(con: database.Connection, policy: list[PolicyItem]) -> Any:
     `work` grows by a column `pass_<n>` for each rule; `passed` is the conjunction of those so far.
     """
     known = {str(row["column_name"]) for row in database.rows(con, "describe candidates")}
-    needed = {name for item in policy for name in columns_read(item) if name in known} - {"text_uid", "sample_uid", "media_uid"}
-    plain = [
-        f"coalesce(({item.keep}\n), false) as pass_{n}" for n, item in enumerate(policy) if isinstance(item, Rule)
-    ]
+    needed = {name for item in policy for name in columns_read(item) if name in known} - {
+        "text_uid",
+        "sample_uid",
+        "media_uid",
+    }
+    plain = [f"coalesce(({item.keep}\n), false) as pass_{n}" for n, item in enumerate(policy) if isinstance(item, Rule)]
     names = [f"c.{database.quoted(name)}" for name in sorted(needed)]
     con.execute(
         f"create table work as select {', '.join(['c.text_uid', 'c.sample_uid', 'c.media_uid', *names, *plain])}, "
@@ -94,7 +101,8 @@ def decide(con: database.Connection, policy: list[PolicyItem]) -> Any:
     everything = " and ".join(f"pass_{n}" for n in range(len(policy))) or "true"
     draw = "draw" if "draw" in needed else "null::double as draw"
     con.execute(
-        f"create table verdicts as select *, list_filter([{verdicts}], lambda v: v is not null) as verdict_list from work"
+        f"create table verdicts as select *, list_filter([{verdicts}], lambda v: v is not null) as verdict_list "
+        "from work"
     )
     table = database.arrow(
         con,
@@ -132,8 +140,8 @@ def _top(con: database.Connection, item: Top, n: int, passed: str) -> None:
     con.sql(database.query("select/top"), params={"fraction": item.fraction}).create("cut")
     _replace_work(
         con,
-        f"select w.*, coalesce(s.score > cut_score or (s.score = cut_score and w.text_uid <= cut_uid), false) as pass_{n} "
-        "from work w join scored s using (text_uid) left join cut on true",
+        f"select w.*, coalesce(s.score > cut_score or (s.score = cut_score and w.text_uid <= cut_uid), false) "
+        f"as pass_{n} from work w join scored s using (text_uid) left join cut on true",
     )
     con.execute("drop table scored")
     con.execute("drop table cut")
@@ -142,7 +150,7 @@ def _top(con: database.Connection, item: Top, n: int, passed: str) -> None:
 def _dedupe(con: database.Connection, item: Dedupe, n: int, passed: str) -> None:
     order = f"{item.prefer}, media_uid"
     con.execute(
-        "create table members as select *, row_number() over (order by place_in_order) as place from ("
+        "create table group_members as select *, row_number() over (order by place_in_order) as place from ("
         f"select duplicate_group, media_uid, sample_uid, bool_or({passed}) over (partition by media_uid) as passed, "
         f"row_number() over (order by {order}) as place_in_order from work where duplicate_group is not null "
         "qualify row_number() over (partition by media_uid order by text_uid) = 1)"
@@ -152,9 +160,10 @@ def _dedupe(con: database.Connection, item: Dedupe, n: int, passed: str) -> None
         con,
         "select w.* exclude (duplicate_of), "
         "case when s.survivor <> w.media_uid then s.survivor_sample end as duplicate_of, "
-        f"coalesce(s.survivor = w.media_uid, true) as pass_{n} from work w left join survivors s using (duplicate_group)",
+        f"coalesce(s.survivor = w.media_uid, true) as pass_{n} "
+        "from work w left join survivors s using (duplicate_group)",
     )
-    con.execute("drop table members")
+    con.execute("drop table group_members")
     con.execute("drop table survivors")
 
 
@@ -168,10 +177,12 @@ def _balance(con: database.Connection, item: Balance, n: int, passed: str) -> No
     unmatched = "true" if item.no_match == "keep" else "false"
     _replace_work(
         con,
-        f"select w.* exclude (keep_probability), case when len(coalesce({item.entries}, [])) = 0 and p.text_uid is not null "
+        "select w.* exclude (keep_probability), "
+        f"case when len(coalesce({item.entries}, [])) = 0 and p.text_uid is not null "
         f"and {unmatched} then 1.0 else p.keep_probability end as keep_probability, "
         f"p.text_uid is null or (len(coalesce({item.entries}, [])) = 0 and {unmatched}) "
-        f"or coalesce(draw < p.keep_probability, false) as pass_{n} from work w left join probabilities p using (text_uid)",
+        f"or coalesce(draw < p.keep_probability, false) as pass_{n} "
+        "from work w left join probabilities p using (text_uid)",
     )
     con.execute("drop table matched")
     con.execute("drop table probabilities")

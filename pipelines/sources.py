@@ -33,7 +33,9 @@ def find_files(paths: list[Path]) -> list[Path]:
         if path.is_dir():
             inside = sorted(each for each in path.rglob("*") if each.is_file() and kind_of(each) is not None)
             if not inside:
-                raise SourceError(f"{path}: the folder holds no link table ({', '.join(SUFFIXES)}, the text ones also .gz)")
+                raise SourceError(
+                    f"{path}: the folder holds no link table ({', '.join(SUFFIXES)}, the text ones also .gz)"
+                )
             files += inside
         elif path.is_file():
             if kind_of(path) is None:
@@ -111,7 +113,7 @@ def _check(path: Path, wanted: list[str], present: list[str]) -> None:
     for name in wanted:
         if name not in present:
             raise SourceError(
-                f"{path}: has no column {name!r}; {suggest(name, present)}; map columns with --columns url=URL,text=TEXT"
+                f"{path}: has no column {name!r}; {suggest(name, present)}; map them with --columns url=URL,text=TEXT"
             )
 
 

@@ -30,6 +30,9 @@ class Run:
     stages: list[dict[str, Any]] = field(default_factory=list)
     """What each stage did: name, round, seconds, parts run and reused, counts."""
 
+    trained: dict[str, Path] = field(default_factory=dict)
+    """Round -> folder of the model that it trained."""
+
     @property
     def round(self) -> Round:
         return self.recipe.all_rounds()[self.round_index]
@@ -57,10 +60,9 @@ def run_parts(run: Run, what: str, wanted: Iterable[Wanted]) -> tuple[list[Part]
     wanted = list(wanted)
     missing = [each for each in wanted if find_part(each.folder, each.index, each.key) is None]
     tasks = list({id(each.task): each.task for each in missing}.values())
-    started, done, last_said, rows = time.monotonic(), 0, 0.0, 0
+    started, last_said, rows = time.monotonic(), 0.0, 0
     stats: dict[str, Any] = {}
-    for _, result in run.workers.run(tasks) if tasks else ():
-        done += 1
+    for done, (_, result) in enumerate(run.workers.run(tasks) if tasks else (), start=1):
         rows += int(result.get("rows", 0))
         for name, value in result.items():
             if isinstance(value, int | float):

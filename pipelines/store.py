@@ -1,12 +1,12 @@
 """A store: one folder with the pool's tables, the decisions, the dataset versions, the models and the runs.
 
-    store.json            format of the store
-    state.json            which files make up each table now (the views of `tamis sql` show these)
-    pool/000001.json ...  growth of the pool: each names the parts of its links and texts and the sources taken in
-    tables/<table>/       write-once parts: links, texts, media, signal_<name>, duplicates, duplicate_edges, decisions
-    versions/<name>-<digest>/   sealed dataset versions: shards and manifest.json
-    models/               training runs
-    runs/                 one JSON file a run: when, what, how long, how much was reused
+store.json            format of the store
+state.json            which files make up each table now (the views of `tamis sql` show these)
+pool/000001.json ...  growth of the pool: each names the parts of its links and texts and the sources taken in
+tables/<table>/       write-once parts: links, texts, media, signal_<name>, duplicates, duplicate_edges, decisions
+versions/<name>-<digest>/   sealed dataset versions: shards and manifest.json
+models/               training runs
+runs/                 one JSON file a run: when, what, how long, how much was reused
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class State:
 
 
 class Store:
-    """Paths and state of one store. Open an existing one with `Store.open`, a new or existing one with `Store.create`."""
+    """Paths and state of one store: `Store.open` takes an existing one, `Store.create` also makes a new one."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
@@ -69,7 +69,9 @@ class Store:
         except (ValueError, KeyError, TypeError):
             raise StoreError(f"{marker} is damaged: it holds no format") from None
         if found != FORMAT:
-            raise StoreError(f"{root} was written by another version: its format is {found!r}, this one reads {FORMAT!r}")
+            raise StoreError(
+                f"{root} was written by another version: its format is {found!r}, this one reads {FORMAT!r}"
+            )
         return cls(root)
 
     @classmethod

@@ -29,7 +29,8 @@ def status_tables(store: Store) -> list[tuple[str, Rows]]:
     con = open_store(store)
     tables = database.rows(
         con,
-        "select 'samples' as what, count(distinct sample_uid) as rows from texts union all select 'texts', count(*) from texts "
+        "select 'samples' as what, count(distinct sample_uid) as rows from texts "
+        "union all select 'texts', count(*) from texts "
         "union all select 'media downloaded', count(*) filter (where status = 'ok') from media "
         "union all select 'media failed or refused', count(*) filter (where status <> 'ok') from media "
         "union all select 'texts kept', count(*) filter (where kept) from ledger",
@@ -54,7 +55,9 @@ def model_rows(store: Store) -> Rows:
     rows = []
     for path in sorted((store.root / "models").glob("*/result.json")):
         result = json.loads(path.read_text())
-        rows.append({"model": path.parent.name, **{k: v for k, v in result.items() if isinstance(v, int | float | str)}})
+        rows.append(
+            {"model": path.parent.name, **{k: v for k, v in result.items() if isinstance(v, int | float | str)}}
+        )
     return rows
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,7 +25,7 @@ def verify_store(store: Store, say: Report) -> list[str]:
     except (pa.ArrowException, OSError, ValueError) as error:
         problems.append(f"pool: {error}")
     for path in sorted(files):
-        problems += _check_part(store, path)
+        problems += _check_part(path)
     say(f"parts: {len(files)} read, {len(problems)} damaged")
     shards = 0
     for manifest_path in sorted((store.root / "versions").glob("*/manifest.json")):
@@ -42,7 +43,7 @@ def verify_store(store: Store, say: Report) -> list[str]:
     return problems
 
 
-def _check_part(store: Store, path: object) -> list[str]:
+def _check_part(path: Path) -> list[str]:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             for group in range(file.num_row_groups):

@@ -58,7 +58,7 @@ def open_store(store: Store, state: State | None = None, locked: bool = False) -
     _create_members(con, shards)
     con.register("versions", _versions(store, state))
     con.register("runs", _runs(store))
-    con.execute(_candidates(con, state))
+    con.execute(_candidates(state))
     columns = set(_columns(con, "candidates"))
     con.execute(_ledger(columns))
     return con
@@ -68,7 +68,7 @@ def _columns(con: database.Connection, view: str) -> list[str]:
     return [str(row["column_name"]) for row in database.rows(con, f"describe {database.quoted(view)}")]
 
 
-def _candidates(con: database.Connection, state: State) -> str:
+def _candidates(state: State) -> str:
     """One row for each text with all columns of its sample's primary medium and of all signals."""
     joins, columns = [], ["t.*", "m.* exclude (sample_uid, bytes)"]
     for table, level in sorted(state.signals.items()):

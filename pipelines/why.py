@@ -17,22 +17,25 @@ LONG = 160
 
 
 def story(store: Store, what: str) -> str:
-    """The story of the sample that `what` names (uid of sample, medium or text, or a URL). Raises SourceError if none."""
+    """The story of the sample that `what` names: a uid or a URL. Raises SourceError if there is none."""
     con = open_store(store)
     sample = _find(con, what)
     lines = [f"sample {sample}"]
-    (medium,) = database.rows(
+    media = database.rows(
         con, "select * exclude (bytes) from media where sample_uid = ? and role = 'primary'", [sample]
-    ) or [None]
-    if medium is None:
+    )
+    if not media:
         link = database.rows(con, "select count(*) as texts from texts where sample_uid = ?", [sample])
         return "\n".join([*lines, f"  not downloaded yet; {link[0]['texts']} texts"])
+    medium = media[0]
     lines.append("link and fetch")
     lines += _fields({name: medium[name] for name in medium if name not in ("sample_uid", "role", "modality")})
     signals = store.state().signals
     for table in sorted(name for name, level in signals.items() if level == "media"):
         (row,) = database.rows(
-            con, f"select * exclude (media_uid) from {database.quoted(table)} where media_uid = ?", [medium["media_uid"]]
+            con,
+            f"select * exclude (media_uid) from {database.quoted(table)} where media_uid = ?",
+            [medium["media_uid"]],
         )
         lines += [f"signal {table}", *_fields(row)]
     lines += _duplicates(con, str(medium["media_uid"]))
@@ -82,7 +85,9 @@ def _text(con: database.Connection, text: dict[str, Any], signals: list[str]) ->
     key = text["text_uid"]
     lines = [f"text {key}", *_fields({name: text[name] for name in text if name not in ("text_uid", "sample_uid")})]
     for table in signals:
-        (row,) = database.rows(con, f"select * exclude (text_uid) from {database.quoted(table)} where text_uid = ?", [key])
+        (row,) = database.rows(
+            con, f"select * exclude (text_uid) from {database.quoted(table)} where text_uid = ?", [key]
+        )
         lines += _fields(row)
     decisions = database.rows(con, "select * from decisions where text_uid = ?", [key])
     for decision in decisions:
@@ -92,7 +97,9 @@ def _text(con: database.Connection, text: dict[str, Any], signals: list[str]) ->
         if decision["duplicate_of"] is not None:
             lines.append(f"    duplicate of sample {decision['duplicate_of']}")
         if decision["keep_probability"] is not None:
-            lines.append(f"    balance: keep probability {decision['keep_probability']:.4f}, draw {decision['draw']:.4f}")
+            lines.append(
+                f"    balance: keep probability {decision['keep_probability']:.4f}, draw {decision['draw']:.4f}"
+            )
     versions = database.rows(con, "select distinct version from members where text_uid = ? order by version", [key])
     lines.append(f"  versions that hold it: {', '.join(str(row['version']) for row in versions) or 'none'}")
     return lines

@@ -38,7 +38,9 @@ class PartFailed(RuntimeError):
 class Workers(Protocol):
     """Something that runs tasks; results come in any order."""
 
-    count: int
+    @property
+    def count(self) -> int:
+        """How many tasks without a model run at a time."""
 
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, dict[str, Any]]]:
         """Run all tasks, yielding each with its result. Raises PartFailed after the others in flight have ended."""
@@ -107,7 +109,7 @@ class RayWorkers:
     def _actor(self, num_gpus: int) -> Any:
         import ray
 
-        # tasks are retried by our own loop, a bounded number of times; Ray's default for actors in its libraries is endless
+        # our own loop tries tasks again, a bounded number of times; in Ray's libraries the default is without end
         options = {"num_cpus": 1, "num_gpus": num_gpus, "max_restarts": ATTEMPTS, "max_task_retries": 0}
         return ray.remote(_PartWorker).options(**options).remote()
 
@@ -199,4 +201,6 @@ def make_workers(address: str) -> Workers:
         return SerialWorkers()
     if address in ("local", "auto") or address.startswith("ray://"):
         return RayWorkers(address)
-    raise ValueError(f"--address {address!r}: valid are serial, local, auto, ray://HOST:PORT and http://HOST:PORT (a job)")
+    raise ValueError(
+        f"--address {address!r}: valid are serial, local, auto, ray://HOST:PORT and http://HOST:PORT (a job)"
+    )

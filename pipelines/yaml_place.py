@@ -75,5 +75,5 @@ def _explain(places: Places, mistake: Any) -> str:
 
 
 def without_tags(location: Sequence[int | str]) -> list[int | str]:
-    """`location` without the kinds of rule that pydantic writes behind a rule's number; they are no places in the file."""
+    """`location` without the kinds of rule, which pydantic writes behind a rule's number; they are no places."""
     return [step for i, step in enumerate(location) if not (i >= 2 and location[i - 2] == "policy")]

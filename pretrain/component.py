@@ -1,4 +1,4 @@
-"""Components: the parts of a model, named in a config by import path (`use`) with their fields. There is no registry."""
+"""Components: the parts of a model, named in a config by import path (`use`) with their fields; there is no registry."""
 
 from __future__ import annotations
 
@@ -37,7 +37,12 @@ def choices(base: type[Component], package: str) -> list[str]:
     for info in pkgutil.iter_modules(module.__path__):
         member = importlib.import_module(f"{package}.{info.name}")
         for value in vars(member).values():
-            if isinstance(value, type) and issubclass(value, base) and value.__module__ == member.__name__ and value.__name__[0] != "_":
+            if (
+                isinstance(value, type)
+                and issubclass(value, base)
+                and value.__module__ == member.__name__
+                and value.__name__[0] != "_"
+            ):
                 found.add(f"{value.__module__}.{value.__qualname__}")
     return sorted(path for path in found if path != f"{base.__module__}.{base.__qualname__}")
 

@@ -1,7 +1,7 @@
 """What a training step sees: a global order of samples, and of each sample its picture and some of its texts.
 
-Order, texts and augmentation depend on (version digest, seed, epoch, sample) only, so any number of workers sees the same
-global batches, and the state of the reader is one number: how many samples have been seen, that is (epoch, position).
+Order, texts and augmentation depend on (version digest, seed, epoch, sample) only, so any number of workers sees the
+same global batches, and the reader's state is one number: how many samples were seen, that is (epoch, position).
 """
 
 from __future__ import annotations
@@ -123,9 +123,7 @@ class Reader:
         """
         seen = step * self.config.batch_size + np.arange(self.config.batch_size)
         epoch_G, position_G = np.divmod(seen, len(self.samples))
-        index_G = np.array(
-            [self._order(int(e))[p] for e, p in zip(epoch_G, position_G, strict=True)], dtype=np.int64
-        )
+        index_G = np.array([self._order(int(e))[p] for e, p in zip(epoch_G, position_G, strict=True)], dtype=np.int64)
         return epoch_G, index_G
 
     def choose_texts(self, epoch: int, index: int) -> list[str]:

@@ -61,9 +61,7 @@ class StreamConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    embedding: Annotated[
-        Embedding, BeforeValidator(parser(Embedding, "pretrain.embeddings")), PlainSerializer(to_spec)
-    ]
+    embedding: Annotated[Embedding, BeforeValidator(parser(Embedding, "pretrain.embeddings")), PlainSerializer(to_spec)]
     encoder: Annotated[Encoder, BeforeValidator(parser(Encoder, "pretrain.encoders")), PlainSerializer(to_spec)]
 
     @model_validator(mode="after")

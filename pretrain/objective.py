@@ -18,8 +18,8 @@ from pretrain.targets.base import Encoded, TargetModule
 class Batch:
     """One worker's share of a global batch, as tensors.
 
-    inputs: stream -> what `Model.prepare` made. repeats: stream -> how many rows in a row each of its vectors stands for
-    (a picture is encoded once for its k captions). group_B: int64 group id of each row.
+    inputs: stream -> what `Model.prepare` made. repeats: stream -> how many successive rows each of its vectors
+    stands for (a picture is encoded once for its k captions). group_B: int64 group id of each row.
     """
 
     inputs: dict[str, Inputs]
@@ -70,7 +70,8 @@ class Objective(nn.Module):
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Two optimizer groups: matrices decay; biases, gains, positions and the targets' scales do not."""
-        decayed, kept = [], []
+        decayed: list[nn.Parameter] = []
+        kept: list[nn.Parameter] = []
         for name, parameter in self.named_parameters():
             if not parameter.requires_grad:
                 continue

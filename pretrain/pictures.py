@@ -18,7 +18,7 @@ from curation.table import publishing
 from pretrain.version import Version
 
 Fit = Literal["letterbox", "crop", "squash"]
-"""How a picture becomes a square: shrunk whole onto white; its shorter side fitted and the middle cut out; distorted."""
+"""How a picture becomes a square: shrunk whole onto white; shorter side fitted and the middle cut out; distorted."""
 Resample = Literal["bicubic", "bilinear"]
 LAYOUT = 1
 """Changes whenever the pixels of a cache would change."""

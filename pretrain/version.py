@@ -64,7 +64,7 @@ class Version:
             with path.open("rb") as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
             if found != shard["sha256"]:
-                raise VersionError(f"{path}: the shard is damaged: SHA-256 {found}, the manifest says {shard['sha256']}")
+                raise VersionError(f"{path}: the shard is damaged: SHA-256 {found}, sealed as {shard['sha256']}")
 
 
 def open_version(folder: Path) -> Version:
@@ -83,9 +83,7 @@ def open_version(folder: Path) -> Version:
         raise VersionError(f"{path}: num_samples {manifest['num_samples']} is not the sum over the shards")
     if not manifest["num_samples"]:
         raise VersionError(f"{folder.name} holds no samples: nothing to train on")
-    return Version(
-        folder, manifest["name"], manifest["digest"], manifest["num_samples"], manifest["num_texts"], shards
-    )
+    return Version(folder, manifest["name"], manifest["digest"], manifest["num_samples"], manifest["num_texts"], shards)
 
 
 def find_version(store: Path, wanted: str = "latest") -> Version:

@@ -8,8 +8,8 @@ Which lemmas become entries (Debian's package wordnet-base 1:3.0-37):
 1. the numbers 0 to 99, as in MetaCLIP;
 2. nouns that occur in WordNet's sense-tagged texts (tag count 1 or more);
 3. verbs and adjectives with a tag count of 2 or more;
-4. nouns for things that one can photograph (lexicographer files animal, artifact, body, food, plant) that are
-   never tagged, if they are one word of 3 to 8 letters: longer ones are mostly terms of biology.
+4. nouns for things that one can photograph (lexicographer files animal, artifact, body, food, person, plant) that
+   are never tagged, if they are one word of 3 to 10 letters: longer ones are mostly terms of biology.
 
 Lemmas are written in lower case with spaces; those with a capital letter (names) are left out but for tagged ones,
 and single letters too. The order, which is the entry id, is: numbers, then the rest by falling tag count, then by
@@ -27,9 +27,9 @@ from pathlib import Path
 # Synset types of sense keys (senseidx(5WN)): adjective satellites count as adjectives.
 _PARTS_OF_SPEECH = {"1": "noun", "2": "verb", "3": "adjective", "4": "adverb", "5": "adjective"}
 _MIN_TAG_COUNT = {"noun": 1, "verb": 2, "adjective": 2}
-# Numbers of lexicographer files (lexnames(5WN)): animal, artifact, body, food, plant.
-_THINGS = {"05", "06", "08", "13", "20"}
-_UNTAGGED_LETTERS = range(3, 9)
+# Numbers of lexicographer files (lexnames(5WN)): animal, artifact, body, food, person, plant.
+_THINGS = {"05", "06", "08", "13", "18", "20"}
+_UNTAGGED_LETTERS = range(3, 11)
 
 
 def tag_counts(wordnet: Path) -> dict[str, Counter[str]]:

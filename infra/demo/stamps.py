@@ -21,9 +21,9 @@ AUDIO_NAME = re.compile(r"^(?P<stamp>.+)_desc(?:_(?P<tag>[a-z]{2,3}(?:_[A-Z]{2})
 # POSIX variants that are not BCP 47 subtags as they stand (registry: IANA language-subtag-registry).
 VARIANTS = {"latin": "Latn", "cyrillic": "Cyrl", "devanagari": "Deva"}
 
-# Two stamps are alike where their thumbnails, on white, differ on average by less than this share of their contrast (the
-# standard deviation, of the fainter: plain differences would join all pale drawings). Looking at the pairs: 0.25 joins b
-# and d, stop lights, sad and happy faces, bass and treble clefs; 0.3 begins to join fruits, coins and cymbals.
+# Two stamps are alike where their thumbnails, on white, differ on average by less than this share of their contrast
+# (standard deviation, of the fainter: plain differences would join all pale drawings). Looking at the pairs: 0.25 joins
+# b and d, stop lights, sad and happy faces, bass and treble clefs; 0.3 begins to join fruits, coins and cymbals.
 ALIKE_SHARE_OF_CONTRAST = 0.25
 THUMBNAIL_PX = 24
 

@@ -1,4 +1,4 @@
-"""What every embedding is: a config with `prepare` (raw input -> tensors, on the CPU) and `build` (the torch module)."""
+"""What every embedding is: a config with `prepare` (raw input -> tensors, on the CPU) and `build` (the module)."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ Shape suffixes: B batch, C channels, H height, W_ width of the picture, L tokens
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, ClassVar
 
 import torch
@@ -72,10 +73,10 @@ class Patches(_Picture):
 
 
 class ConvStem(_Picture):
-    """Stride-2 convolutions, widths doubling, then learned positions: on few pictures it learns far faster than patches.
+    """Stride-2 convolutions, widths doubling, then learned positions: learns far faster than patches on few pictures.
 
-    After "Early convolutions help transformers see better" (Xiao et al. 2021, arXiv:2106.14881), with group norm so that
-    no row depends on its batch. stages: number of halvings of the side; tokens = (image_size / 2^stages)^2.
+    After "Early convolutions help transformers see better" (Xiao et al. 2021, arXiv:2106.14881), with group norm, so
+    that no row depends on its batch. stages: number of halvings of the side; tokens = (image_size / 2^stages)^2.
     """
 
     gives: ClassVar[Form] = "tokens"
@@ -94,7 +95,7 @@ class ConvStem(_Picture):
             raise ValueError(f"image_size {image_size} is no multiple of {2**self.stages} ({self.stages} stages)")
         channels = [3, *(self.width // 2 ** (self.stages - 1 - stage) for stage in range(self.stages))]
         layers: list[nn.Module] = []
-        for before, after in zip(channels, channels[1:], strict=False):
+        for before, after in itertools.pairwise(channels):
             layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GroupNorm(8, after), nn.GELU()]
         return Grid(self, nn.Sequential(*layers), image_size // 2**self.stages)
 

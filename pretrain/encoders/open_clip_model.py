@@ -23,8 +23,8 @@ _RESAMPLE: dict[str, Resample] = {"bicubic": "bicubic", "bilinear": "bilinear"}
 class OpenClip(ModelConfig):
     """`open_clip.create_model(name, pretrained)` with the streams image and text.
 
-    name: an architecture of open_clip, or `hf-hub:organisation/model`, or `local-dir:/path`. pretrained: one of its tags
-    (fetched from the hub once), the path of a checkpoint file, or null for random weights. options: overrides of the
+    name: an architecture of open_clip, or `hf-hub:organisation/model`, or `local-dir:/path`. pretrained: one of its
+    tags (fetched from the hub once), the path of a checkpoint file, or null for random weights. options: overrides of the
     architecture's `vision_cfg`, `text_cfg`, `embed_dim` and so on.
     """
 
@@ -37,10 +37,14 @@ class OpenClip(ModelConfig):
         if ":" in self.name:
             return self
         if self.name not in open_clip.list_models():
-            raise ValueError(f"open_clip has no architecture {self.name!r}; valid: {', '.join(open_clip.list_models())}")
+            raise ValueError(
+                f"open_clip has no architecture {self.name!r}; valid: {', '.join(open_clip.list_models())}"
+            )
         tags = open_clip.list_pretrained_tags_by_model(self.name)
         if self.pretrained is not None and self.pretrained not in tags and not Path(self.pretrained).is_file():
-            raise ValueError(f"pretrained {self.pretrained!r} is no file and no tag of {self.name}; tags: {tags or 'none'}")
+            raise ValueError(
+                f"pretrained {self.pretrained!r} is no file and no tag of {self.name}; tags: {tags or 'none'}"
+            )
         return self
 
     def stream_names(self) -> tuple[str, ...]:

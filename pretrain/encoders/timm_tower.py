@@ -15,7 +15,7 @@ from pretrain.encoders.base import Encoder
 class TimmTower(Encoder):
     """`timm.create_model(name, num_classes=0, **options)`: pooled features of a picture.
 
-    pretrained: load timm's weights from the hub (needs the network once). options: further arguments of the architecture.
+    pretrained: load timm's weights from the hub (needs the network once). options: of the architecture.
     Networks with batch norm make a row's vector depend on its batch: one process and two then differ.
     """
 
@@ -34,7 +34,8 @@ class TimmTower(Encoder):
         return name
 
     def out_width(self, width: int) -> int:  # noqa: ARG002
-        return int(timm.create_model(self.name, num_classes=0, **self.options).num_features)
+        tower: Any = timm.create_model(self.name, num_classes=0, **self.options)
+        return int(tower.num_features)
 
     def build(self, width: int) -> nn.Module:
         if width != 3:

@@ -93,7 +93,8 @@ class FeedForwardEncoder(nn.Module):
 
     def forward(self, tokens: Tokens) -> Tensor:
         x_BW = self.norm(pool_tokens(tokens.x_BLW, tokens.mask_BL, self.pool))
-        return x_BW + self.block(x_BW)
+        out_BW: Tensor = x_BW + self.block(x_BW)
+        return out_BW
 
 
 def pool_tokens(x_BLW: Tensor, mask_BL: Tensor | None, pool: Pool) -> Tensor:

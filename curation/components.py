@@ -1,0 +1,27 @@
+"""Connected components: the groups that pairs of duplicates form."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components as scipy_components
+
+
+def connected_components(num_nodes: int, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    """int64 (num_nodes): for each node the smallest node of its group; a node without edges is its own group.
+
+    The labels depend on the set of edges alone, not on their order or direction. Raises ValueError for an edge to a
+    node outside 0 .. num_nodes - 1. Memory: about 20 bytes a node and 24 an edge.
+    """
+    if len(i) != len(j):
+        raise ValueError(f"{len(i)} begins and {len(j)} ends of edges")
+    if len(i) and (min(np.min(i), np.min(j)) < 0 or max(np.max(i), np.max(j)) >= num_nodes):
+        raise ValueError(f"an edge leads to a node outside 0 .. {num_nodes - 1}")
+    if num_nodes == 0:
+        return np.zeros(0, np.int64)
+    graph = coo_array((np.ones(len(i), np.int8), (i, j)), shape=(num_nodes, num_nodes))
+    _, component = scipy_components(graph, directed=False)
+    # Nodes in rising order: the first of a component is its smallest.
+    _, smallest, position = np.unique(component, return_index=True, return_inverse=True)
+    labels: np.ndarray = smallest[position].astype(np.int64)
+    return labels

@@ -1,0 +1,1 @@
+"""Lists of metadata entries, and the scripts that made them."""

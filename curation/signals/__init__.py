@@ -1,0 +1,1 @@
+"""One signal a file; a recipe names it by its import path."""

@@ -1,0 +1,139 @@
+"""The flow `curate`: the main job as Prefect sees it, one task for each step, so that it can be scheduled and watched.
+
+Truth is the store; Prefect is a view of it. So nothing is retried here (parts are, where they run; what still fails is
+a recipe's or a machine's doing, and running again continues), nothing is kept as a Prefect result, and a Prefect server
+that is lost on the way does not undo work that is done: see `run_flow`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from flows import server
+from flows.main_job import Options, closing, running, steps
+from pipelines.stage import Report, Run
+from pipelines.summary import report_rows
+from pipelines.views import open_store
+
+server.prepare_environment()
+
+import httpx  # noqa: E402
+from prefect import flow, get_run_logger, task  # noqa: E402
+from prefect.artifacts import create_table_artifact  # noqa: E402
+from prefect.cache_policies import NO_CACHE  # noqa: E402
+
+
+@flow(name="curate", persist_result=False)
+def curate(
+    recipe: str,
+    store: str,
+    links: list[str] | None = None,
+    columns: str | None = None,
+    allow_net: list[str] | None = None,
+    address: str = "local",
+) -> dict[str, Any]:
+    """Run a recipe on a store, as `tamis run` does; returns the recipe's name and what each stage did.
+
+    recipe, store, links: paths, relative to the deployment's folder; columns, allow_net: see `tamis run --help`.
+    address: serial | local | auto | ray://HOST:PORT, or http://HOST:8265, where the whole run is one Ray job.
+    """
+    say = teller()
+    options = Options(Path(recipe), Path(store), _paths(links), columns, tuple(allow_net or ()), address)
+    if address.startswith(("http://", "https://")):
+        return as_task("ray job", lambda: _job(options, say))
+    with running(options, say) as run:
+        for step in steps(run, address):
+            as_task(step.name, step.work)
+        _publish(run, say)
+        say(closing(run))
+        return {"recipe": run.recipe.name, "stages": run.stages}
+
+
+def run_flow(options: Options) -> dict[str, Any]:
+    """The flow, from the command line: what it did. A Prefect server that is lost meanwhile costs a warning.
+
+    Prefect raises at the flow's end where it cannot report it (after its own retries, some two minutes). By then the
+    store's record says how the run ended; a run that is complete there is complete.
+    """
+    began = time.time()
+    try:
+        return curate(
+            recipe=str(options.recipe),
+            store=str(options.store),
+            links=[str(link) for link in options.links] or None,
+            columns=options.columns,
+            allow_net=list(options.allow_net) or None,
+            address=options.address,
+        )
+    except httpx.HTTPError as lost:
+        done = completed_since(options.store, began)
+        if done is None:
+            raise
+        print(f"warning: Prefect was lost ({type(lost).__name__}: {lost}); the run itself is complete", flush=True)
+        return done
+
+
+def completed_since(store: Path, began: float) -> dict[str, Any] | None:
+    """What the newest run of the store did, if it started after `began` (Unix time) and is complete; else None."""
+    for path in sorted((store / "runs").glob("*.json"), reverse=True):
+        if path.stat().st_mtime < began:
+            return None
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return {"recipe": record["recipe"], "stages": record["stages"]} if record["outcome"] == "complete" else None
+    return None
+
+
+def as_task(name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Do `work` as one Prefect task of that name; returns its counts."""
+
+    @task(name=name, persist_result=False, cache_policy=NO_CACHE)
+    def step() -> dict[str, Any]:
+        return work()
+
+    return step()
+
+
+def teller() -> Report:
+    """Says a line on stdout and in the flow run's log."""
+    log = get_run_logger()
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+        log.info("%s", line)
+
+    return say
+
+
+def artifact(key: str, rows: list[dict[str, Any]], description: str, say: Report) -> None:
+    """Publish a table under `key` (its characters that Prefect does not take become dashes). A lost server is said."""
+    shown = [{name: value if isinstance(value, int | float) else str(value) for name, value in r.items()} for r in rows]
+    try:
+        create_table_artifact(shown, key=key.lower().replace("_", "-"), description=description)
+    except httpx.HTTPError as lost:
+        say(f"warning: Prefect did not take the table {key} ({type(lost).__name__}: {lost})")
+
+
+def _publish(run: Run, say: Report) -> None:
+    """What each stage did, and the funnel of the last policy, as tables beside the flow run."""
+    name = run.recipe.name
+    stages = [{**stage, "counts": json.dumps(stage["counts"], default=str)} for stage in run.stages]
+    artifact(f"stages-{name}", stages, f"What each stage of {name} did; store: {run.store.root}", say)
+    funnel = report_rows(open_store(run.store, run.state), "funnel")
+    artifact(f"funnel-{name}", funnel, f"Texts lost at each rule of {name}'s last policy, and what is left", say)
+
+
+def _job(options: Options, say: Report) -> dict[str, Any]:
+    from flows.jobs import submit
+
+    status = submit(options, say)
+    if status:
+        raise RuntimeError(f"the Ray job ended with exit status {status}: see its last lines above")
+    return {"recipe": options.recipe.name, "address": options.address}
+
+
+def _paths(names: list[str] | None) -> tuple[Path, ...]:
+    return tuple(Path(name) for name in names or ())

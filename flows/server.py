@@ -1,0 +1,46 @@
+"""Whether there is a Prefect server, and what Prefect is told before it is imported (not here: that costs a second)."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+
+SETTINGS = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    # Without a server Prefect starts one for the run, in 14-25 s on two busy cores; its default patience is 20 s.
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    # The default serializer is pickle, which executes what it reads. Nothing here persists results; this is the lock
+    # on a door that stays shut.
+    "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
+    # A run says everything itself, on stdout and in the flow run's log: on the console it would appear twice. Under a
+    # worker Prefect is imported before this, and the deployment says it (infra/prefect.yaml).
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+}
+"""What a process that imports Prefect here is given, unless its environment says otherwise."""
+
+
+def prepare_environment() -> None:
+    """Set what is not set already. To be called before Prefect is imported: it reads its settings then."""
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+
+
+def prefect_is_configured() -> bool:
+    """Whether the environment or the active Prefect profile names a server (`PREFECT_API_URL`)."""
+    return bool(os.environ.get("PREFECT_API_URL") or _profile().get("PREFECT_API_URL"))
+
+
+def _profile() -> dict[str, str]:
+    """The active profile's settings; empty where there is none or the file cannot be read (Prefect then complains)."""
+    home = Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect").expanduser()
+    path = Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml")
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        return {}
+    profiles, active = content.get("profiles"), os.environ.get("PREFECT_PROFILE") or content.get("active")
+    found = profiles.get(active) if isinstance(profiles, dict) else None
+    return found if isinstance(found, dict) else {}

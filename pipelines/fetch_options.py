@@ -1,0 +1,91 @@
+"""What a fetch may cost, and whom it may bother. Part of a recipe, so every field has a default and a reason."""
+
+import importlib.util
+import ipaddress
+import ssl
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from pipelines.addresses import WEB_PORTS
+
+
+class FetchOptions(BaseModel):
+    """Limits for each link and manners towards each host. Times in seconds, sizes in bytes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    user_agent: str = Field(default="tamis/0.1", pattern=r"^[\x21-\x7e]+(?: [\x21-\x7e]+)*$", max_length=200)
+    """Who asks. The name before the slash is the one under which a site may address this crawler alone."""
+    contact_url: str = Field(default="", pattern=r"^(https?://[\x21-\x7e]+)?$", max_length=200)
+    """A page that says who crawls, why, and how to stop it; sent as `(+URL)` after the name. Set it before you crawl
+    other people's servers."""
+    max_bytes: int = Field(default=20_000_000, gt=0)
+    """Largest body. A larger one is a failed row (`dl.too_large`), never a cut one."""
+    connect_timeout_s: float = Field(default=5.0, gt=0)
+    """For the name, the connection and TLS together."""
+    first_byte_timeout_s: float = Field(default=10.0, gt=0)
+    """From the request to the first byte of the answer."""
+    total_timeout_s: float = Field(default=60.0, gt=0)
+    """For one attempt with all its redirects, without the time spent waiting for a free connection."""
+    min_rate_bytes_s: int = Field(default=1_000, ge=0)
+    """Fewer than this, averaged over `min_rate_window_s`, is a drip (`dl.too_slow`)."""
+    min_rate_window_s: float = Field(default=10.0, gt=0)
+    """Window of the rate; the first one starts with the answer's first byte."""
+    max_redirects: int = Field(default=5, ge=0)
+    """Hops of one chain."""
+    max_header_bytes: int = Field(default=65_536, gt=0)
+    """All header lines of one answer together, those of 1xx answers included."""
+    max_connections: int = Field(default=64, gt=0)
+    """Requests in flight of one fetcher."""
+    max_connections_per_host: int = Field(default=16, gt=0)
+    """Requests in flight to one registrable domain (or one address, where a link names an address)."""
+    retries: int = Field(default=2, ge=0)
+    """Further attempts after a transient failure."""
+    backoff_s: float = Field(default=0.5, gt=0)
+    """Pause before the first of them; doubled each time, times 0.5-1.5 drawn from the URL, so the same in every run."""
+    max_retry_after_s: float = Field(default=30.0, ge=0)
+    """Longest `Retry-After` that is waited for. A longer one ends the row as `http.rate_limited`, for a later run."""
+    allow_networks: tuple[str, ...] = ()
+    """CIDR blocks that may be connected to although they are not public, such as `127.0.0.0/8`."""
+    ports: tuple[int, ...] = WEB_PORTS
+    """Ports of public addresses that may be connected to."""
+
+    @field_validator("allow_networks")
+    @classmethod
+    def _are_networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(ipaddress.ip_network(network)) for network in networks)
+
+    @field_validator("ports")
+    @classmethod
+    def _are_ports(cls, ports: tuple[int, ...]) -> tuple[int, ...]:
+        wrong = [port for port in ports if not 0 < port < 65536]
+        if wrong:
+            raise ValueError(f"no port numbers: {wrong}")
+        return ports
+
+    @property
+    def user_agent_header(self) -> str:
+        """The User-Agent header's value."""
+        return f"{self.user_agent} (+{self.contact_url})" if self.contact_url else self.user_agent
+
+    @property
+    def user_agent_token(self) -> str:
+        """The name by which X-Robots-Tag may address this crawler: what stands before the first slash or blank."""
+        return self.user_agent.partition("/")[0].partition(" ")[0]
+
+
+def certificate_bundle() -> str:
+    """Path of the file with the trusted authorities: OpenSSL's default (or SSL_CERT_FILE), else certifi's.
+
+    Named because a wheel's libcurl looks where its own build machine had them. Errors: RuntimeError if there is none.
+    """
+    default = ssl.get_default_verify_paths().cafile
+    if default is not None and Path(default).is_file():
+        return default
+    spec = importlib.util.find_spec("certifi")
+    if spec is not None and spec.origin is not None:
+        bundle = Path(spec.origin).with_name("cacert.pem")
+        if bundle.is_file():
+            return str(bundle)
+    raise RuntimeError("no certificate bundle: install ca-certificates or certifi, or set SSL_CERT_FILE")

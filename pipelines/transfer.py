@@ -1,0 +1,299 @@
+"""One request on one libcurl handle: the guards that see its addresses, its headers and its bytes as they come.
+
+Redirects, retries and queues are the fetcher's (`pipelines.fetch`); nothing here waits.
+"""
+
+import errno
+import socket
+import time
+from dataclasses import dataclass, field
+
+import pycurl
+
+from curation.reasons import Reason
+from curation.reasons import reason as reason_of
+from pipelines.addresses import AddressPolicy
+from pipelines.fetch_options import FetchOptions
+from pipelines.optout import opt_out_reason
+
+MAX_DETAIL_CHARS = 200
+MAX_HEADER_LINES = 100
+MAX_INFORMATIONAL = 10  # 1xx answers before the real one
+MAX_DISCARDED_BYTES = 65_536  # of a body that nobody wants, read only so that its connection can be used again
+DNS_CACHE_S = 300  # at least 60, so that a name cannot change its address between a link and its redirect
+
+REDIRECTS = (301, 302, 303, 307, 308)
+WITH_BODY = (200, 203)
+
+_ERRORS = {
+    pycurl.E_URL_MALFORMAT: Reason.URL_UNPARSABLE,
+    pycurl.E_COULDNT_RESOLVE_HOST: Reason.NET_DNS_SERVFAIL,
+    pycurl.E_COULDNT_CONNECT: Reason.NET_CONNECT_REFUSED,
+    pycurl.E_INTERFACE_FAILED: Reason.NET_CONNECT_REFUSED,
+    pycurl.E_PARTIAL_FILE: Reason.DL_LENGTH_MISMATCH,
+    pycurl.E_OUT_OF_MEMORY: Reason.SYS_OOM,
+    pycurl.E_SSL_CONNECT_ERROR: Reason.NET_TLS_HANDSHAKE,
+    pycurl.E_PEER_FAILED_VERIFICATION: Reason.NET_TLS_UNTRUSTED,
+    pycurl.E_GOT_NOTHING: Reason.NET_RESET,
+    pycurl.E_SEND_ERROR: Reason.NET_RESET,
+    pycurl.E_RECV_ERROR: Reason.NET_RESET,
+    pycurl.E_BAD_CONTENT_ENCODING: Reason.DL_ENCODING,
+    pycurl.E_FILESIZE_EXCEEDED: Reason.DL_TOO_LARGE,
+    100: Reason.HTTP_HEADERS_TOO_LARGE,  # CURLE_TOO_LARGE, which pycurl does not name
+}
+_BROKEN = (errno.ECONNRESET, errno.EPIPE, errno.ETIMEDOUT, errno.ECONNABORTED)
+
+
+@dataclass
+class Answer:
+    """What one request gave. `reason` None means: a body worth keeping, or a redirect (`location` is set)."""
+
+    reason: Reason | None
+    detail: str | None = None
+    http_status: int | None = None
+    content_type: str | None = None
+    location: str | None = None
+    retry_after: str | None = None
+    body: bytes | None = None
+    peer: tuple[str, int] | None = None
+
+
+@dataclass
+class _Head:
+    """The header block of the answer so far."""
+
+    status: int = 0
+    is_complete: bool = False
+    fields: dict[str, list[str]] = field(default_factory=dict)
+
+    def first(self, name: str) -> str | None:
+        values = self.fields.get(name)
+        return values[0] if values else None
+
+
+class Transfer:
+    """A reusable easy handle. `start` it, let the multi handle drive it, then `finish` it."""
+
+    def __init__(self, options: FetchOptions, policy: AddressPolicy, certificates: str) -> None:
+        self._options, self._policy = options, policy
+        self.curl = curl = pycurl.Curl()
+        self._reset(None, 0.0)
+        curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
+        curl.setopt(pycurl.FOLLOWLOCATION, 0)
+        curl.setopt(pycurl.PROXY, "")  # not the environment's
+        curl.setopt(pycurl.NOPROXY, "*")
+        curl.setopt(pycurl.NETRC, pycurl.NETRC_IGNORED)
+        curl.setopt(pycurl.NOSIGNAL, 1)
+        curl.setopt(pycurl.BUFFERSIZE, 131_072)  # fewer calls into Python for the same bytes
+        curl.setopt(pycurl.PATH_AS_IS, 1)
+        curl.setopt(pycurl.CAINFO, certificates)
+        curl.setopt(pycurl.SSL_VERIFYPEER, 1)
+        curl.setopt(pycurl.SSL_VERIFYHOST, 2)
+        curl.setopt(pycurl.DNS_CACHE_TIMEOUT, DNS_CACHE_S)
+        curl.setopt(pycurl.USERAGENT, options.user_agent_header)
+        curl.setopt(pycurl.HTTPHEADER, ["Accept: image/*,video/*,audio/*,*/*;q=0.5", "Accept-Encoding: identity"])
+        curl.setopt(pycurl.HTTP_CONTENT_DECODING, 0)
+        curl.setopt(pycurl.CONNECTTIMEOUT_MS, int(options.connect_timeout_s * 1000))
+        curl.setopt(pycurl.OPENSOCKETFUNCTION, self._open_socket)
+        curl.setopt(pycurl.PREREQFUNCTION, self._before_request)
+        curl.setopt(pycurl.HEADERFUNCTION, self._on_header_line)
+        curl.setopt(pycurl.WRITEFUNCTION, self._on_body)
+
+    def _reset(self, redirected_from: tuple[str, int] | None, left_s: float) -> None:
+        self._redirected_from = redirected_from
+        self._started_at = time.monotonic()
+        self._ends_at = self._started_at + left_s
+        self._asked_at: float | None = None
+        self._window_at, self._window_bytes = 0.0, 0
+        self._verdict: Answer | None = None
+        self._blocked: tuple[str, str] | None = None
+        self._peer: tuple[str, int] | None = None
+        self._head = _Head()
+        self._num_heads = self._num_header_lines = 0
+        self._num_header_bytes, self._num_bytes = 0, 0
+        self._chunks: list[bytes] = []
+
+    def start(self, url: str, redirected_from: tuple[str, int] | None, left_s: float) -> None:
+        """Prepare a GET of a canonical URL. left_s: what is left of the attempt's total time."""
+        self._reset(redirected_from, left_s)
+        self.curl.setopt(pycurl.URL, url)
+
+    def overdue(self, now: float) -> Answer | None:
+        """The verdict if one of the deadlines has passed at `now` (monotonic seconds)."""
+        options = self._options
+        if now > self._ends_at:
+            return self._refuse(Reason.DL_DEADLINE, f"not done after {options.total_timeout_s:g} s")
+        if self._asked_at is None:
+            # libcurl's own limit comes first; this holds if the resolver does not come back
+            late = now > self._started_at + options.connect_timeout_s + 0.5
+            return self._refuse(*self._connect_timeout()) if late else None
+        if self._num_header_bytes == 0:
+            late = now > self._asked_at + options.first_byte_timeout_s
+            return (
+                self._refuse(Reason.DL_DEADLINE, f"no byte within {options.first_byte_timeout_s:g} s") if late else None
+            )
+        if now > self._window_at + options.min_rate_window_s:
+            received = self._num_header_bytes + self._num_bytes
+            if received - self._window_bytes < options.min_rate_bytes_s * options.min_rate_window_s:
+                return self._refuse(Reason.DL_TOO_SLOW, f"under {options.min_rate_bytes_s} bytes/s")
+            self._window_at, self._window_bytes = now, received
+        return None
+
+    def finish(self, error: int, message: str) -> Answer:
+        """The answer, once libcurl is done with it; error 0 if libcurl has none."""
+        answer = self._verdict or self._judge(error, message)
+        head = self._head
+        answer.http_status = head.status or None
+        answer.content_type = (head.first("content-type") or "")[:MAX_DETAIL_CHARS] or None
+        answer.retry_after = head.first("retry-after")
+        answer.peer = self._peer
+        return answer
+
+    def _judge(self, error: int, message: str) -> Answer:
+        head = self._head
+        if head.is_complete and head.status not in WITH_BODY:
+            return _by_status(head)  # whatever then befell a body that nobody wants
+        if error:
+            return self._by_error(error, message)
+        if not head.is_complete:
+            return self._refuse(Reason.HTTP_BAD_RESPONSE, "no whole header")
+        body = b"".join(self._chunks)
+        promised = head.first("content-length")
+        if promised is not None and "transfer-encoding" not in head.fields and promised.strip() != str(len(body)):
+            return self._refuse(Reason.DL_LENGTH_MISMATCH, f"{len(body)} of {promised} bytes")
+        return Answer(None, body=body) if body else self._refuse(Reason.DL_EMPTY, "no bytes")
+
+    # What libcurl calls. Each returns what libcurl wants: -1 (or 1, or SOCKET_BAD) ends the transfer.
+
+    def _open_socket(self, purpose: int, address: "pycurl.CurlSockAddr") -> "socket.socket | int":
+        """The one place where a connection is made: the address here is the address connected to."""
+        family, kind, protocol, numeric = address
+        if purpose != pycurl.SOCKTYPE_IPCXN or family not in (socket.AF_INET, socket.AF_INET6):
+            self._blocked = Reason.NET_BLOCKED_ADDRESS.value, "not TCP"
+            return int(pycurl.SOCKET_BAD)
+        reason = self._policy.check(numeric[0], numeric[1], self._redirected_from)
+        if reason is not None:
+            self._blocked = reason, f"{numeric[0]} port {numeric[1]}"
+            return int(pycurl.SOCKET_BAD)
+        return socket.socket(family, kind, protocol)
+
+    def _before_request(self, peer_ip: str, _own_ip: str, peer_port: int, _own_port: int) -> int:
+        """Once more before each request: a connection that is used again was opened for another request's rights."""
+        reason = self._policy.check(peer_ip, peer_port, self._redirected_from)
+        if reason is not None:
+            self._refuse(reason_of(reason), f"{peer_ip} port {peer_port}")
+            return int(pycurl.PREREQFUNC_ABORT)
+        self._peer = peer_ip, peer_port
+        self._asked_at = time.monotonic()
+        return int(pycurl.PREREQFUNC_OK)
+
+    def _on_header_line(self, line: bytes) -> int | None:
+        if not self._num_header_bytes:
+            self._window_at = time.monotonic()
+        self._num_header_bytes += len(line)
+        self._num_header_lines += 1
+        if self._num_header_bytes > self._options.max_header_bytes or self._num_header_lines > MAX_HEADER_LINES:
+            self._refuse(Reason.HTTP_HEADERS_TOO_LARGE, "too many header bytes or lines")
+            return -1
+        head = self._head
+        if head.is_complete and head.status >= 200:
+            return None  # a trailer
+        if line.startswith(b"HTTP/"):
+            self._num_heads += 1
+            parts = line.split(None, 2)
+            self._head = _Head(int(parts[1]) if len(parts) > 1 and parts[1].isdigit() else 0)
+            if self._num_heads > MAX_INFORMATIONAL:
+                self._refuse(Reason.HTTP_BAD_RESPONSE, "too many 1xx answers")
+                return -1
+            return None
+        if line in (b"\r\n", b"\n"):
+            head.is_complete = True
+            return -1 if head.status >= 200 and self._objection() else None
+        name, _, value = line.decode("latin-1").partition(":")
+        head.fields.setdefault(name.strip().lower(), []).append(value.strip())
+        return None
+
+    def _objection(self) -> bool:
+        """Whether the headers alone end it, before a byte of the body is read."""
+        head = self._head
+        if head.status in WITH_BODY or head.status in REDIRECTS:
+            objection = opt_out_reason(head.fields, self._options.user_agent_token)
+            if objection is not None:
+                self._refuse(reason_of(objection[0]), objection[1])
+                return True
+        if head.status not in WITH_BODY:
+            return False
+        for name, plain in (("content-encoding", "identity"), ("transfer-encoding", "chunked")):
+            other = [value for value in head.fields.get(name, ()) if value.lower() not in ("", plain)]
+            if other:
+                self._refuse(Reason.DL_ENCODING, f"{name}: {other[0]}")
+                return True
+        promised = head.first("content-length")
+        if promised is not None and promised.isdigit() and int(promised) > self._options.max_bytes:
+            self._refuse(Reason.DL_TOO_LARGE, f"{promised} bytes promised, at most {self._options.max_bytes}")
+            return True
+        return False
+
+    def _on_body(self, chunk: bytes) -> int | None:
+        self._num_bytes += len(chunk)
+        if self._head.status not in WITH_BODY:
+            return -1 if self._num_bytes > MAX_DISCARDED_BYTES else None
+        if self._num_bytes > self._options.max_bytes:
+            self._chunks.clear()
+            self._refuse(Reason.DL_TOO_LARGE, f"more than {self._options.max_bytes} bytes")
+            return -1
+        self._chunks.append(chunk)
+        return None
+
+    def _refuse(self, reason: Reason, detail: str) -> Answer:
+        self._verdict = Answer(reason, detail[:MAX_DETAIL_CHARS])
+        return self._verdict
+
+    def _by_error(self, error: int, message: str) -> Answer:
+        """The reason code of a libcurl error. The words are looked at only where the number is not enough."""
+        words = message.lower()
+        reason = _ERRORS.get(error, Reason.HTTP_BAD_RESPONSE)
+        if self._blocked is not None and error in (pycurl.E_COULDNT_CONNECT, pycurl.E_OPERATION_TIMEDOUT):
+            return self._refuse(reason_of(self._blocked[0]), self._blocked[1])
+        if error == pycurl.E_OPERATION_TIMEDOUT:
+            return self._refuse(*self._connect_timeout())
+        if error == pycurl.E_COULDNT_CONNECT and self.curl.getinfo(pycurl.OS_ERRNO) == errno.ETIMEDOUT:
+            reason = Reason.NET_CONNECT_TIMEOUT
+        elif error == pycurl.E_PEER_FAILED_VERIFICATION:
+            if "expired" in words or "not yet valid" in words:
+                reason = Reason.NET_TLS_EXPIRED
+            elif "subject name" in words or "does not match" in words or "mismatch" in words:
+                reason = Reason.NET_TLS_NAME
+        elif error == pycurl.E_SSL_CONNECT_ERROR and self.curl.getinfo(pycurl.OS_ERRNO) in _BROKEN:
+            reason = Reason.NET_RESET
+        elif error == pycurl.E_RECV_ERROR and ("chunk" in words or "header" in words or "transfer-encoding" in words):
+            reason = Reason.HTTP_BAD_RESPONSE
+        return self._refuse(reason, f"curl {error}")
+
+    def _connect_timeout(self) -> tuple[Reason, str]:
+        detail = f"not connected within {self._options.connect_timeout_s:g} s"
+        if self._asked_at is not None:
+            return Reason.DL_DEADLINE, "libcurl's clock"
+        if self.curl.getinfo(pycurl.NAMELOOKUP_TIME) == 0:
+            return Reason.NET_DNS_TIMEOUT, detail
+        return Reason.NET_CONNECT_TIMEOUT, detail
+
+
+def _by_status(head: _Head) -> Answer:
+    status = head.status
+    if status in REDIRECTS:
+        locations = head.fields.get("location", [])
+        if len(set(locations)) == 1 and locations[0]:
+            return Answer(None, location=locations[0])
+        return Answer(Reason.HTTP_BAD_RESPONSE, f"{status} with {len(locations)} locations")
+    if status in (204, 205):
+        return Answer(Reason.DL_EMPTY, str(status))
+    if status in (401, 402, 403, 407, 451):
+        return Answer(Reason.HTTP_FORBIDDEN, str(status))
+    if status == 429:
+        return Answer(Reason.HTTP_RATE_LIMITED, str(status))
+    if status in (408, 425) or 500 <= status < 600:
+        return Answer(Reason.HTTP_5XX, str(status))
+    if 400 <= status < 500:
+        return Answer(Reason.HTTP_4XX_GONE, str(status))
+    return Answer(Reason.HTTP_BAD_RESPONSE, str(status))

@@ -1,0 +1,104 @@
+"""Retrieval figures with their chance lines and intervals.
+
+Shape suffixes: Q queries, N candidates, K cut-offs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import gammaln
+
+CUTOFFS = (1, 5, 10)
+BOOTSTRAP = 1000
+INTERVAL = 0.95
+
+
+def first_ranks(scores_QN: np.ndarray, positive_QN: np.ndarray) -> np.ndarray:
+    """(Q,) rank (1 = best) of each query's best positive; a negative with the same score stands before it.
+
+    Every query needs a positive. Raises ValueError where one has none, or a score is not finite.
+    """
+    if not positive_QN.any(axis=1).all():
+        raise ValueError("a query without a positive has no rank")
+    if not np.isfinite(scores_QN).all():
+        raise ValueError("scores must be finite")
+    best_Q = np.where(positive_QN, scores_QN, -np.inf).max(axis=1)
+    ahead: np.ndarray = ((scores_QN >= best_Q[:, None]) & ~positive_QN).sum(axis=1) + 1
+    return ahead
+
+
+def chance_within(num_positives_Q: np.ndarray, num_candidates: int, k: int) -> np.ndarray:
+    """(Q,) probability that a random order of the candidates has a positive among the first k.
+
+    Exactly 1 - C(N - m, k) / C(N, k) for m positives among N.
+    """
+    m = np.asarray(num_positives_Q, dtype=np.float64)
+    k = min(k, num_candidates)
+    rest = num_candidates - m
+    possible = rest >= k
+    safe = np.where(possible, rest, k)
+    log_none = _log_choose(safe, k) - _log_choose(np.float64(num_candidates), k)
+    return np.where(possible, -np.expm1(log_none), 1.0)
+
+
+def chance_median_rank(num_positives_Q: np.ndarray, num_candidates: int) -> int:
+    """Smallest rank by which, in expectation, at least half of the queries have met a positive in a random order."""
+    values, counts = np.unique(num_positives_Q, return_counts=True)
+    low, high = 1, num_candidates
+    while low < high:
+        middle = (low + high) // 2
+        if (chance_within(values, num_candidates, middle) * counts).sum() >= counts.sum() / 2:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def _log_choose(n: np.ndarray | np.float64, k: int) -> np.ndarray:
+    return np.asarray(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1))
+
+
+def median_rank(ranks_Q: np.ndarray, weights_Q: np.ndarray | None = None) -> float:
+    """Lower median: the smallest rank that at least half of the (weighted) queries reach."""
+    order = np.argsort(ranks_Q, kind="stable")
+    weights = np.ones(len(ranks_Q)) if weights_Q is None else weights_Q
+    reached = np.cumsum(weights[order])
+    return float(ranks_Q[order][np.searchsorted(reached, reached[-1] / 2)])
+
+
+def retrieval_rows(
+    ranks_Q: np.ndarray, num_positives_Q: np.ndarray, num_candidates: int, cluster_Q: np.ndarray, seed: int = 0
+) -> list[dict[str, float | int | str]]:
+    """Rows {metric, value, lo, hi, chance, n} for R@1, R@5, R@10 and the median rank.
+
+    lo, hi: 95% bootstrap interval, resampling clusters (pictures) and not queries, since the captions of one
+    picture are not independent. chance: exact expectation of a random order with this many positives.
+    """
+    weights_RQ = _cluster_weights(cluster_Q, seed)
+    tails = ((1 - INTERVAL) / 2, (1 + INTERVAL) / 2)
+    total_R = weights_RQ.sum(axis=1)
+    rows: list[dict[str, float | int | str]] = []
+    for k in CUTOFFS:
+        hit_Q = (ranks_Q <= k).astype(np.float64)
+        lo, hi = np.quantile(weights_RQ @ hit_Q / total_R, tails)
+        chance = float(chance_within(num_positives_Q, num_candidates, k).mean())
+        rows.append(_row(f"recall_at_{k}", float(hit_Q.mean()), lo, hi, chance, len(ranks_Q)))
+    order = np.argsort(ranks_Q, kind="stable")
+    reached_RQ = np.cumsum(weights_RQ[:, order], axis=1)
+    place_R = (reached_RQ >= total_R[:, None] / 2).argmax(axis=1)
+    lo, hi = np.quantile(ranks_Q[order][place_R], tails)
+    chance = float(chance_median_rank(num_positives_Q, num_candidates))
+    rows.append(_row("median_rank", median_rank(ranks_Q), lo, hi, chance, len(ranks_Q)))
+    return rows
+
+
+def _row(metric: str, value: float, lo: float, hi: float, chance: float, n: int) -> dict[str, float | int | str]:
+    return {"metric": metric, "value": value, "lo": float(lo), "hi": float(hi), "chance": chance, "n": n}
+
+
+def _cluster_weights(cluster_Q: np.ndarray, seed: int) -> np.ndarray:
+    """(BOOTSTRAP, Q) how often each query's cluster was drawn in each resampling."""
+    clusters, member_Q = np.unique(cluster_Q, return_inverse=True)
+    generator = np.random.default_rng(seed)
+    drawn = generator.multinomial(len(clusters), np.full(len(clusters), 1 / len(clusters)), size=BOOTSTRAP)
+    return drawn[:, member_Q].astype(np.float32)

@@ -1,0 +1,181 @@
+"""Runs: one config trained on one dataset version, in a folder named by what it was made from."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from curation.step import digest
+from curation.table import replace_text
+from pretrain.component import to_spec
+from pretrain.config import ConfigError, TrainConfig
+from pretrain.data import training_samples
+from pretrain.launch import launch
+from pretrain.loop import METRICS_FILE, WEIGHTS_FILE, Job, Metrics, choose_device, read_lines
+from pretrain.pictures import cached_pictures
+from pretrain.version import Version, find_version
+
+CODE_VERSION = 1
+"""Changes whenever the same config on the same version would give other weights."""
+FORMAT = "tamis.run/1"
+KEY_DIGITS = 12
+PROGRESS_S = 5.0
+"""Seconds between lines of progress."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run. key: 64 hex digits; reused: whether it was there already; metrics: of the last step."""
+
+    folder: Path
+    key: str
+    version_digest: str
+    weights_sha256: str
+    num_steps: int
+    seconds: float
+    metrics: Metrics
+    reused: bool
+
+
+def run_key(config: TrainConfig, version_digest: str) -> str:
+    """Digest of everything that the run's weights depend on."""
+    matters = {name: getattr(config, name) for name in TrainConfig.model_fields if name not in TrainConfig.not_in_key}
+    matters["model"] = to_spec(config.model)
+    matters["targets"] = [[to_spec(each.target), each.weight] for each in config.targets]
+    matters["where"] = [clause.model_dump() for clause in config.where]
+    init = getattr(config.model, "init", None) or getattr(config.model, "pretrained", None)
+    return digest("train", CODE_VERSION, version_digest, matters, _file_digest(init))
+
+
+def _file_digest(init: str | None) -> str | None:
+    """SHA-256 of the weights that training starts from, where they are a file (a hub's tag names itself)."""
+    if init is None:
+        return None
+    path = Path(init) / WEIGHTS_FILE if Path(init).is_dir() else Path(init)
+    return sha256(path) if path.is_file() else None
+
+
+def train(
+    config: TrainConfig, store: Path, address: str | None = "local", progress: Callable[[str], None] = print
+) -> RunResult:
+    """Train `config` on its version of the store, or return the run that did so before.
+
+    Writes STORE/models/<name>-<12 digits of the key>/ with config.json, metrics.jsonl, model.safetensors and, last,
+    result.json. A run that was cut off goes on from its newest checkpoint. address: see `pretrain.launch.launch`.
+    Raises ConfigError, VersionError, or RuntimeError where training failed.
+    """
+    version = find_version(store, config.version)
+    key = run_key(config, version.digest)
+    folder = store.resolve() / "models" / f"{config.name}-{key[:KEY_DIGITS]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder):
+        finished = open_run(folder)
+        if finished is not None:
+            progress(f"train: {folder.name} is there already, reused ({finished.num_steps} steps)")
+            return finished
+        return _train(config, version, folder, key, address, progress)
+
+
+def _train(
+    config: TrainConfig, version: Version, folder: Path, key: str, address: str | None, progress: Callable[[str], None]
+) -> RunResult:
+    began = time.monotonic()
+    version.verify()
+    samples = training_samples(version, config)
+    model = config.model.build(config.image_size)
+    cache = folder.parent.parent / "cache" / "pictures"
+    _, is_whole = cached_pictures(cache, version, model.image_size, model.fit, model.resample, progress)
+    usable = samples.subset(is_whole[samples.rows])
+    if not len(usable):
+        raise ConfigError(f"none of the {len(samples)} pictures of {version.folder.name} could be decoded")
+    num_texts = sum(len(texts) for texts in usable.texts)
+    size = sum(parameter.numel() for parameter in model.parameters())
+    progress(
+        f"train: {folder.name} on {version.folder.name}: {len(usable):,} pictures, {num_texts:,} texts, "
+        f"{size:,} parameters, {config.num_steps(len(usable)):,} steps, {config.num_workers} worker(s)"
+        + (f"; {len(samples) - len(usable)} pictures could not be decoded" if len(usable) < len(samples) else "")
+    )
+    written = config.model_dump(mode="json")
+    replace_text(folder / "config.json", json.dumps(written, indent=1) + "\n")
+    job = Job(written, str(version.folder.resolve()), str(folder), str(cache.resolve()))
+    use_gpu = choose_device(config.device).type == "cuda"
+    launch(job, config.num_workers, use_gpu, address, _reporter(progress))
+    last = json.loads(read_lines(folder / METRICS_FILE)[-1])
+    facts: dict[str, Any] = {
+        "format": FORMAT,
+        "key": key,
+        "code_version": CODE_VERSION,
+        "version": version.folder.name,
+        "version_digest": version.digest,
+        "weights_sha256": sha256(folder / WEIGHTS_FILE),
+        "num_samples": len(usable),
+        "num_texts": num_texts,
+        "num_parameters": size,
+        "num_steps": last["step"],
+        "seconds": round(time.monotonic() - began, 1),
+        "torch": torch.__version__,
+        "metrics": last,
+    }
+    replace_text(folder / "result.json", json.dumps(facts, indent=1) + "\n")
+    for leftover in ("checkpoints", "ray"):
+        shutil.rmtree(folder / leftover, ignore_errors=True)
+    progress(f"train: done in {facts['seconds']:.0f} s, loss {last['loss']:.3f}: {folder}")
+    return _result(folder, facts, reused=False)
+
+
+def open_run(folder: Path) -> RunResult | None:
+    """The finished run in `folder`; None where it is not finished or its weights are not those that it wrote."""
+    path = folder / "result.json"
+    if not path.is_file() or not (folder / WEIGHTS_FILE).is_file():
+        return None
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    if facts.get("format") != FORMAT:
+        raise ConfigError(f"{path}: format {facts.get('format')!r}, this program reads {FORMAT!r}")
+    if sha256(folder / WEIGHTS_FILE) != facts["weights_sha256"]:
+        return None
+    return _result(folder, facts, reused=True)
+
+
+def _result(folder: Path, facts: dict[str, Any], reused: bool) -> RunResult:
+    names = ("key", "version_digest", "weights_sha256", "num_steps", "seconds", "metrics")
+    return RunResult(folder=folder, reused=reused, **{name: facts[name] for name in names})
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _reporter(progress: Callable[[str], None]) -> Callable[[Metrics], None]:
+    last = 0.0
+
+    def report(metrics: Metrics) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= PROGRESS_S or metrics["step"] in (1, metrics["num_steps"]):
+            last = now
+            progress(
+                f"train: step {metrics['step']:,}/{metrics['num_steps']:,}  loss {metrics['loss']:.3f}  "
+                f"lr {metrics['lr']:.1e}  {metrics['samples_per_s']:.0f} samples/s"
+            )
+
+    return report
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the run's lock: a second process that trains the same waits, and then reuses the result."""
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

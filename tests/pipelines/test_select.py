@@ -1,0 +1,218 @@
+"""Decisions: the SQL against a dull reading of the policy's definition, and its laws."""
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+
+from curation.policy import Policy
+from pipelines import database
+from pipelines.select import decide
+from pipelines.views import DUPLICATES
+
+COLUMNS = pa.schema(
+    [
+        ("text_uid", pa.string()),
+        ("sample_uid", pa.string()),
+        ("media_uid", pa.string()),
+        ("width_px", pa.int32()),
+        ("height_px", pa.int32()),
+        ("size_bytes", pa.int64()),
+        ("clip_score", pa.float32()),
+        ("language", pa.string()),
+        ("entry_ids", pa.list_(pa.int32())),
+        ("draw", pa.float64()),
+    ]
+)
+
+
+def row(text: int, sample: int, **fields: Any) -> dict[str, Any]:
+    base = {"width_px": 64, "height_px": 64, "size_bytes": 100, "clip_score": 0.5, "language": "en", "draw": 0.5}
+    return {
+        "text_uid": f"t{text:03d}",
+        "sample_uid": f"s{sample:03d}",
+        "media_uid": f"m{sample:03d}",
+        **base,
+        "entry_ids": [],
+        **fields,
+    }
+
+
+def decisions(
+    rows: list[dict[str, Any]], policy: list[dict[str, Any]], groups: dict[str, str] | None = None
+) -> dict[str, Any]:
+    con = database.connect()
+    con.register("candidates", pa.Table.from_pylist(rows, schema=COLUMNS))
+    found = [{"media_uid": m, "duplicate_group": g} for m, g in (groups or {}).items()]
+    con.register("duplicates", pa.Table.from_pylist(found, schema=DUPLICATES))
+    table = decide(con, TypeAdapter(Policy).validate_python(policy))
+    assert table.column("text_uid").to_pylist() == sorted(r["text_uid"] for r in rows)
+    return {d["text_uid"]: d for d in table.to_pylist()}
+
+
+def test_every_failing_rule_is_recorded_with_its_values() -> None:
+    rows = [row(1, 1, width_px=10, language="de"), row(2, 2)]
+    policy = [
+        {"rule": "wide", "keep": "width_px >= 32"},
+        {"rule": "english", "keep": "language = 'en'"},
+        {"rule": "tall", "keep": "height_px >= 32"},
+    ]
+    found = decisions(rows, policy)
+    assert found["t001"]["rejected_by"] == ["wide", "english"]
+    assert [json.loads(saw) for saw in found["t001"]["saw"]] == [{"width_px": 10}, {"language": "de"}]
+    assert found["t002"]["kept"]
+    assert found["t002"]["rejected_by"] == []
+
+
+def test_a_missing_signal_rejects() -> None:
+    found = decisions([row(1, 1, clip_score=None)], [{"rule": "good", "keep": "clip_score > 0.1"}])
+    assert found["t001"]["rejected_by"] == ["good"]
+
+
+def test_top_keeps_exactly_the_fraction_of_what_passed_whatever_the_ties() -> None:
+    rows = [row(i, i, clip_score=0.25 if i < 8 else None, width_px=10 if i == 0 else 64) for i in range(10)]
+    policy = [{"rule": "wide", "keep": "width_px > 32"}, {"top": "best", "by": "clip_score", "fraction": 0.5}]
+    found = decisions(rows, policy)
+    kept = sorted(uid for uid, d in found.items() if d["kept"])
+    assert kept == ["t001", "t002", "t003", "t004"]  # ceil(0.5 * 7)
+    assert found["t008"]["rejected_by"] == ["best"]
+    assert found["t000"]["rejected_by"] == ["wide"]  # at the cut by value and uid: `best` would have kept it
+
+
+def test_the_survivor_is_the_best_member_that_passed() -> None:
+    rows = [
+        row(1, 1, width_px=100, clip_score=0.0),
+        row(2, 2, width_px=90),
+        row(3, 3, width_px=80),
+        row(4, 4),
+        row(5, 5, clip_score=0.0, width_px=9),
+        row(6, 6, clip_score=0.0, width_px=8),
+    ]
+    groups = {"m001": "g1", "m002": "g1", "m003": "g1", "m005": "g2", "m006": "g2"}
+    policy = [{"rule": "good", "keep": "clip_score > 0.1"}, {"dedupe": "near"}]
+    found = decisions(rows, policy, groups)
+    assert [uid for uid, d in found.items() if d["kept"]] == ["t002", "t004"]
+    assert found["t001"]["rejected_by"] == ["good", "near"]
+    assert found["t001"]["duplicate_of"] == found["t003"]["duplicate_of"] == "s002"
+    assert found["t002"]["duplicate_of"] is None
+    assert found["t006"]["duplicate_of"] == "s005"  # none passed: the best of all is named
+    assert found["t005"]["rejected_by"] == ["good"]
+
+
+def dull_keep_probability(entries: list[int], counts: dict[int, int], t: int) -> float:
+    return 1 - math.prod(1 - min(1.0, t / max(counts[e], t)) for e in entries)
+
+
+ENTRIES = st.lists(st.lists(st.integers(0, 6), max_size=4, unique=True), min_size=1, max_size=40)
+
+
+@settings(max_examples=30, deadline=None)
+@given(ENTRIES, st.integers(1, 12), st.integers(0, 2**32))
+def test_balance_is_the_published_formula(entries: list[list[int]], t: int, seed: int) -> None:
+    draws = np.random.default_rng(seed).random(len(entries))
+    rows = [row(i, i, entry_ids=e, draw=float(d)) for i, (e, d) in enumerate(zip(entries, draws, strict=True))]
+    found = decisions(rows, [{"balance": "b", "t": t}])
+    counts: dict[int, int] = {}
+    for each in entries:
+        for entry in each:
+            counts[entry] = counts.get(entry, 0) + 1
+    for i, each in enumerate(entries):
+        decision = found[f"t{i:03d}"]
+        expected = dull_keep_probability(each, counts, t)
+        assert decision["keep_probability"] == pytest.approx(expected, abs=1e-12)
+        assert decision["kept"] == (draws[i] < expected)
+
+
+@settings(max_examples=20, deadline=None)
+@given(ENTRIES, st.integers(1, 6), st.integers(1, 6))
+def test_a_larger_t_keeps_a_superset(entries: list[list[int]], t: int, more: int) -> None:
+    rows = [row(i, i, entry_ids=e, draw=(i * 0.377) % 1) for i, e in enumerate(entries)]
+    small = {uid for uid, d in decisions(rows, [{"balance": "b", "t": t}]).items() if d["kept"]}
+    large = {uid for uid, d in decisions(rows, [{"balance": "b", "t": t + more}]).items() if d["kept"]}
+    assert small <= large
+
+
+def test_balance_leaves_alone_what_is_out_of_its_scope() -> None:
+    rows = [row(1, 1, language="de"), row(2, 2), row(3, 3, entry_ids=[1])]
+    drop = decisions(rows, [{"balance": "b", "t": 1, "where": "language = 'en'"}])
+    assert [uid for uid, d in drop.items() if d["kept"]] == ["t001", "t003"]
+    assert drop["t001"]["keep_probability"] is None
+    keep = decisions(rows, [{"balance": "b", "t": 1, "where": "language = 'en'", "no_match": "keep"}])
+    assert all(d["kept"] for d in keep.values())
+
+
+def test_counts_are_of_what_passed() -> None:
+    rows = [row(i, i, entry_ids=[1], draw=0.9, width_px=10 if i < 9 else 64) for i in range(10)]
+    found = decisions(rows, [{"rule": "wide", "keep": "width_px > 32"}, {"balance": "b", "t": 1}])
+    assert found["t009"]["keep_probability"] == 1.0
+    assert found["t009"]["kept"]
+
+
+def test_balance_keeps_what_the_probabilities_add_up_to() -> None:
+    """Over many seeds the number kept is binomial around the sum of the keep probabilities (5 sigma)."""
+    rng = np.random.default_rng(0)
+    kept, expected, variance = 0, 0.0, 0.0
+    for _ in range(20):
+        rows = [
+            row(i, i, entry_ids=sorted({int(e) for e in rng.zipf(1.6, 2) if e < 50}), draw=float(rng.random()))
+            for i in range(300)
+        ]
+        found = decisions(rows, [{"balance": "b", "t": 10}])
+        kept += sum(d["kept"] for d in found.values())
+        probabilities = [d["keep_probability"] for d in found.values()]
+        expected += sum(probabilities)
+        variance += sum(p * (1 - p) for p in probabilities)
+    assert abs(kept - expected) < 5 * math.sqrt(variance)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_the_whole_policy_against_a_dull_reading(data: st.DataObject) -> None:
+    size = data.draw(st.integers(1, 12))
+    rows = [
+        row(
+            i,
+            data.draw(st.integers(0, 5)),
+            width_px=0,
+            clip_score=data.draw(st.sampled_from([None, 0.0, 0.25, 0.5])),
+            draw=data.draw(st.sampled_from([0.1, 0.6, 0.95])),
+            entry_ids=data.draw(st.lists(st.integers(0, 2), max_size=2, unique=True)),
+        )
+        for i in range(size)
+    ]
+    for each in rows:
+        each["width_px"] = 10 * int(each["sample_uid"][1:])
+    groups = {f"m{s:03d}": f"g{s % 2}" for s in range(6)}
+    policy = [
+        {"rule": "scored", "keep": "clip_score >= 0.25"},
+        {"dedupe": "near"},
+        {"balance": "b", "t": 1},
+    ]
+    found = decisions(rows, policy, groups)
+    passed = {r["text_uid"] for r in rows if r["clip_score"] is not None and r["clip_score"] >= 0.25}
+    good_media = {r["media_uid"] for r in rows if r["text_uid"] in passed}
+    survivors = {}
+    for group in set(groups.values()):
+        members = sorted({r["media_uid"] for r in rows if groups[r["media_uid"]] == group})
+        ranked = sorted(members, key=lambda m: (m not in good_media, -int(m[1:]), m))
+        survivors[group] = ranked[0] if ranked else None
+    passed = {
+        r["text_uid"] for r in rows if r["text_uid"] in passed and survivors[groups[r["media_uid"]]] == r["media_uid"]
+    }
+    counts: dict[int, int] = {0: 0, 1: 0, 2: 0}
+    for each in rows:
+        for entry in each["entry_ids"] if each["text_uid"] in passed else []:
+            counts[entry] += 1
+    expected = {
+        r["text_uid"]
+        for r in rows
+        if r["text_uid"] in passed and r["draw"] < dull_keep_probability(r["entry_ids"], counts, 1)
+    }
+    assert {uid for uid, d in found.items() if d["kept"]} == expected
+    assert all(d["kept"] == (not d["rejected_by"]) for d in found.values())
