@@ -59,7 +59,8 @@ def normalised(text: str) -> str:
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     if folded.isascii():
         return " ".join(_ASCII_SYMBOLS.sub(r" \1 ", folded).split())
-    return " ".join("".join(_split_character(char) for char in _HANGUL_WORD.sub(f" {_WORD_BEGIN} \\g<0>", folded)).split())
+    marked = _HANGUL_WORD.sub(f" {_WORD_BEGIN} \\g<0>", folded)
+    return " ".join("".join(map(_split_character, marked)).split())
 
 
 _ASCII_SYMBOLS = re.compile(r"([!-/:-@\[-`{-~])")
@@ -94,7 +95,9 @@ class EntryMatcher:
             form = entry if mode == "strict" else normalised(entry)
             if mode == "strict" or _is_useful(form):
                 forms.setdefault(form, number)
-        self._trie = entry_trie.build([form.encode() for form in forms], np.fromiter(forms.values(), np.int32, len(forms)))
+        self._trie = entry_trie.build(
+            [form.encode() for form in forms], np.fromiter(forms.values(), np.int32, len(forms))
+        )
 
     def match(self, texts: Sequence[str | None]) -> pa.ListArray:
         """For each text the sorted ids (int32, positions in the list) of the entries that it holds; null for null."""

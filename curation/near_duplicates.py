@@ -29,8 +29,8 @@ MAX_MIRROR_DIFFERENCE = 7.0
 """The same for mirrored copies, which reach 6. Stricter, because letters and signs are often nearly each other's
 mirror image. Some are so exactly (b and d, < and >): only what is said about them tells those apart."""
 MAX_CROP_DIFFERENCE = 10.5
-"""Grey levels, blocks of 2 x 2 of 8 x 8 areas after alignment. 95% of copies cut by 5% are below; two shirts that differ
-in their collar are at 10.8, dreidels from 18 on."""
+"""Grey levels, blocks of 2 x 2 of 8 x 8 areas after alignment. 95% of copies cut by 5% are below; two shirts that
+differ in their collar are at 10.8, dreidels from 18 on."""
 
 _GRAYS = (0.0, 128.0, 255.0)
 _MAX_OPACITY = 0.6
@@ -64,8 +64,9 @@ def thumbnail_array(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
         raise ValueError(f"{array.null_count} of {len(array)} thumbnails are null")
     size = THUMBNAIL_PX * THUMBNAIL_PX * 3
     data = array.buffers()[1]
-    flat = np.frombuffer(data, np.uint8)[array.offset * size : (array.offset + len(array)) * size] if len(array) else b""
-    return np.asarray(np.frombuffer(flat, np.uint8)).reshape(len(array), THUMBNAIL_PX, THUMBNAIL_PX, 3)
+    pixels = np.frombuffer(data if len(array) else b"", np.uint8)
+    pixels = pixels[array.offset * size : (array.offset + len(array)) * size]
+    return pixels.reshape(len(array), THUMBNAIL_PX, THUMBNAIL_PX, 3)
 
 
 def mirrored(thumbnails: np.ndarray) -> np.ndarray:
@@ -73,7 +74,9 @@ def mirrored(thumbnails: np.ndarray) -> np.ndarray:
     return thumbnails[:, :, ::-1]
 
 
-def confirm(thumbnails_a: np.ndarray, thumbnails_b: np.ndarray, max_difference: float = MAX_BLOCK_DIFFERENCE) -> np.ndarray:
+def confirm(
+    thumbnails_a: np.ndarray, thumbnails_b: np.ndarray, max_difference: float = MAX_BLOCK_DIFFERENCE
+) -> np.ndarray:
     """bool (N): whether the pictures behind two stacks of thumbnails (uint8, N x 32 x 32 x 3) are copies."""
     return block_difference(thumbnails_a, thumbnails_b) <= max_difference
 
@@ -212,14 +215,18 @@ def _join_equal(phash: np.ndarray, thumbnails: np.ndarray) -> tuple[np.ndarray, 
     return np.concatenate(links_i or none), np.concatenate(links_j or none), np.sort(np.concatenate(firsts))
 
 
-def _all_pairs(
-    a: np.ndarray, b: np.ndarray, radius: int
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def _all_pairs(a: np.ndarray, b: np.ndarray, radius: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """All (position in a, position in b, distance) within the radius, equal values included, some at a time."""
     values_a, group_a = np.unique(a, return_inverse=True)
     values_b, group_b = np.unique(b, return_inverse=True)
-    members_a, begin_a = np.argsort(group_a, kind="stable"), np.searchsorted(np.sort(group_a), np.arange(len(values_a) + 1))
-    members_b, begin_b = np.argsort(group_b, kind="stable"), np.searchsorted(np.sort(group_b), np.arange(len(values_b) + 1))
+    members_a, begin_a = (
+        np.argsort(group_a, kind="stable"),
+        np.searchsorted(np.sort(group_a), np.arange(len(values_a) + 1)),
+    )
+    members_b, begin_b = (
+        np.argsort(group_b, kind="stable"),
+        np.searchsorted(np.sort(group_b), np.arange(len(values_b) + 1)),
+    )
     u, v, distance = cross_pairs(values_a, values_b, radius)
     num_a, num_b = np.diff(begin_a)[u], np.diff(begin_b)[v]
     total = np.concatenate([[0], np.cumsum(num_a * num_b)])
@@ -234,5 +241,3 @@ def _all_pairs(
         y = members_b[begin_b[v[pair]] + within % num_b[pair]]
         yield x, y, distance[pair]
         position = stop
-
-

@@ -28,7 +28,8 @@ def overlaps(length_px: int, cell_px: int, side_px: int) -> np.ndarray:
     cells = np.append(np.arange(0, length_px, cell_px), length_px) * side_px
     lower = np.maximum(stretches[:-1, None], cells[None, :-1])
     upper = np.minimum(stretches[1:, None], cells[None, 1:])
-    return np.maximum(upper - lower, 0).astype(np.float64)
+    widths: np.ndarray = np.maximum(upper - lower, 0).astype(np.float64)
+    return widths
 
 
 def area_average(image: Image, side_px: int = SIDE_PX) -> np.ndarray:
@@ -55,4 +56,5 @@ def shrunk(averages: np.ndarray, side_px: int) -> np.ndarray:
     block = averages.shape[-2] // side_px
     blocks = averages.reshape(*averages.shape[:-3], side_px, block, side_px, block, 3)
     sums: np.ndarray = blocks.sum(axis=(-4, -2))
-    return np.rint(sums / (SCALE * block * block)).astype(np.uint8)
+    pixels: np.ndarray = np.rint(sums / (SCALE * block * block)).astype(np.uint8)
+    return pixels

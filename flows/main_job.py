@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -23,7 +23,10 @@ from pipelines.summary import report_rows
 from pipelines.views import open_store
 from pipelines.workers import make_workers
 from pipelines.yaml_place import RecipeError
-from pretrain.config import ConfigError, TrainConfig, parse_config
+
+
+if TYPE_CHECKING:
+    from pretrain.config import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ def load(options: Options) -> Recipe:
             raise RecipeError(f"--allow-net: {error.errors()[0]['msg']}") from error
     for index, each in enumerate(recipe.all_rounds()):
         if each.train is not None:
+            from pretrain.config import ConfigError, parse_config
+
             where = f"{options.recipe}: rounds[{index}].train" if recipe.rounds else f"{options.recipe}: train"
             try:
                 parse_config(each.train, where)
@@ -188,6 +193,8 @@ def figures(rows: list[dict[str, Any]]) -> str:
 
 def _config(run: Run, each: Round) -> TrainConfig:
     """The round's training config, on the version packed last."""
+    from pretrain.config import parse_config
+
     return parse_config(
         {"name": f"{run.recipe.name}-{each.name}", **(each.train or {}), "version": run.state.versions[-1]}
     )

@@ -8,6 +8,7 @@ write-once parts, not from Ray's view of a node.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import tempfile
@@ -92,14 +93,11 @@ class RayWorkers:
         return dict(ray.cluster_resources())
 
     def _start(self) -> None:
-        import ray
-
-        if not ray.is_initialized():
-            start_ray(self.address)
-            self._started_ray = True
+        self._started_ray = start_ray(self.address) or self._started_ray
 
     def _pool(self, needs_model: bool) -> list[Any]:
         """The actors for a kind of task. Where there are GPUs, model tasks get actors that hold one each."""
+        self._start()
         gpus = int(self._cluster().get("GPU", 0)) if needs_model else 0
         kind = needs_model and gpus > 0
         if kind not in self._actors:
@@ -171,20 +169,23 @@ class _PartWorker:
         return call(**arguments)
 
 
-def start_ray(address: str) -> None:
-    """Start or join Ray and put this process's SIGTERM handler back, which Ray replaces (Prefect cancels with SIGTERM).
+def start_ray(address: str) -> bool:
+    """Start or join Ray unless this process has it already; returns whether it did.
 
-    A local Ray serves this process alone, so it needs no token; with the default mode Ray would write one, readable by
-    all, into the home folder.
+    Puts the process's SIGTERM handler back, which Ray replaces (Prefect cancels with SIGTERM). A local Ray serves this
+    process alone, so it needs no token; with its default mode it would write one, readable by all, into the home folder.
     """
-    import ray
-
-    previous = signal.getsignal(signal.SIGTERM)
-    options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
-    if address == "local":
+    if address == "local":  # Ray reads these when it is imported
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    if ray.is_initialized():
+        return False
+    previous = signal.getsignal(signal.SIGTERM)
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if address == "local":
         options |= {
             "include_dashboard": False,
             "object_store_memory": OBJECT_STORE_BYTES,
@@ -193,6 +194,7 @@ def start_ray(address: str) -> None:
     ray.init(address=address, **options)
     with contextlib.suppress(ValueError):  # not in the main thread: Ray left the handler alone
         signal.signal(signal.SIGTERM, previous)
+    return True
 
 
 def make_workers(address: str) -> Workers:

@@ -61,11 +61,14 @@ def load_checkpoint(folder: Path, module: nn.Module, optimizer: torch.optim.Opti
     return step
 
 
-def save_weights(path: Path, module: nn.Module, facts: dict[str, str]) -> None:
-    """Write a module's tensors, with `facts` as metadata, replacing the file in one step."""
+def save_weights(path: Path, module: nn.Module) -> None:
+    """Write a module's tensors, replacing the file in one step. Equal tensors give equal bytes.
+
+    No metadata goes in: safetensors writes them in an order that changes from process to process.
+    """
     temporary = path.parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}-{path.name}"
     try:
-        save_file(_tensors(module.state_dict()), temporary, metadata=facts)
+        save_file(_tensors(module.state_dict()), temporary)
         sync(temporary)
         os.replace(temporary, path)
         sync(path.parent)

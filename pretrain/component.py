@@ -1,4 +1,4 @@
-"""Components: the parts of a model, named in a config by import path (`use`) with their fields; there is no registry."""
+"""Components: the parts of a model, named in a config by import path (`use`) with their fields. No registry."""
 
 from __future__ import annotations
 

@@ -19,9 +19,8 @@ from torch import Tensor
 from curation.step import digest
 from pretrain.component import to_spec
 from pretrain.config import ConfigError, parse_config
-from pretrain.encoders.open_clip_model import OpenClip
 from pretrain.loop import WEIGHTS_FILE, choose_device
-from pretrain.model import Model, load_state
+from pretrain.model import Model, ModelConfig, load_state
 from pretrain.pictures import LAYOUT, square
 
 IMAGE_BATCH, TEXT_BATCH = 128, 512
@@ -122,11 +121,7 @@ def load_model(spec: str) -> tuple[Model, dict[str, object]]:
     folder = Path(spec)
     if (folder / WEIGHTS_FILE).is_file() and (folder / "config.json").is_file():
         config = parse_config(json.loads((folder / "config.json").read_text(encoding="utf-8")), str(folder))
-        model_config = config.model
-        if getattr(model_config, "init", None) is not None:  # the run's own weights replace what it started from
-            model_config = model_config.model_copy(update={"init": None})
-        if isinstance(model_config, OpenClip) and ":" not in model_config.name:
-            model_config = model_config.model_copy(update={"pretrained": None})
+        model_config = config.model.without_weights()  # the run's own replace what it started from
         model = model_config.build(config.image_size)
         stored = load_file(folder / WEIGHTS_FILE)
         own = {name.removeprefix("model."): value for name, value in stored.items() if name.startswith("model.")}
@@ -142,8 +137,10 @@ def load_model(spec: str) -> tuple[Model, dict[str, object]]:
     return whole.build(), to_spec(whole)
 
 
-def open_clip_config(spec: str) -> OpenClip:
+def open_clip_config(spec: str) -> ModelConfig:
     """`NAME`, `NAME/TAG`, `NAME@/path/to/file`, `hf-hub:...` or `local-dir:...`."""
+    from pretrain.encoders.open_clip_model import OpenClip  # seconds to import, and a run of streams has no need of it
+
     if spec.startswith(("hf-hub:", "local-dir:")):
         return OpenClip(name=spec)
     if "@" in spec:

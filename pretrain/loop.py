@@ -117,8 +117,7 @@ def train_worker(job: Job, on_metrics: Callable[[Metrics], None] = lambda _: Non
             if rank == 0 and (done % config.checkpoint_every == 0 or done == num_steps):
                 save_checkpoint(run / "checkpoints", done, objective, optimizer)
     if rank == 0:
-        facts = {"version_digest": version.digest, "steps": str(num_steps), "samples": str(len(reader.samples))}
-        save_weights(run / WEIGHTS_FILE, objective, facts)
+        save_weights(run / WEIGHTS_FILE, objective)
     if num_workers > 1:
         dist.barrier()
 

@@ -11,6 +11,7 @@ from scipy.special import gammaln
 CUTOFFS = (1, 5, 10)
 BOOTSTRAP = 1000
 INTERVAL = 0.95
+_ROUNDING = 1e-9
 
 
 def first_ranks(scores_QN: np.ndarray, positive_QN: np.ndarray) -> np.ndarray:
@@ -47,7 +48,7 @@ def chance_median_rank(num_positives_Q: np.ndarray, num_candidates: int) -> int:
     low, high = 1, num_candidates
     while low < high:
         middle = (low + high) // 2
-        if (chance_within(values, num_candidates, middle) * counts).sum() >= counts.sum() / 2:
+        if (chance_within(values, num_candidates, middle) * counts).sum() >= counts.sum() * (0.5 - _ROUNDING):
             high = middle
         else:
             low = middle + 1

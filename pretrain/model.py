@@ -51,6 +51,10 @@ class ModelConfig(Component):
         """The model with fresh (or the configured initial) weights, from torch's random generator."""
         raise NotImplementedError
 
+    def without_weights(self) -> ModelConfig:
+        """The same architecture, not started from stored weights."""
+        raise NotImplementedError
+
     def stream_names(self) -> tuple[str, ...]:
         """Streams that targets may name."""
         raise NotImplementedError
@@ -87,6 +91,9 @@ class Streams(ModelConfig):
     def stream_names(self) -> tuple[str, ...]:
         return tuple(self.streams)
 
+    def without_weights(self) -> ModelConfig:
+        return self.model_copy(update={"init": None})
+
     def build(self, image_size: int | None = None) -> Model:
         model = StreamModel(self, image_size or DEFAULT_IMAGE_SIZE)
         if self.init is not None:
@@ -101,7 +108,7 @@ class Stream(nn.Module):
         super().__init__()
         self.embedding = config.embedding.build(image_size)
         width = config.embedding.width_of(image_size)
-        self.encoder = config.encoder.build(width)
+        self.encoder = config.encoder.build(width, config.embedding.num_tokens_of(image_size))
         out = config.encoder.out_width(width)
         self.projection = nn.Linear(out, embed_dim, bias=False)
         nn.init.normal_(self.projection.weight, std=out**-0.5)

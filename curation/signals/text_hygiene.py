@@ -33,6 +33,9 @@ _SPACES = re.compile(r"\s+")
 _CLEAN_ASCII = re.compile(r"[!-~]+(?: [!-~]+)*", re.ASCII)
 
 
+_VIRAMA = 9  # canonical combining class
+
+
 def repair(text: str) -> tuple[str | None, int]:
     """The repaired text, None where nothing is left, and the number of characters removed or changed inside it."""
     if _CLEAN_ASCII.fullmatch(text):
@@ -50,13 +53,13 @@ def repair(text: str) -> tuple[str | None, int]:
 
 
 def _keep_meaningful_joiner(found: re.Match[str]) -> str:
-    """U+200D between emoji builds one picture of several; between letters both joiners shape words.
+    """U+200D between emoji builds one picture of several; between letters, and after a virama, both shape words.
 
     Letters here are those of scripts that join (Arabic, the Indic ones, ...): between Latin letters they only hide
     words from matching.
     """
     before, joiner, after = found.groups()
-    if _joins(before) and _joins(after):
+    if _joins(before) and (_joins(after) or unicodedata.combining(before) == _VIRAMA):
         return before + joiner
     if joiner == "\u200d" and _IS_EMOJI.match(before) and _IS_EMOJI.match(after):
         return before + joiner

@@ -36,6 +36,10 @@ class Embedding(Component):
         """The module; its forward takes what `prepare` returns as keyword arguments."""
         raise NotImplementedError
 
+    def num_tokens_of(self, image_size: int) -> int | None:  # noqa: ARG002
+        """Number of tokens L where it is the same for every input, else None."""
+        return None
+
     def width_of(self, image_size: int) -> int:
         """Width W of a token, or number of channels for pixels."""
         raise NotImplementedError

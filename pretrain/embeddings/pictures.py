@@ -65,6 +65,9 @@ class Patches(_Picture):
     def width_of(self, image_size: int) -> int:  # noqa: ARG002
         return self.width
 
+    def num_tokens_of(self, image_size: int) -> int | None:
+        return (image_size // self.patch_size) ** 2
+
     def build(self, image_size: int) -> nn.Module:
         if image_size % self.patch_size:
             raise ValueError(f"image_size {image_size} is no multiple of patch_size {self.patch_size}")
@@ -86,6 +89,9 @@ class ConvStem(_Picture):
 
     def width_of(self, image_size: int) -> int:  # noqa: ARG002
         return self.width
+
+    def num_tokens_of(self, image_size: int) -> int | None:
+        return int((image_size // 2**self.stages) ** 2)
 
     def build(self, image_size: int) -> nn.Module:
         scale = 2 ** (self.stages - 1)

@@ -15,8 +15,11 @@ class Encoder(Component):
 
     takes: ClassVar[Form]
 
-    def build(self, width: int) -> nn.Module:
-        """The module for an embedding of `width`: forward(Tokens or BCHW) -> (B, out_width(width))."""
+    def build(self, width: int, num_tokens: int | None = None) -> nn.Module:
+        """The module for an embedding of `width`: forward(Tokens or BCHW) -> (B, out_width(width)).
+
+        num_tokens: how many tokens there always are, None if their number varies. Raises ValueError where that matters.
+        """
         raise NotImplementedError
 
     def out_width(self, width: int) -> int:

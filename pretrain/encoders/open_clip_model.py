@@ -24,8 +24,8 @@ class OpenClip(ModelConfig):
     """`open_clip.create_model(name, pretrained)` with the streams image and text.
 
     name: an architecture of open_clip, or `hf-hub:organisation/model`, or `local-dir:/path`. pretrained: one of its
-    tags (fetched from the hub once), the path of a checkpoint file, or null for random weights. options: overrides of the
-    architecture's `vision_cfg`, `text_cfg`, `embed_dim` and so on.
+    tags (fetched from the hub once), the path of a checkpoint file, or null for random weights. options: overrides of
+    the architecture's `vision_cfg`, `text_cfg`, `embed_dim` and so on.
     """
 
     name: str = "ViT-B-32"
@@ -49,6 +49,10 @@ class OpenClip(ModelConfig):
 
     def stream_names(self) -> tuple[str, ...]:
         return ("image", "text")
+
+    def without_weights(self) -> ModelConfig:
+        # With a hub's or a folder's name the architecture comes with the weights.
+        return self if ":" in self.name else self.model_copy(update={"pretrained": None})
 
     def build(self, image_size: int | None = None) -> Model:
         return OpenClipModel(self, image_size)

@@ -37,7 +37,7 @@ class TimmTower(Encoder):
         tower: Any = timm.create_model(self.name, num_classes=0, **self.options)
         return int(tower.num_features)
 
-    def build(self, width: int) -> nn.Module:
+    def build(self, width: int, num_tokens: int | None = None) -> nn.Module:  # noqa: ARG002
         if width != 3:
             raise ValueError(f"a picture network takes 3 channels, not {width}")
         tower: nn.Module = timm.create_model(self.name, pretrained=self.pretrained, num_classes=0, **self.options)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import torch
-from open_clip.transformer import LayerNorm
-from open_clip.transformer import Transformer as OpenClipTransformer
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -32,7 +30,7 @@ class Transformer(Encoder):
     def out_width(self, width: int) -> int:
         return width
 
-    def build(self, width: int) -> nn.Module:
+    def build(self, width: int, num_tokens: int | None = None) -> nn.Module:  # noqa: ARG002
         heads = self.heads or max(1, width // 64)
         if width % heads:
             raise ValueError(f"width {width} is no multiple of heads {heads}")
@@ -43,11 +41,13 @@ class TransformerEncoder(nn.Module):
     """The module of `Transformer`."""
 
     def __init__(self, width: int, layers: int, heads: int, mlp_ratio: float, pool: Pool) -> None:
+        from open_clip.transformer import Transformer as OpenClipTransformer  # seconds to import, so only where used
+
         super().__init__()
         self.heads, self.pool = heads, pool
-        self.norm_before = LayerNorm(width)
+        self.norm_before = nn.LayerNorm(width)
         self.transformer = OpenClipTransformer(width, layers, heads, mlp_ratio)
-        self.norm_after = LayerNorm(width)
+        self.norm_after = nn.LayerNorm(width)
         for block in self.transformer.resblocks:  # as in open_clip's TextTransformer
             nn.init.normal_(block.attn.in_proj_weight, std=width**-0.5)
             nn.init.normal_(block.attn.out_proj.weight, std=width**-0.5 * (2 * layers) ** -0.5)
@@ -67,32 +67,45 @@ class TransformerEncoder(nn.Module):
 
 
 class FeedForward(Encoder):
-    """Pool, layer norm, one residual feed-forward block: right where there is one token (a bag), or little time."""
+    """Pool, layer norm, one residual feed-forward block: right where there is one token (a bag), or little time.
+
+    pool: as above, or `flatten`: all tokens side by side, so that where something is stays known; only for embeddings
+    whose number of tokens never varies (pictures).
+    """
 
     takes: ClassVar[Form] = "tokens"
 
     mlp_ratio: float = Field(4.0, gt=0)
-    pool: Pool = "mean"
+    pool: Literal["mean", "first", "flatten"] = "mean"
 
     def out_width(self, width: int) -> int:
         return width
 
-    def build(self, width: int) -> nn.Module:
-        return FeedForwardEncoder(width, self.mlp_ratio, self.pool)
+    def build(self, width: int, num_tokens: int | None = None) -> nn.Module:
+        if self.pool == "flatten" and num_tokens is None:
+            raise ValueError("pool: flatten needs an embedding whose number of tokens never varies")
+        return FeedForwardEncoder(width, self.mlp_ratio, self.pool, num_tokens or 1)
 
 
 class FeedForwardEncoder(nn.Module):
     """The module of `FeedForward`."""
 
-    def __init__(self, width: int, mlp_ratio: float, pool: Pool) -> None:
+    def __init__(
+        self, width: int, mlp_ratio: float, pool: Literal["mean", "first", "flatten"], num_tokens: int
+    ) -> None:
         super().__init__()
         self.pool = pool
         hidden = int(width * mlp_ratio)
+        self.flat = nn.Linear(width * num_tokens, width) if pool == "flatten" else nn.Identity()
         self.norm = nn.LayerNorm(width)
         self.block = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
 
     def forward(self, tokens: Tokens) -> Tensor:
-        x_BW = self.norm(pool_tokens(tokens.x_BLW, tokens.mask_BL, self.pool))
+        if self.pool == "flatten":
+            pooled_BW = self.flat(tokens.x_BLW.flatten(1))
+        else:
+            pooled_BW = pool_tokens(tokens.x_BLW, tokens.mask_BL, self.pool)
+        x_BW = self.norm(pooled_BW)
         out_BW: Tensor = x_BW + self.block(x_BW)
         return out_BW
 

@@ -15,7 +15,14 @@ INFRA = ROOT / "infra"
 
 # The fields of KubeRay's RayCluster (v1) that the file uses. The operator drops misspelt ones silently; so a typo is
 # caught here, not in a cluster that never scales.
-CLUSTER = {"rayVersion", "authOptions", "enableInTreeAutoscaling", "autoscalerOptions", "headGroupSpec", "workerGroupSpecs"}
+CLUSTER = {
+    "rayVersion",
+    "authOptions",
+    "enableInTreeAutoscaling",
+    "autoscalerOptions",
+    "headGroupSpec",
+    "workerGroupSpecs",
+}
 GROUP = {"groupName", "replicas", "minReplicas", "maxReplicas", "rayStartParams", "template"}
 AUTOSCALER = {"version", "upscalingMode", "idleTimeoutSeconds"}
 CONTAINER = {"name", "image", "env", "ports", "resources", "volumeMounts"}
@@ -101,7 +108,10 @@ def test_kuberay_groups_are_what_the_autoscaler_derives() -> None:
 
 
 def test_versions_are_those_that_are_installed() -> None:
-    pins = dict(line.split("==") for line in re.findall(r"^[a-z0-9-]+==[0-9.]+$", (ROOT / "requirements.lock").read_text(), re.M))
+    pins = dict(
+        line.split("==")
+        for line in re.findall(r"^[a-z0-9-]+==[0-9.]+$", (ROOT / "requirements.lock").read_text(), re.M)
+    )
     assert read("prefect.yaml")["prefect-version"] == pins["prefect"]
     assert read("ray/kuberay.yaml")["spec"]["rayVersion"] == pins["ray"]
     version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.M)

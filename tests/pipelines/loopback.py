@@ -16,6 +16,7 @@ class Request:
 
     def __init__(self, connection: socket.socket, target: str, headers: dict[str, str], server: "Server") -> None:
         self.connection, self.target, self.headers, self.server = connection, target, headers, server
+        self.local_ip = connection.getsockname()[0]
         self.path, _, self.query = target.partition("?")
         self.keep_open = False
 

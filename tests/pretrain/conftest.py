@@ -12,12 +12,12 @@ from pretrain.version import Version, open_version
 # Under importlib mode the helpers beside the tests are not importable, here or in spawned workers.
 sys.path.append(str(Path(__file__).parent))
 
-from tiny import sample, write_version  # noqa: E402
+from tiny import sample, write_version
 
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with one version of 48 samples, 8 of them held out. Tests that write runs give their configs own names."""
+    """A store with one version of 48 samples, 8 of them held out. Tests that train give their configs own names."""
     root = tmp_path_factory.mktemp("store")
     write_version(root, [sample(n, "val" if n % 6 == 0 else "train") for n in range(48)])
     return root

@@ -44,7 +44,7 @@ def test_every_sample_once_an_epoch_and_each_epoch_in_its_own_order(version: Ver
     for step in range(10):  # 160 rows = 4 epochs, with batches across their borders
         for epoch, index in zip(*source.positions(step), strict=True):
             epochs.setdefault(int(epoch), []).append(int(index))
-    assert {epoch: sorted(seen) for epoch, seen in epochs.items()} == dict.fromkeys(range(4), list(range(num)))
+    assert {epoch: sorted(seen) for epoch, seen in epochs.items()} == {epoch: list(range(num)) for epoch in range(4)}
     assert len({tuple(seen) for seen in epochs.values()}) == 4
 
 

@@ -22,7 +22,9 @@ def dull(a: np.ndarray, b: np.ndarray, group: list[int], scale: float) -> float:
         for r in range(len(group)):
             own = math.exp(scale * float(left[r] @ right[r]))
             others = [
-                math.exp(scale * float(left[r] @ right[c])) for c in range(len(group)) if c != r and group[c] != group[r]
+                math.exp(scale * float(left[r] @ right[c]))
+                for c in range(len(group))
+                if c != r and group[c] != group[r]
             ]
             total -= math.log(own / (own + sum(others)))
     return total / (2 * len(group))
@@ -59,15 +61,15 @@ def test_siblings_get_no_gradient_as_negatives() -> None:
 def test_scale_starts_where_it_should_and_stays_in_range() -> None:
     module = InfoNCE().build()
     assert isinstance(module, InfoNCELoss)
-    assert float(module.log_scale) == pytest.approx(math.log(1 / 0.07)) == pytest.approx(INITIAL_LOG_SCALE)
+    assert module.log_scale.item() == pytest.approx(math.log(1 / 0.07)) == pytest.approx(INITIAL_LOG_SCALE)
     for value, clamped in ((9.0, MAX_LOG_SCALE), (-3.0, 0.0), (1.5, 1.5)):
         with torch.no_grad():
             module.log_scale.fill_(value)
         module.after_step()
-        assert float(module.log_scale) == pytest.approx(clamped)
+        assert module.log_scale.item() == pytest.approx(clamped)
     trained = InfoNCE().build(trained_log_scale=4.2)
     assert isinstance(trained, InfoNCELoss)
-    assert float(trained.log_scale) == pytest.approx(4.2)
+    assert trained.log_scale.item() == pytest.approx(4.2)
 
 
 def test_two_processes_equal_one(tmp_path: Path) -> None:

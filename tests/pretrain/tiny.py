@@ -40,7 +40,7 @@ SCHEMA = pa.schema(
         ("split", pa.string()),
     ]
 )
-SYLLABLES = "ba ce di fo gu ha ki lo mu ne pa ri so tu va wo xi yu zo qe".split()
+SYLLABLES = [first + second for first, second in zip("bcdfghklmnprstvwxyzq", "aeiou" * 4, strict=True)]
 ENDINGS = {"aa": "", "ab": "s", "ac": "en", "zz": "o"}
 """Language -> its ending: every language has the same stems, so a held-out one has cognates."""
 

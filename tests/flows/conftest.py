@@ -1,0 +1,124 @@
+"""A tiny crawl on a loopback server, and a recipe for it without models: what flows and jobs are run on."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DEMO = ROOT / "infra" / "demo"
+if str(DEMO) not in sys.path:
+    sys.path.insert(0, str(DEMO))
+
+RECIPE = """\
+name: tiny
+description: All stages, no model.
+source:
+  columns: {url: url, text: caption, language: language}
+samples_per_part: 20
+signals:
+  - use: curation.signals.text_hygiene.TextHygiene
+  - use: curation.signals.probe.Probe
+  - use: curation.signals.content_hash.ContentHash
+duplicates: {perceptual: false}
+policy:
+  - {rule: some_text, keep: text_clean is not null}
+  - {dedupe: exact}
+pack: {samples_per_shard: 20}
+"""
+
+
+@dataclass(frozen=True)
+class Crawl:
+    """recipe and links: files; counts: what the corpus was built with (`rows`: links)."""
+
+    recipe: Path
+    links: Path
+    counts: dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def crawl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crawl]:
+    """36 drawn pictures in 2 languages with their dirt, served while the tests run."""
+    import corpus
+    from server import DemoServer
+
+    root = tmp_path_factory.mktemp("crawl")
+    server = DemoServer(root, port=0)
+    counts = corpus.build(root, base_url=server.url, synthetic=36, limit_languages=2)
+    recipe = root / "tiny.yaml"
+    recipe.write_text(RECIPE)
+    with server:
+        yield Crawl(recipe, root / "links.parquet", counts)
+
+
+def free_port() -> int:
+    """A port that nobody uses just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """For a child: no Prefect or Ray settings but these, tamis importable, nothing phoned home."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "RAY_"))}
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    quiet = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+    return {**kept, **quiet, "PYTHONPATH": path, **changes}
+
+
+def wait_for(what: str, found: Callable[[], Any], seconds: float, every: float = 0.25) -> Any:
+    """What `found` returns, once it is true; fails the test after `seconds`."""
+    end = time.monotonic() + seconds
+    while not (value := found()):
+        if time.monotonic() > end:
+            pytest.fail(f"{what}: not within {seconds:.0f} s")
+        time.sleep(every)
+    return value
+
+
+def descendants(pid: int) -> list[int]:
+    """Processes that `pid` started, directly or not, deepest last."""
+    import psutil
+
+    try:
+        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def end_process(process: "subprocess.Popen[bytes]", seconds: float = 15) -> None:
+    """SIGTERM, then SIGKILL for it and what it started; by id, nothing else is touched."""
+    children = descendants(process.pid)
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(seconds)
+    for child in children:
+        try:
+            os.kill(child, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+def last_record(store: Path) -> dict[str, Any]:
+    """The store's newest run, as it recorded itself."""
+    newest = max((store / "runs").glob("*.json"))
+    record = json.loads(newest.read_text())
+    assert isinstance(record, dict)
+    return record
+
+
+def stage_names(record: dict[str, Any]) -> list[str]:
+    return [stage["stage"] for stage in record["stages"]]

@@ -1,0 +1,174 @@
+"""pretrain/run.py and pretrain/evaluate.py: train, reuse, resume, evaluate, end to end on a tiny version."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny import config, sample, write_version
+
+from pretrain.config import ConfigError
+from pretrain.evaluate import MIN_PER_LANGUAGE, Suite, evaluate, suite_rows, suites
+from pretrain.run import RunResult, open_run, train
+from pretrain.version import Version, VersionError
+
+
+def quiet(_: str) -> None:
+    """No progress."""
+
+
+def figure(rows: list[dict[str, Any]], suite: str, direction: str, metric: str, language: str | None = None) -> Any:
+    return next(
+        row
+        for row in rows
+        if (row["suite"], row["direction"], row["metric"], row["language"]) == (suite, direction, metric, language)
+    )
+
+
+@pytest.fixture(scope="module")
+def overfitted(store: Path) -> RunResult:
+    settings = config(name="overfit", steps=150, augment=False, captions_per_image=3, lr=0.005, warmup_steps=10)
+    return train(settings, store, "serial", progress=quiet)
+
+
+def test_it_learns_its_pictures_and_a_language_it_never_saw(overfitted: RunResult, store: Path) -> None:
+    rows = evaluate(overfitted.folder, store, progress=quiet)
+    assert overfitted.metrics["loss"] < 0.2
+    seen = figure(rows, "held_out_languages", "text_to_image", "recall_at_1")
+    assert seen["n"] == 40
+    assert seen["num_candidates"] == 40
+    assert seen["chance"] == pytest.approx(1 / 40)
+    assert seen["value"] > 0.8
+    assert seen["lo"] > 10 * seen["chance"]
+    assert figure(rows, "held_out_languages", "image_to_text", "recall_at_10")["value"] > 0.9
+    unseen = figure(rows, "held_out_pictures", "text_to_image", "recall_at_5")
+    assert unseen["n"] == 24  # 8 pictures, 3 languages: the held-out language is not mixed in
+    assert unseen["chance"] == pytest.approx(5 / 8)
+    assert unseen["lo"] - 0.2 <= unseen["chance"] <= unseen["hi"] + 0.2  # random pictures: nothing to learn
+    per_language = figure(rows, "held_out_languages", "text_to_image", "recall_at_1", "zz")
+    assert per_language["value"] == seen["value"]
+
+
+def test_the_second_time_everything_is_reused(overfitted: RunResult, store: Path) -> None:
+    first = evaluate(overfitted.folder, store, progress=quiet)
+    said: list[str] = []
+    settings = config(name="overfit", steps=150, augment=False, captions_per_image=3, lr=0.005, warmup_steps=10)
+    again = train(settings, store, "serial", progress=said.append)
+    assert (again.reused, again.key, again.folder) == (True, overfitted.key, overfitted.folder)
+    assert evaluate(again.folder, store, progress=said.append) == first
+    assert [("reused" in line) for line in said] == [True, True]
+
+
+def test_a_damaged_result_is_not_reused(store: Path) -> None:
+    result = train(config(name="damaged", steps=2), store, "serial", progress=quiet)
+    weights = result.folder / "model.safetensors"
+    sound = weights.read_bytes()
+    weights.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
+    assert open_run(result.folder) is None
+    again = train(config(name="damaged", steps=2), store, "serial", progress=quiet)
+    assert not again.reused
+    assert again.weights_sha256 == result.weights_sha256  # the same bits when trained again
+
+
+def test_run_folder_says_what_it_is(overfitted: RunResult, version: Version) -> None:
+    facts = json.loads((overfitted.folder / "result.json").read_text())
+    assert facts["version_digest"] == version.digest
+    assert (facts["num_samples"], facts["num_texts"], facts["num_steps"]) == (40, 120, 150)
+    assert overfitted.folder.name == f"overfit-{overfitted.key[:12]}"
+    assert {path.name for path in overfitted.folder.iterdir()} >= {
+        "config.json",
+        "model.safetensors",
+        "metrics.jsonl",
+        "result.json",
+    }
+    assert not (overfitted.folder / "checkpoints").exists()
+
+
+def test_progress_is_visible(store: Path) -> None:
+    said: list[str] = []
+    train(config(name="loud", steps=3), store, "serial", progress=said.append)
+    text = "\n".join(said)
+    for part in ("40 pictures", "120 texts", "step 1/3", "step 3/3", "samples/s", "done"):
+        assert part in text
+
+
+def test_a_picture_that_does_not_decode_is_left_out_and_counted(tmp_path: Path) -> None:
+    broken = {**sample(2), "image": b"GIF89a, but not really"}
+    write_version(tmp_path, [sample(1), broken, sample(3), sample(4)])
+    said: list[str] = []
+    result = train(config(steps=2, batch_size=2, where=[]), tmp_path, "serial", progress=said.append)
+    assert json.loads((result.folder / "result.json").read_text())["num_samples"] == 3
+    assert "1 pictures could not be decoded" in "\n".join(said)
+
+
+def test_damaged_shards_and_missing_versions_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(VersionError, match="no sealed dataset version"):
+        train(config(), tmp_path, "serial", progress=quiet)
+    version = write_version(tmp_path, [sample(n) for n in range(4)])
+    with pytest.raises(VersionError, match=version.folder.name):
+        train(config(version="tinny"), tmp_path, "serial", progress=quiet)
+    shard = next(version.folder.glob("*.parquet"))
+    raw = bytearray(shard.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    shard.write_bytes(bytes(raw))
+    with pytest.raises(VersionError, match="damaged"):
+        train(config(), tmp_path, "serial", progress=quiet)
+
+
+def test_workers_without_ray_are_refused(store: Path) -> None:
+    with pytest.raises(ValueError, match="needs Ray"):
+        train(config(name="two", num_workers=2), store, "serial", progress=quiet)
+    with pytest.raises(ConfigError, match="none of the 48"):
+        train(config(where=[{"column": "split", "equals": "?"}]), store, "serial", progress=quiet)
+
+
+def test_suites_equal_a_dull_reading(version: Version) -> None:
+    found = {suite.name: suite for suite in suites(version, config(), np.ones(48, dtype=bool), "split", "val")}
+    rows = version.read(["texts", "split"]).to_pylist()
+    for name, split, languages in (
+        ("held_out_pictures", "val", {"aa", "ab", "ac"}),
+        ("held_out_languages", "train", {"zz"}),
+    ):
+        suite = found[name]
+        expected = {
+            (row_number, text["text"])
+            for row_number, row in enumerate(rows)
+            if row["split"] == split
+            for text in row["texts"]
+            if set(text["languages"]) <= languages
+        }
+        pairs = {(int(suite.rows[p]), suite.texts[t]) for t, p in zip(*np.nonzero(suite.positive_TP), strict=True)}
+        assert pairs == expected
+
+
+def test_a_caption_of_several_pictures_is_right_for_each(tmp_path: Path) -> None:
+    twins = [sample(1), {**sample(2), "texts": sample(1)["texts"]}]
+    version = write_version(tmp_path, twins)
+    (suite,) = suites(version, config(where=[]), np.ones(2, dtype=bool), "split", "val")
+    assert suite.positive_TP.tolist() == [[True, True]]
+
+
+def test_figures_equal_brute_force() -> None:
+    generator = np.random.default_rng(0)
+    unit = lambda *shape: (lambda x: x / np.linalg.norm(x, axis=-1, keepdims=True))(generator.normal(size=shape))  # noqa: E731
+    image_PD, text_TD = unit(30, 5), unit(90, 5)
+    positive_TP = np.zeros((90, 30), dtype=bool)
+    positive_TP[np.arange(90), np.arange(90) // 3] = True
+    positive_TP[0, 7] = True
+    languages = [("aa", "bb") if n % 3 == 0 else ("bb",) if n % 3 == 1 else ("cc",) for n in range(90)]
+    rows = suite_rows(Suite("s", np.arange(30), [str(n) for n in range(90)], languages, positive_TP), image_PD, text_TD)
+    scores = text_TD @ image_PD.T
+
+    def recall(of: np.ndarray, positive: np.ndarray, k: int) -> float:
+        return float(np.mean([positive[q][np.argsort(-of[q])[:k]].any() for q in range(len(of))]))
+
+    for k in (1, 5, 10):
+        assert figure(rows, "s", "text_to_image", f"recall_at_{k}")["value"] == recall(scores, positive_TP, k)
+        assert figure(rows, "s", "image_to_text", f"recall_at_{k}")["value"] == recall(scores.T, positive_TP.T, k)
+        spoken = np.array(["aa" in each for each in languages])
+        by_language = figure(rows, "s", "text_to_image", f"recall_at_{k}", "aa")
+        assert by_language["value"] == recall(scores[spoken], positive_TP[spoken], k)
+        assert by_language["n"] == 30 >= MIN_PER_LANGUAGE
