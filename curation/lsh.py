@@ -116,9 +116,11 @@ def _num_bands(num_hashes: int, radius: int) -> int:
 
 def _equal_pairs(keys: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """All pairs of positions with equal keys, some millions at a time, however large a set of equal keys is."""
+    if len(keys) == 0:
+        return
     order = np.argsort(keys)
     ordered = keys[order]
-    begins = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])) if len(keys) else np.zeros(0, int)
+    begins = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
     ends = np.append(begins[1:], len(keys))
     # Each position meets the later ones of its set: as many as stand between it and the set's end.
     num_later = np.repeat(ends, ends - begins) - np.arange(len(keys)) - 1

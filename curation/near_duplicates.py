@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from hashlib import blake2b
 from typing import NamedTuple
 
 import numpy as np
@@ -37,7 +38,8 @@ _MAX_OPACITY = 0.6
 _BLOCKS = 4
 _CROP_STEPS = 9
 _CROP_PX = 8
-_MAX_ROUNDS = 64
+_MAX_EQUAL = 256
+"""Different pictures of one hash up to which all are compared with all."""
 _CHUNK = 2048
 
 KINDS = ("same", "crop", "mirror")
@@ -85,7 +87,8 @@ def block_difference(thumbnails_a: np.ndarray, thumbnails_b: np.ndarray) -> np.n
     """float32 (N): root mean square difference, in grey levels, of the block (of 4 x 4) where it is largest.
 
     What a watermark explains is not counted: a layer of one grey over one of the two pictures, black, middle grey or
-    white, whose opacity (0 to 0.6) may differ from pixel to pixel. The best of the explanations counts.
+    white, whose opacity (0 to 0.6) may differ from pixel to pixel. The best of the explanations counts. The price: a
+    picture with a few thin strokes more (an E for an L) passes for a watermarked one.
     """
     return _in_chunks(_block_difference, thumbnails_a, thumbnails_b)
 
@@ -162,11 +165,11 @@ def near_duplicates(
     """Verified pairs among N pictures whose connected components are the groups of near-duplicates.
 
     `phash`, `phash_mirror`: uint64 (N); `phash_crops`: uint64 (N, 5); `thumbnails`: uint8 (N, 32, 32, 3); all from
-    `PerceptualHash`, without null rows. Rows of equal hash are first joined to the first of them that they are copies
-    of; only these firsts are compared with others. (At most 64 different pictures of one hash are told apart so; a
-    crawl has more only of pictures of hardly any content.) Order and duplication of rows change no group.
+    `PerceptualHash`, without null rows. The order of rows, and how often each is repeated, change no group. Work: one
+    digest a row, the search of `curation.lsh`, and a comparison of thumbnails for each candidate pair (about 60 us,
+    200 us for crops).
     """
-    i, j, firsts = _join_equal(phash, thumbnails)
+    i, j, firsts = _join_equal(phash, phash_mirror, phash_crops, thumbnails)
     found = [(i, j, np.zeros(len(i), np.uint8), np.zeros(len(i), np.uint8))]
     own, mirror, crops, small = phash[firsts], phash_mirror[firsts], phash_crops[firsts], thumbnails[firsts]
     width = crops.shape[1]
@@ -195,38 +198,46 @@ def near_duplicates(
     return NearDuplicates(i[once], j[once], distance[once], kinds[once])
 
 
-def _join_equal(phash: np.ndarray, thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Links (i, j) of rows of equal hash to the first row that they are copies of, and these first rows, rising."""
-    left = np.arange(len(phash))
-    links_i, links_j, firsts = [], [], []
-    for _ in range(_MAX_ROUNDS):
-        if not len(left):
-            break
-        _, first, inverse = np.unique(phash[left], return_index=True, return_inverse=True)
-        center = left[first][inverse]
+def _join_equal(
+    phash: np.ndarray, phash_mirror: np.ndarray, phash_crops: np.ndarray, thumbnails: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Links (i, j) of rows that are alike in all columns, to the first of them, and the rows left to compare, rising.
+
+    Alike rows compare alike with every other, so nothing is lost. What then remains of a hash is compared all with all,
+    unless there are more than `_MAX_EQUAL`: these are joined, round by round, to the copy of the smallest digest.
+    """
+    if len(phash) == 0:
+        return (np.zeros(0, np.int64),) * 3
+    columns = (phash, phash_mirror, phash_crops, thumbnails)
+    rows = zip(*(np.ascontiguousarray(column).reshape(len(phash), -1) for column in columns), strict=True)
+    digests = np.array(
+        [blake2b(b"".join(cell.tobytes() for cell in row), digest_size=16).digest() for row in rows], "S16"
+    )
+    _, first, inverse = np.unique(digests, return_index=True, return_inverse=True)
+    alike = np.flatnonzero(first[inverse] != np.arange(len(phash)))
+    links_i, links_j = [first[inverse][alike]], [alike]
+    _, group, sizes = np.unique(phash[first], return_inverse=True, return_counts=True)
+    crowded = sizes[group] > _MAX_EQUAL
+    firsts, left = [first[~crowded]], first[crowded]  # `first` follows the order of the digests
+    while len(left):
+        _, position, inverse = np.unique(phash[left], return_index=True, return_inverse=True)
+        center = left[position][inverse]
         same = confirm(thumbnails[center], thumbnails[left])
         linked = same & (center != left)
-        links_i.append(center[linked])
-        links_j.append(left[linked])
-        firsts.append(left[first])
+        links_i.append(np.minimum(center, left)[linked])
+        links_j.append(np.maximum(center, left)[linked])
+        firsts.append(left[position])
         left = left[~same & (center != left)]
-    firsts.append(left)
-    none = [np.zeros(0, np.int64)]
-    return np.concatenate(links_i or none), np.concatenate(links_j or none), np.sort(np.concatenate(firsts))
+    return np.concatenate(links_i), np.concatenate(links_j), np.sort(np.concatenate(firsts))
 
 
 def _all_pairs(a: np.ndarray, b: np.ndarray, radius: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """All (position in a, position in b, distance) within the radius, equal values included, some at a time."""
     values_a, group_a = np.unique(a, return_inverse=True)
     values_b, group_b = np.unique(b, return_inverse=True)
-    members_a, begin_a = (
-        np.argsort(group_a, kind="stable"),
-        np.searchsorted(np.sort(group_a), np.arange(len(values_a) + 1)),
-    )
-    members_b, begin_b = (
-        np.argsort(group_b, kind="stable"),
-        np.searchsorted(np.sort(group_b), np.arange(len(values_b) + 1)),
-    )
+    members_a, members_b = np.argsort(group_a, kind="stable"), np.argsort(group_b, kind="stable")
+    begin_a = np.searchsorted(group_a[members_a], np.arange(len(values_a) + 1))
+    begin_b = np.searchsorted(group_b[members_b], np.arange(len(values_b) + 1))
     u, v, distance = cross_pairs(values_a, values_b, radius)
     num_a, num_b = np.diff(begin_a)[u], np.diff(begin_b)[v]
     total = np.concatenate([[0], np.cumsum(num_a * num_b)])

@@ -17,7 +17,8 @@ LETTERS_PER_WORD = {
 _FIRST_WORDS = {
     "CJK": "Han", "IDEOGRAPHIC": "Han", "HALFWIDTH": "", "FULLWIDTH": "", "MODIFIER": "", "MATHEMATICAL": "Common",
     "CANADIAN": "Canadian_Aboriginal", "OL": "Ol_Chiki", "TAI": "Tai_Le", "NEW": "New_Tai_Lue", "NKO": "Nko",
-    "MEETEI": "Meetei_Mayek", "PHAGS-PA": "Phags_Pa", "SYLOTI": "Syloti_Nagri", "MICRO": "Greek", "OHM": "Greek", "KELVIN": "Latin",
+    "MEETEI": "Meetei_Mayek", "PHAGS-PA": "Phags_Pa", "SYLOTI": "Syloti_Nagri",
+    "MICRO": "Greek", "OHM": "Greek", "KELVIN": "Latin",
     "ANGSTROM": "Latin", "FEMININE": "Latin", "MASCULINE": "Latin", "COMBINING": "Inherited", "VARIATION": "Inherited",
     "KATAKANA-HIRAGANA": "Common", "OLD": "", "DOUBLE-STRUCK": "Common", "SCRIPT": "Common", "BLACK-LETTER": "Common",
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Exact area averages of pictures: one small picture from which all of the duplicate detection is computed.
+"""Area averages of pictures: one small picture from which all of the duplicate detection is computed.
 
 Everything is done in whole numbers (held in float64, where sums of products below 2^53 are exact), so that the result
 is the same on every machine and in every batch.
@@ -36,8 +36,9 @@ def area_average(image: Image, side_px: int = SIDE_PX) -> np.ndarray:
     """The picture averaged over `side_px` x `side_px` equal areas, whatever its shape: float64 (side, side, 3), whole
     numbers of 0 to 255 x 16.
 
-    Large pictures are first averaged over blocks of whole pixels (rounded to grey levels). Pillow's own BOX filter
-    weighs no fractions of pixels: with it 5% of pictures resized to 70% are 10 bits or more away from the original.
+    Pictures of twice the size or more are first averaged over blocks of whole pixels, which then count as evenly
+    coloured; otherwise it is exact. (Pillow's own BOX filter weighs no fractions of pixels: with it 5% of the pictures
+    that are resized to 70% get a perceptual hash 10 bits or more away from the original's.)
     """
     height_px, width_px = image.shape[:2]
     cell_px = max(1, min(height_px, width_px) // side_px)

@@ -67,6 +67,7 @@ class _Job:
     host: str
     seen: set[str] = field(default_factory=set)
     redirected_from: tuple[str, int] | None = None
+    is_fresh: bool = False
     spent_s: float = 0.0
     started_at: float = 0.0
 
@@ -140,7 +141,7 @@ class Fetcher:
         job.seen.add(job.hop)
         job.started_at = time.monotonic()
         job.out.final_url = job.hop
-        transfer.start(job.hop, job.redirected_from, self.options.total_timeout_s - job.spent_s)
+        transfer.start(job.hop, job.redirected_from, self.options.total_timeout_s - job.spent_s, job.is_fresh)
         self._active[id(transfer.curl)] = job
         self._multi.add_handle(transfer.curl)
 
@@ -221,7 +222,10 @@ class Fetcher:
         spent_s = now - job.started_at
         job.spent_s += spent_s
         job.out.elapsed_s += spent_s
-        if answer.reason is Reason.NET_DNS_SERVFAIL:
+        was_fresh, job.is_fresh = job.is_fresh, answer.is_stale
+        if answer.is_stale and not was_fresh:
+            self._queues.push(job.host, job, now, in_front=True)  # again at once; no attempt of its own
+        elif answer.reason is Reason.NET_DNS_SERVFAIL:
             # libcurl does not say whether the name does not exist or nobody could tell; the resolver does
             future = self._resolver().submit(_why_unresolved, host_of(job.hop))
             self._resolving[future] = (job, answer, now + self.options.connect_timeout_s)

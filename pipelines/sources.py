@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import hashlib
+import json
+import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.json
 import pyarrow.parquet as pq
 
 from curation.step import suggest
@@ -17,9 +21,9 @@ from pipelines.recipe import Columns
 BATCH_ROWS = 50_000
 """Rows held at a time while a link table is read."""
 SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl", ".json", ".ndjson")
-
-
-_JSON = pyarrow.json.ReadOptions(block_size=1 << 26)  # one line (a long caption) must fit into a block
+MAX_FIELD_CHARS = 1 << 26
+"""Longest field of a CSV or TSV file; Python's default, 131,072, is shorter than some alt texts."""
+Row = list[str | None]
 
 
 class SourceError(ValueError):
@@ -64,7 +68,8 @@ def file_digest(path: Path) -> str:
 
 
 def read_links(path: Path, columns: Columns) -> Iterator[pa.Table]:
-    """Batches of a link table with the columns that `columns` names, all as strings.
+    """Batches of a link table with the columns that `columns` names, all as strings; an empty field of a CSV or TSV
+    file is null.
 
     Raises SourceError for a file that cannot be read, lacks a column or has no rows.
     """
@@ -73,7 +78,7 @@ def read_links(path: Path, columns: Columns) -> Iterator[pa.Table]:
         for batch in _batches(path, columns):
             rows += len(batch)
             yield batch
-    except (pa.ArrowException, OSError, UnicodeError) as error:
+    except (pa.ArrowException, OSError, EOFError, zlib.error, UnicodeError) as error:
         raise SourceError(f"{path}: cannot be read as {kind_of(path)}: {str(error).splitlines()[0]}") from error
     if rows == 0:
         raise SourceError(f"{path}: has no rows")
@@ -88,25 +93,89 @@ def _batches(path: Path, columns: Columns) -> Iterator[pa.Table]:
         with pq.ParquetFile(path) as file:
             _check(path, wanted, file.schema_arrow.names)
             for batch in file.iter_batches(BATCH_ROWS, columns=wanted):
-                yield _strings(pa.table(batch), wanted)
-    elif kind in ("csv", "tsv"):
-        if path.stat().st_size == 0:
+                yield pa.table({name: batch.column(name).cast(pa.string()) for name in wanted})
+        return
+    with _opened(path) as text:
+        rows = _json_rows(path, text, wanted) if kind == "json" else _separated_rows(path, text, wanted)
+        held: list[Row] = []
+        for row in rows:
+            held.append(row)
+            if len(held) == BATCH_ROWS:
+                yield _table(held, wanted)
+                held = []
+        if held:
+            yield _table(held, wanted)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[str]]:
+    """The file as text, line ends as they are, unpacked where it is gzipped; UTF-8, with or without a byte order mark."""
+    if path.stat().st_size == 0:
+        raise SourceError(f"{path}: is empty")
+    opener = gzip.open if path.name.lower().endswith(".gz") else open
+    with opener(path, "rt", encoding="utf-8-sig", newline="") as text:
+        yield text
+
+
+def _separated_rows(path: Path, text: IO[str], wanted: list[str]) -> Iterator[Row]:
+    """Rows of a CSV or TSV file. A caption may hold doubled quotes and, inside quotes, line ends.
+
+    Strict: a quote that is never closed would otherwise swallow the rows behind it without a word.
+    """
+    csv.field_size_limit(MAX_FIELD_CHARS)
+    reader = csv.reader(text, delimiter="\t" if kind_of(path) == "tsv" else ",", strict=True)
+    try:
+        header = next((row for row in reader if row), None)
+        if header is None:
             raise SourceError(f"{path}: is empty")
-        text = pyarrow.csv.ConvertOptions(
-            column_types=dict.fromkeys(wanted, pa.string()), strings_can_be_null=True, null_values=[""]
-        )
-        # a caption may hold quotes and, inside quotes, line ends
-        parse = pyarrow.csv.ParseOptions(delimiter="\t" if kind == "tsv" else ",", newlines_in_values=True)
-        with pyarrow.csv.open_csv(path, parse_options=parse, convert_options=text) as reader:
-            _check(path, wanted, reader.schema.names)
-            for batch in reader:
-                yield _strings(pa.table(batch).select(wanted), wanted)
-    else:
-        table = pyarrow.json.read_json(path, _JSON) if path.stat().st_size else pa.table({})
-        if table.num_rows == 0:
-            raise SourceError(f"{path}: is empty")
-        _check(path, wanted, table.column_names)
-        yield _strings(table.select(wanted), wanted)
+        _check(path, wanted, header)
+        places = [header.index(name) for name in wanted]
+        for row in reader:
+            if len(row) == len(header):
+                yield [row[place] or None for place in places]
+            elif row:
+                raise SourceError(
+                    f"{path}:{reader.line_num}: {len(row)} fields, the header has {len(header)}; quote what holds "
+                    "a separator"
+                )
+    except csv.Error as error:
+        raise SourceError(
+            f"{path}:{reader.line_num}: {error}; a field that begins with a quote must end with one, and quotes inside "
+            "it are doubled"
+        ) from error
+
+
+def _json_rows(path: Path, text: IO[str], wanted: list[str]) -> Iterator[Row]:
+    """Rows of a file with one JSON object a line; a key that a line lacks is null there."""
+    seen: dict[str, None] = {}
+    number = 0
+    for number, line in enumerate(text, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise SourceError(f"{path}:{number}: is not JSON: {error}; one object a line is read") from error
+        if not isinstance(row, dict):
+            raise SourceError(f"{path}:{number}: holds {type(row).__name__}, not an object; one object a line is read")
+        seen |= dict.fromkeys(row)
+        yield [_json_text(path, number, name, row.get(name)) for name in wanted]
+    if not seen:
+        raise SourceError(f"{path}: is empty")
+    _check(path, wanted, list(seen))
+
+
+def _json_text(path: Path, number: int, name: str, value: object) -> str | None:
+    if isinstance(value, list | dict):
+        raise SourceError(f"{path}:{number}: {name!r} is a {type(value).__name__}; a text, a number or null is read")
+    text = value if isinstance(value, str) or value is None else json.dumps(value)
+    if text is not None and any("\ud800" <= ch <= "\udfff" for ch in text):
+        raise SourceError(f"{path}:{number}: {name!r} holds half a surrogate pair, which is no text")
+    return text
+
+
+def _table(rows: list[Row], wanted: list[str]) -> pa.Table:
+    return pa.table({name: pa.array([row[i] for row in rows], pa.string()) for i, name in enumerate(wanted)})
 
 
 def _check(path: Path, wanted: list[str], present: list[str]) -> None:
@@ -115,7 +184,5 @@ def _check(path: Path, wanted: list[str], present: list[str]) -> None:
             raise SourceError(
                 f"{path}: has no column {name!r}; {suggest(name, present)}; map them with --columns url=URL,text=TEXT"
             )
-
-
-def _strings(table: pa.Table, wanted: list[str]) -> pa.Table:
-    return pa.table({name: table.column(name).cast(pa.string()) for name in wanted})
+        if present.count(name) > 1:
+            raise SourceError(f"{path}: has {present.count(name)} columns called {name!r}")

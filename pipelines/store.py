@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from curation.table import Part, open_part, remove_temporaries, replace_text
+from curation.table import TEMPORARY_PREFIX, Part, open_part, remove_temporaries, replace_text
 
 FORMAT = "tamis.store/1"
 
@@ -52,6 +52,16 @@ class State:
     policy_name: str | None = None
 
 
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise StoreError(f"{path} is damaged: {error}") from error
+    if not isinstance(found, dict):
+        raise StoreError(f"{path} is damaged: it holds no mapping")
+    return found
+
+
 class Store:
     """Paths and state of one store: `Store.open` takes an existing one, `Store.create` also makes a new one."""
 
@@ -79,7 +89,8 @@ class Store:
         """Open the store at `root`, or make one in an empty or new folder."""
         if (root / "store.json").exists():
             return cls.open(root)
-        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        # what a run that was killed right here left behind is no content
+        if root.exists() and not (root.is_dir() and all(e.name.startswith(TEMPORARY_PREFIX) for e in root.iterdir())):
             raise StoreError(f"{root} is neither empty nor a tamis store: choose another --store")
         replace_text(root / "store.json", json.dumps({"format": FORMAT}) + "\n")
         return cls(root)
@@ -121,13 +132,13 @@ class Store:
             return []
         return [
             PoolPart(each["index"], open_part(self.root / each["links"]), open_part(self.root / each["texts"]))
-            for each in json.loads(manifests[-1].read_text())["parts"]
+            for each in _read_json(manifests[-1])["parts"]
         ]
 
     def pool_sources(self) -> list[dict[str, Any]]:
         """The source files taken in so far: name, digest, rows."""
         manifests = self._pool_manifests()
-        return list(json.loads(manifests[-1].read_text())["sources"]) if manifests else []
+        return list(_read_json(manifests[-1])["sources"]) if manifests else []
 
     def grow_pool(self, parts: list[PoolPart], sources: list[dict[str, Any]]) -> None:
         """Publish the next state of the pool in one step."""
@@ -144,7 +155,7 @@ class Store:
     def state(self) -> State:
         """What the last stage left; empty before the first run."""
         path = self.root / "state.json"
-        return State(**json.loads(path.read_text())) if path.is_file() else State()
+        return State(**_read_json(path)) if path.is_file() else State()
 
     def save_state(self, state: State) -> None:
         """Replace the state in one step."""

@@ -56,6 +56,7 @@ class Answer:
     retry_after: str | None = None
     body: bytes | None = None
     peer: tuple[str, int] | None = None
+    is_stale: bool = False  # a kept connection that the server had closed meanwhile: says nothing about the link
 
 
 @dataclass
@@ -104,6 +105,7 @@ class Transfer:
         self._started_at = time.monotonic()
         self._ends_at = self._started_at + left_s
         self._asked_at: float | None = None
+        self._has_opened = False
         self._window_at, self._window_bytes = 0.0, 0
         self._verdict: Answer | None = None
         self._blocked: tuple[str, str] | None = None
@@ -113,9 +115,11 @@ class Transfer:
         self._num_header_bytes, self._num_bytes = 0, 0
         self._chunks: list[bytes] = []
 
-    def start(self, url: str, redirected_from: tuple[str, int] | None, left_s: float) -> None:
-        """Prepare a GET of a canonical URL. left_s: what is left of the attempt's total time."""
+    def start(self, url: str, redirected_from: tuple[str, int] | None, left_s: float, is_fresh: bool) -> None:
+        """Prepare a GET of a canonical URL. left_s: what is left of the attempt's total time. is_fresh: on a connection
+        of its own."""
         self._reset(redirected_from, left_s)
+        self.curl.setopt(pycurl.FRESH_CONNECT, int(is_fresh))
         self.curl.setopt(pycurl.URL, url)
 
     def overdue(self, now: float) -> Answer | None:
@@ -147,6 +151,8 @@ class Transfer:
         answer.content_type = (head.first("content-type") or "")[:MAX_DETAIL_CHARS] or None
         answer.retry_after = head.first("retry-after")
         answer.peer = self._peer
+        is_untouched = self._num_header_bytes == 0 and not self._has_opened
+        answer.is_stale = is_untouched and answer.reason is Reason.NET_RESET
         return answer
 
     def _judge(self, error: int, message: str) -> Answer:
@@ -175,6 +181,7 @@ class Transfer:
         if reason is not None:
             self._blocked = reason, f"{numeric[0]} port {numeric[1]}"
             return int(pycurl.SOCKET_BAD)
+        self._has_opened = True
         return socket.socket(family, kind, protocol)
 
     def _before_request(self, peer_ip: str, _own_ip: str, peer_port: int, _own_port: int) -> int:

@@ -74,7 +74,7 @@ class TwoTowerScorer:
     def encode_squares(self, pixels_NSSC: np.ndarray) -> np.ndarray:
         """(N, D) unit vectors of uint8 pictures that are already `image_size` squares (see `pretrain.pictures`)."""
         parts = [
-            self._encode("image", self._to_float(np.ascontiguousarray(pixels_NSSC[start : start + self._image_batch])))
+            self._encode("image", self._to_float(np.array(pixels_NSSC[start : start + self._image_batch])))
             for start in range(0, len(pixels_NSSC), self._image_batch)
         ]
         return np.concatenate(parts) if parts else np.zeros((0, self.embed_dim), dtype=np.float32)

@@ -35,7 +35,7 @@ FILE_NAMES: dict[str, tuple[str, ...]] = {
         r"|fb[ _]img)[ _-]*\d[\d _()-]{2,}",
     ),
     "screen shots": (
-        r"screen[ _-]?(?:shot|cap(?:ture)?)s?(?:[ _-]*(?:at|from)?[ _-]*\d[\d ._:-]*(?: ?[ap]m)?)?",
+        r"screen[ _-]?(?:shot|cap(?:ture)?)s?(?:[ _-]*(?:at|from)?[ _-]*\d[\d ._:-]*(?:at )?[\d ._:-]*(?:[ap]m)?)?",
         r"(?:bildschirmfoto|captura de pantalla|capture d.[ée]cran|schermata)[\w ._:-]*",
     ),
     "a word for any picture and a number": (
@@ -46,6 +46,7 @@ FILE_NAMES: dict[str, tuple[str, ...]] = {
     "words, a number and a size": (rf"[a-z0-9]+(?:[_-][a-z0-9]+)*[_-]\d+[_-]{_SIZE_WORDS}",),
     "digests and identifiers": (
         r"[0-9a-f]{16,}",
+        r"(?:pexels-)?(?:photo|image|img|shutterstock|istock|depositphotos)[-_]\d{6,}(?:[-_][0-9a-z]+)*",
         r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}",
         r"(?=[a-z_-]*\d)(?=[0-9_-]*[a-z])[a-z0-9]{18,}",
     ),
@@ -113,7 +114,8 @@ BOILERPLATE: dict[str, tuple[str, ...]] = {
         r"|disabled).{0,40}|captcha.{0,20}",
     ),
     "a social link": (
-        r"(?:share|follow|find|like|join|tweet|pin|save|connect|visit)(?: (?:this|us|me|it|with us|with))?(?: (?:on|to|at|via))? "
+        r"(?:share|follow|find|like|join|tweet|pin|save|connect|visit)"
+        r"(?: (?:this|us|me|it|with us|with))?(?: (?:on|to|at|via))? "
         rf"(?:our )?{_SOCIAL}(?: page)?",
         rf"(?:{_SOCIAL}|social media)(?: (?:icon|logo|page|button|share)s?)?",
         r"(?:share|send)(?: (?:this|it))?(?: (?:by|via|with|to))? (?:e-?mail|friends?|a friend)|share this"

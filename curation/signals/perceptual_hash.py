@@ -47,7 +47,7 @@ _WHOLE = _cosines(0.0, 1.0)
 
 def hash_bits(coefficients_NVU: np.ndarray) -> np.ndarray:
     """uint64 (N): bit 63 is the constant, then row by row; set where a coefficient exceeds median and dead zone."""
-    flat = coefficients_NVU.reshape(len(coefficients_NVU), -1)
+    flat = coefficients_NVU.reshape(len(coefficients_NVU), _FREQUENCIES * _FREQUENCIES)
     median = np.median(flat, axis=1, keepdims=True)
     spread = np.sqrt((flat[:, 1:] ** 2).mean(axis=1, keepdims=True))
     packed = np.packbits(flat > median + DEAD_ZONE * spread, axis=1)

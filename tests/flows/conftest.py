@@ -1,11 +1,13 @@
 """A tiny crawl on a loopback server, and a recipe for it without models: what flows and jobs are run on."""
 
+import http.server
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -122,3 +124,58 @@ def last_record(store: Path) -> dict[str, Any]:
 
 def stage_names(record: dict[str, Any]) -> list[str]:
     return [stage["stage"] for stage in record["stages"]]
+
+
+class HeldServer(http.server.ThreadingHTTPServer):
+    """Answers nothing until `release`d, then 404; `asked` once the first request for a picture is there."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self) -> None:
+        self.asked, self.released = threading.Event(), threading.Event()
+        super().__init__(("127.0.0.1", 0), _HeldHandler)
+
+
+class _HeldHandler(http.server.BaseHTTPRequestHandler):
+    server: HeldServer
+
+    def do_GET(self) -> None:
+        if self.path != "/robots.txt":
+            self.server.asked.set()
+            self.server.released.wait(60)
+        self.send_response(404)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A link table with one link to a server that holds its answer: a run that is under way for as long as it takes."""
+
+    server: HeldServer
+    links: Path
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> Iterator[Held]:
+    server = HeldServer()
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    links = tmp_path / "held.csv"
+    links.write_text(f"url,caption,language\nhttp://127.0.0.1:{server.server_port}/held.png,a held picture,en\n")
+    yield Held(server, links)
+    server.released.set()
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="session")
+def prefect_harness() -> Iterator[None]:
+    """A Prefect server of the tests' own. Prefect's default patience, 30 s, is too short on two busy cores."""
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield

@@ -16,7 +16,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 
 from flows.jobs import JobError, _Lines, entrypoint, logical_id, submit
 from flows.main_job import Options
-from tests.flows.conftest import ROOT, Crawl, environment, free_port, last_record, stage_names, wait_for
+from tests.flows.conftest import ROOT, Crawl, Held, environment, free_port, last_record, stage_names, wait_for
 
 HEAD_START_S = 90.0
 
@@ -133,9 +133,9 @@ def test_a_failed_run_gives_its_exit_status(head: Head, crawl: Crawl, tmp_path: 
 @pytest.mark.ray
 @pytest.mark.timeout(120)
 def test_a_second_submitter_attaches_and_an_interruption_stops_the_job(
-    head: Head, crawl: Crawl, tmp_path: Path
+    head: Head, crawl: Crawl, held: Held, tmp_path: Path
 ) -> None:
-    chosen = options(crawl, tmp_path / "store", head.address)
+    chosen = replace(options(crawl, tmp_path / "store", head.address), links=(crawl.links, held.links))
     name = f"{logical_id(chosen)}-a1"
     client = JobSubmissionClient(head.address, headers={"Authorization": f"Bearer {head.token}"})
     first, second = (tmp_path / "first", tmp_path / "second")
@@ -157,9 +157,11 @@ def test_a_second_submitter_attaches_and_an_interruption_stops_the_job(
     assert statuses[0] == 143
     assert statuses[1] != 0  # the job that it followed did not end well
     assert client.get_job_status(name) == JobStatus.STOPPED
+    held.server.released.set()
     last = tamis(chosen, head.variables)  # and the store is free: the next attempt does what is left
     assert last.returncode == 0, last.stdout + last.stderr
     assert last_record(chosen.store)["outcome"] == "complete"
+    assert last_record(chosen.store)["stages"][1]["counts"]["media"] == crawl.counts["urls"] + 1
 
 
 @pytest.mark.ray

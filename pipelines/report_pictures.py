@@ -1,0 +1,151 @@
+"""The report's pictures: which few samples and duplicate groups are shown, and their thumbnails as data URIs.
+
+The choice depends on uids alone. Nothing is decoded in this process: the bytes are strangers', and so is each name.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from PIL import Image
+
+from curation.media.decode import Decoder
+from pipelines import database
+from pipelines.database import Connection
+
+THUMBNAIL_PX = 128
+"""Longer side of a thumbnail: twice what the page shows, for fine screens."""
+NUM_KEPT = 36
+NUM_REJECTED = 60
+"""Rejected pictures over all rules; each rule gets its share, at most `MOST_OF_A_RULE`."""
+MOST_OF_A_RULE = 12
+GROUPS_BY_SIZE, GROUPS_BY_DISTANCE, GROUPS_BY_UID = 2, 4, 4
+"""Duplicate groups: the largest, those joined over the largest distances (the doubtful ones), and a plain sample."""
+MEMBERS_SHOWN = 5
+NUM_TEXTS = 2
+"""Captions shown below a kept picture; the others are counted."""
+
+Rows = list[dict[str, Any]]
+
+
+def kept_samples(con: Connection) -> Rows:
+    """Samples that the policy keeps, with some of their kept texts: {sample_uid, media_uid, ..., texts, num_texts}."""
+    return database.rows(
+        con,
+        "with chosen as (select sample_uid, any_value(media_uid) as media_uid from decisions where kept "
+        "group by sample_uid order by md5(sample_uid) limit $samples) "
+        "select c.sample_uid, c.media_uid, m.url, m.width_px, m.height_px, m.image_format, "
+        "list({text: l.text, language: l.language, clip_score: l.clip_score} order by l.text_uid)[:$texts] as texts, "
+        "count(*) as num_texts "
+        "from chosen c join media m on m.sample_uid = c.sample_uid and m.role = 'primary' "
+        "join ledger l on l.sample_uid = c.sample_uid and l.kept group by all order by md5(c.sample_uid)",
+        {"samples": NUM_KEPT, "texts": NUM_TEXTS},
+    )
+
+
+def rejected_samples(con: Connection, rules: list[str]) -> list[tuple[str, Rows]]:
+    """For each rule downloaded samples that it rejects, if possible alone, with the values that it saw.
+
+    At most one of a duplicate group. Rules that reject duplicates are left out: `duplicate_strips` shows their work.
+    """
+    share = min(MOST_OF_A_RULE, NUM_REJECTED // max(1, len(rules)))
+    rows = database.rows(
+        con,
+        "with verdicts as (select unnest(rejected_by) as rule, unnest(saw) as saw, * exclude (saw) from decisions), "
+        "pictures as (select v.*, l.text, l.language, l.url, m.width_px, m.height_px, m.image_format from verdicts v "
+        "join ledger l using (text_uid) join media m on m.media_uid = v.media_uid and m.status = 'ok' "
+        """where not contains(v.saw, '"duplicate_of":') """
+        "qualify row_number() over (partition by v.rule, coalesce(v.duplicate_group, v.sample_uid) "
+        "order by len(v.rejected_by), v.text_uid) = 1) "
+        "select * from pictures "
+        "qualify row_number() over (partition by rule order by len(rejected_by), md5(text_uid)) <= $share "
+        "order by len(rejected_by), md5(text_uid)",
+        {"share": share},
+    )
+    for row in rows:
+        row["saw"] = {name: _shown(value) for name, value in json.loads(row["saw"]).items()}
+        row["others"] = [rule for rule in row["rejected_by"] if rule != row["rule"]]
+    shown = ((rule, [row for row in rows if row["rule"] == rule]) for rule in rules)
+    return [(rule, items) for rule, items in shown if items]
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "no value"
+    return f"{value:.4g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
+
+
+def duplicate_strips(con: Connection) -> Rows:
+    """Duplicate groups, largest first: {duplicate_group, media, members}, the survivor being the first member.
+
+    A member has the kind and distance (Hamming, of 64 bits) of the pair that joins it, if possible to the survivor.
+    """
+    groups = database.rows(
+        con,
+        "with numbered as (select *, row_number() over (order by media desc, duplicate_group) as by_size, "
+        "row_number() over (order by largest_distance desc nulls last, duplicate_group) as by_distance, "
+        f"row_number() over (order by md5(duplicate_group)) as by_uid from ({database.query('report/duplicate_groups')}"
+        "\n)) select duplicate_group, media from numbered "
+        "where by_size <= $size or (by_distance <= $distance and largest_distance > 0) or by_uid <= $uid "
+        "order by media desc, duplicate_group",
+        {"size": GROUPS_BY_SIZE, "distance": GROUPS_BY_DISTANCE, "uid": GROUPS_BY_UID},
+    )
+    members = database.rows(
+        con,
+        "with survivors as (select distinct duplicate_group, duplicate_of as sample_uid from decisions "
+        "where duplicate_of is not null), "
+        "members as (select d.duplicate_group, m.*, s.sample_uid is not null as survives from duplicates d "
+        "join (select media_uid, sample_uid, url, width_px, height_px, image_format, size_bytes from media) m "
+        "using (media_uid) left join survivors s on s.duplicate_group = d.duplicate_group "
+        "and s.sample_uid = m.sample_uid where list_contains($groups, d.duplicate_group)), "
+        "pairs as (select media_uid, other_uid, kind, distance from duplicate_edges "
+        "union all select other_uid, media_uid, kind, distance from duplicate_edges), "
+        # of several kinds at one distance the exact ones say more; they come last in the alphabet
+        "nearest as (select a.media_uid, first({kind: p.kind, distance: p.distance} "
+        "order by coalesce(b.survives, false) desc, p.distance, p.kind desc) as pair "
+        "from members a join pairs p using (media_uid) left join members b on b.media_uid = p.other_uid group by all) "
+        "select * from members left join nearest using (media_uid) "
+        "qualify row_number() over (partition by duplicate_group "
+        "order by survives desc, pair.distance desc nulls last, md5(media_uid)) <= $members "
+        "order by survives desc, pair.distance desc nulls last, md5(media_uid)",
+        {"groups": [group["duplicate_group"] for group in groups], "members": MEMBERS_SHOWN},
+    )
+    for group in groups:
+        group["members"] = [each for each in members if each["duplicate_group"] == group["duplicate_group"]]
+    return groups
+
+
+def thumbnails(con: Connection, media_uids: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Thumbnail of each medium that can be decoded: media_uid -> {uri, width_px, height_px}; decoded in a child."""
+    wanted = sorted(set(media_uids))
+    if not wanted:
+        return {}
+    rows = database.rows(
+        con,
+        "select media_uid, bytes from media where list_contains($uids, media_uid) and bytes is not null",
+        {"uids": wanted},
+    )
+    found = {}
+    with Decoder() as decoder:
+        for row in rows:
+            decoded = decoder.decode(row["bytes"], short_side_px=THUMBNAIL_PX)
+            if decoded.pixels is not None:
+                found[str(row["media_uid"])] = _encoded(Image.fromarray(decoded.pixels))
+    return found
+
+
+def _encoded(picture: Image.Image) -> dict[str, Any]:
+    """A small copy as a data URI: PNG where that is smaller (drawings, flat colours), else JPEG."""
+    picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.LANCZOS)
+    files = {}
+    for kind, options in (("jpeg", {"quality": 80, "optimize": True}), ("png", {"optimize": True})):
+        buffer = io.BytesIO()
+        picture.save(buffer, kind, **options)
+        files[kind] = buffer.getvalue()
+    kind = min(files, key=lambda each: len(files[each]))
+    uri = f"data:image/{kind};base64,{base64.b64encode(files[kind]).decode()}"
+    return {"uri": uri, "width_px": picture.width, "height_px": picture.height}

@@ -1,0 +1,107 @@
+"""The flow `curate` on a real Prefect server: what it does, what Prefect shows of it, how it fails."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect import get_client
+from prefect.artifacts import Artifact
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.settings import get_current_settings
+
+from flows.curate import completed_since, curate
+from flows.main_job import Options, running, steps
+from pipelines.yaml_place import RecipeError
+from tests.flows.conftest import Crawl, last_record, stage_names, wait_for
+
+pytestmark = [pytest.mark.prefect, pytest.mark.timeout(240), pytest.mark.usefixtures("prefect_harness")]
+
+
+def arguments(crawl: Crawl, store: Path) -> dict[str, Any]:
+    return {
+        "recipe": str(crawl.recipe),
+        "store": str(store),
+        "links": [str(crawl.links)],
+        "allow_net": ["127.0.0.0/8"],
+        "address": "serial",
+    }
+
+
+def newest_run() -> FlowRun:
+    with get_client(sync_client=True) as client:
+        return client.read_flow_runs(sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=1)[0]
+
+
+def test_one_task_a_step_and_the_tables(crawl: Crawl, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = tmp_path / "store"
+    began = time.time()
+    done = curate(**arguments(crawl, store))
+    shown = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("pack: version tiny-") for line in shown)
+
+    record = last_record(store)
+    assert record["outcome"] == "complete"
+    assert done == {"recipe": "tiny", "stages": record["stages"]}
+    assert completed_since(store, began) == done
+    assert completed_since(store, time.time() + 60) is None
+
+    run = newest_run()
+    assert run.state_name == "Completed"
+    again = Options(crawl.recipe, store, (crawl.links,), None, ("127.0.0.0/8",), "serial")
+    with running(again, lambda _: None) as opened:
+        names = [step.name for step in steps(opened, "serial")]
+    assert names == ["ingest", "download", "score", "dedupe", "select", "pack", "audit"]
+
+    def tasks() -> list[str]:
+        chosen = FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
+        with get_client(sync_client=True) as client:
+            found = client.read_task_runs(flow_run_filter=chosen)
+        ended = sorted((each for each in found if each.state_name == "Completed"), key=lambda each: each.end_time or 0)
+        return [each.name.rpartition("-")[0] for each in ended]
+
+    # Prefect writes them down some seconds later
+    wait_for("the task runs", lambda: len(tasks()) == len(names), 40, every=1)
+    assert tasks() == names
+
+    stages = Artifact.get("stages-tiny")
+    assert stages is not None
+    rows = json.loads(str(stages.data))
+    assert [row["stage"] for row in rows] == stage_names(record)
+    assert json.loads(rows[0]["counts"])["links_read"] == crawl.counts["rows"]
+    funnel = Artifact.get("funnel-tiny")
+    assert funnel is not None
+    left = [row["texts_left"] for row in json.loads(str(funnel.data))]
+    assert left[0] == crawl.counts["rows"]
+    assert left == sorted(left, reverse=True)
+    assert left[0] > left[-1] > 0
+
+    storage = get_current_settings().results.local_storage_path
+    assert storage is None or not list(Path(storage).glob("**/*"))  # nothing pickled anywhere
+
+
+def test_a_recipe_that_cannot_run_fails_the_flow_before_anything_is_made(crawl: Crawl, tmp_path: Path) -> None:
+    recipe = tmp_path / "typo.yaml"
+    recipe.write_text(crawl.recipe.read_text().replace("text_clean is not null", "text_cleen is not null"))
+    with pytest.raises(RecipeError, match="text_cleen"):
+        curate(**{**arguments(crawl, tmp_path / "store"), "recipe": str(recipe)})
+    run = newest_run()
+    assert run.state_name == "Failed"
+    assert run.state is not None
+    assert "typo.yaml" in str(run.state.message)
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_stage_that_fails_fails_its_task_once_and_the_run(crawl: Crawl, tmp_path: Path) -> None:
+    links = tmp_path / "broken.parquet"
+    links.write_bytes(b"PAR1 this is none")
+    store = tmp_path / "store"
+    began = time.time()
+    with pytest.raises(ValueError, match=r"broken\.parquet"):
+        curate(**{**arguments(crawl, store), "links": [str(links)]})
+    assert newest_run().state_name == "Failed"
+    assert last_record(store)["outcome"] == "failed"
+    assert completed_since(store, began) is None
