@@ -5,15 +5,14 @@ import ipaddress
 import ssl
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
+from curation.step import Step
 from pipelines.addresses import WEB_PORTS
 
 
-class FetchOptions(BaseModel):
+class FetchOptions(Step):
     """Limits for each link and manners towards each host. Times in seconds, sizes in bytes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     user_agent: str = Field(default="tamis/0.1", pattern=r"^[\x21-\x7e]+(?: [\x21-\x7e]+)*$", max_length=200)
     """Who asks. The name before the slash is the one under which a site may address this crawler alone."""

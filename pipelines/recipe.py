@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -93,7 +94,7 @@ def _import_signal(value: object) -> object:
         found = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError):
         raise ValueError(f"use: there is no signal {value['use']!r}; {suggest(value['use'], signal_paths())}") from None
-    if not (isinstance(found, type) and issubclass(found, Signal)):
+    if not (isinstance(found, type) and issubclass(found, Signal)) or inspect.isabstract(found):
         raise ValueError(f"use: {value['use']!r} is not a signal")
     try:
         return found.model_validate({name: field for name, field in value.items() if name != "use"})
@@ -166,7 +167,7 @@ class Recipe(Step):
 
     @model_validator(mode="after")
     def _nothing_kept_without_media(self) -> Recipe:
-        for policy in [each.policy for each in self.rounds] or [self.policy or []]:
+        for policy in [each.policy for each in self.rounds] or [[] if self.policy is None else self.policy]:
             if not any(item.name == "downloaded" for item in policy):
                 policy.insert(0, Rule(rule="downloaded", keep="status = 'ok'"))
         return self
@@ -230,7 +231,9 @@ def column_types(recipe: Recipe, signals: list[Signal], places: Places) -> dict[
 
 def _check_policy(each: Round, types: dict[str, pa.DataType], places: Places, prefix: tuple[int | str, ...]) -> None:
     names: set[str] = set()
-    for position, item in enumerate(each.policy):
+    # the rule `downloaded` is in the policy but not in the file
+    first = places.length(*prefix, "policy") - len(each.policy)
+    for position, item in enumerate(each.policy, start=first):
         here = (*prefix, "policy", position)
         if item.name in names:
             raise RecipeError(f"{places(*here)}: two rules are called {item.name!r}")

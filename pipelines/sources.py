@@ -109,7 +109,7 @@ def _batches(path: Path, columns: Columns) -> Iterator[pa.Table]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[str]]:
-    """The file as text, line ends as they are, unpacked where it is gzipped; UTF-8, with or without a byte order mark."""
+    """The file as UTF-8 text with its line ends as they are; unpacked where it is gzipped."""
     if path.stat().st_size == 0:
         raise SourceError(f"{path}: is empty")
     opener = gzip.open if path.name.lower().endswith(".gz") else open
@@ -154,7 +154,7 @@ def _json_rows(path: Path, text: IO[str], wanted: list[str]) -> Iterator[Row]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise SourceError(f"{path}:{number}: is not JSON: {error}; one object a line is read") from error
         if not isinstance(row, dict):
             raise SourceError(f"{path}:{number}: holds {type(row).__name__}, not an object; one object a line is read")

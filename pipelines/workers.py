@@ -36,6 +36,10 @@ class PartFailed(RuntimeError):
     """A part that could not be done, by name, with its cause."""
 
 
+class AddressError(ValueError):
+    """An address that names no kind of workers; the message names the valid ones."""
+
+
 class Workers(Protocol):
     """Something that runs tasks; results come in any order."""
 
@@ -198,11 +202,11 @@ def start_ray(address: str) -> bool:
 
 
 def make_workers(address: str) -> Workers:
-    """Workers for `serial`, `local`, `auto` or a `ray://host:port`. Raises ValueError for anything else."""
+    """Workers for `serial`, `local`, `auto` or a `ray://host:port`. Raises AddressError for anything else."""
     if address == "serial":
         return SerialWorkers()
     if address in ("local", "auto") or address.startswith("ray://"):
         return RayWorkers(address)
-    raise ValueError(
+    raise AddressError(
         f"--address {address!r}: valid are serial, local, auto, ray://HOST:PORT and http://HOST:PORT (a job)"
     )

@@ -24,6 +24,18 @@ class Places:
     def __init__(self, path: Path, root: yaml.Node | None) -> None:
         self.path, self.root = path, root
 
+    def length(self, *location: int | str) -> int:
+        """Number of items of the list at `location`; 0 where the file has no list there."""
+        node = self.root
+        for step in location:
+            if isinstance(node, yaml.MappingNode):
+                node = next((value for key, value in node.value if key.value == str(step)), None)
+            elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+                node = node.value[step]
+            else:
+                return 0
+        return len(node.value) if isinstance(node, yaml.SequenceNode) else 0
+
     def __call__(self, *location: int | str) -> str:
         """`recipe.yaml:12: policy[2].keep`; the line is that of the deepest step that the file has."""
         node, line, words = self.root, 0, ""
@@ -43,15 +55,19 @@ class Places:
 def load(path: Path, model: type[Model]) -> tuple[Model, Places]:
     """Read a YAML file as `model`. Raises RecipeError with one line for each mistake."""
     try:
-        text = path.read_bytes()[: MAX_BYTES + 1].decode("utf-8")
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise RecipeError(f"{path}: larger than {MAX_BYTES} bytes")
+        text = data.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: cannot be read: {error}") from error
-    if len(text) > MAX_BYTES:
-        raise RecipeError(f"{path}: larger than {MAX_BYTES} bytes")
     try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        _refuse_repeated_keys(path, root, set())
         values = yaml.safe_load(text)
-        places = Places(path, yaml.compose(text, Loader=yaml.SafeLoader))
-    except yaml.YAMLError as error:
+        places = Places(path, root)
+    except (yaml.YAMLError, RecursionError) as error:
         raise RecipeError(f"{path}: is not valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of fields, this is {type(values).__name__}")
@@ -59,6 +75,27 @@ def load(path: Path, model: type[Model]) -> tuple[Model, Places]:
         return model.model_validate(values), places
     except ValidationError as error:
         raise RecipeError("\n".join(_explain(places, mistake) for mistake in error.errors())) from error
+
+
+def _refuse_repeated_keys(path: Path, node: yaml.Node | None, seen: set[int]) -> None:
+    """YAML keeps the last of two equal keys and forgets the first without a word."""
+    if node is None or id(node) in seen:  # an alias stands for a node that has been looked at
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.MappingNode):
+        lines: dict[str, int] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in lines:
+                    raise RecipeError(
+                        f"{path}:{line}: {key.value}: this field stands in line {lines[key.value]} already"
+                    )
+                lines[key.value] = line
+            _refuse_repeated_keys(path, value, seen)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _refuse_repeated_keys(path, value, seen)
 
 
 def _explain(places: Places, mistake: Any) -> str:

@@ -41,6 +41,7 @@ class DecodeLimits:
 
     max_pixels: width x height by the header, checked before any decoding (50 Mpx).
     max_aspect: longer over shorter side (20).
+    min_side_px: shorter side; what is smaller (a tracking pixel, a spacer) is no picture (4).
     max_frames: frames of an animation; only the first is decoded, the others cost a walk over the file.
     max_memory_bytes: address space of the child (RLIMIT_AS); not enforced by macOS.
     timeout_s: wall-clock seconds for one picture, then the child is killed.
@@ -49,6 +50,7 @@ class DecodeLimits:
 
     max_pixels: int = 50_000_000
     max_aspect: float = 20.0
+    min_side_px: int = 4
     max_frames: int = 1_000
     max_memory_bytes: int = 1_500_000_000
     timeout_s: float = 20.0

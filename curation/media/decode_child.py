@@ -184,6 +184,8 @@ def _check_size(size: tuple[int, int] | None, limits: dict[str, Any], out: dict[
         raise Refused("img.corrupt", f"{width} x {height} pixels")
     if width * height > limits["max_pixels"]:
         raise Refused("img.bomb_pixels", f"{width} x {height} pixels, at most {limits['max_pixels']}")
+    if min(width, height) < limits["min_side_px"]:
+        raise Refused("img.too_small", f"{width} x {height} pixels, at least {limits['min_side_px']}")
     if max(width, height) > limits["max_aspect"] * min(width, height):
         raise Refused("img.aspect", f"{width} x {height} pixels, at most {limits['max_aspect']} to 1")
 

@@ -60,14 +60,19 @@ def test_valid_pictures(decoder: Decoder, name: str) -> None:
     assert header_only == Decoded(out.format, out.width_px, out.height_px, out.num_frames, out.has_alpha)
 
 
+def test_a_tracking_pixel_is_no_picture(decoder: Decoder) -> None:
+    out = decoder.decode(pictures.encode(Image.new("RGB", (1, 1)), "PNG"))
+    assert (out.reason, out.width_px, out.pixels) == ("img.too_small", 1, None)
+
+
 def test_alpha_is_laid_on_white(decoder: Decoder) -> None:
-    rgba = np.zeros((2, 3, 4), np.uint8)  # black, of three opacities
-    rgba[:, :, 3] = [0, 128, 255]
-    grey = Image.new("RGB", (2, 1), (10, 20, 30))
+    rgba = np.zeros((4, 6, 4), np.uint8)  # black, of three opacities
+    rgba[:, :, 3] = [0, 128, 255] * 2
+    grey = Image.new("RGB", (4, 4), (10, 20, 30))
     out = decoder.decode(pictures.encode(Image.fromarray(rgba), "PNG"))
     assert out.has_alpha
     assert out.pixels is not None
-    np.testing.assert_array_equal(out.pixels[0, :, 0], [255, 127, 0])
+    np.testing.assert_array_equal(out.pixels[0, :3, 0], [255, 127, 0])
     keyed = decoder.decode(pictures.encode(grey, "PNG", transparency=(10, 20, 30)))  # one colour means: nothing there
     assert keyed.has_alpha
     assert keyed.pixels is not None

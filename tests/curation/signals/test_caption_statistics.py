@@ -27,10 +27,10 @@ def test_num_words(text: str, number: int) -> None:
 @pytest.mark.parametrize(
     ("char", "script"),
     [
-        ("a", "Latin"), ("é", "Latin"), ("ａ", "Latin"), ("ж", "Cyrillic"), ("犬", "Han"), ("々", "Han"), 
-        ("か", "Hiragana"), ("カ", "Katakana"), ("ｶ", "Katakana"), ("한", "Hangul"), ("अ", "Devanagari"), ("ि", "Devanagari"), 
-        ("ß", "Latin"), ("\u0301", "Inherited"),
-        ("ᑎ", "Canadian_Aboriginal"), ("ك", "Arabic"), ("ა", "Georgian"), ("1", None), ("!", None), ("🚀", None),
+        ("a", "Latin"), ("é", "Latin"), ("ａ", "Latin"), ("ж", "Cyrillic"), ("犬", "Han"), ("々", "Han"),
+        ("か", "Hiragana"), ("カ", "Katakana"), ("ｶ", "Katakana"), ("한", "Hangul"), ("अ", "Devanagari"),
+        ("ि", "Devanagari"), ("ß", "Latin"), ("\u0301", "Inherited"), ("ᑎ", "Canadian_Aboriginal"),
+        ("ك", "Arabic"), ("ა", "Georgian"), ("1", None), ("!", None), ("🚀", None),
     ],
 )  # fmt: skip
 def test_script_of(char: str, script: str | None) -> None:
