@@ -17,6 +17,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 app = typer.Typer(
     help="Sieve links into pre-training corpora, and corpora into models; every row keeps every signal and decision.",
@@ -24,8 +25,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-out = Console(soft_wrap=True, highlight=False)
-err = Console(stderr=True, soft_wrap=True, highlight=False)
+out = Console(soft_wrap=True, highlight=False, emoji=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
 RecipeArgument = Annotated[Path, typer.Argument(help="The recipe (YAML).", show_default=False)]
 StoreArgument = Annotated[Path, typer.Argument(help="Folder of the store.", show_default=False)]
@@ -53,12 +54,14 @@ AddressOption = Annotated[
 @contextmanager
 def _explained() -> Iterator[None]:
     """Turn the errors that a user can do something about into one clear message and an exit status."""
+    from pyarrow import ArrowException
+
     from pipelines.database import SqlError
     from pipelines.run import AccountingError
     from pipelines.sources import SourceError
     from pipelines.stage import Missing
     from pipelines.store import StoreError
-    from pipelines.workers import PartFailed
+    from pipelines.workers import AddressError, PartFailed
     from pipelines.yaml_place import RecipeError
 
     def terminated(_number: int, _frame: FrameType | None) -> NoReturn:
@@ -67,7 +70,7 @@ def _explained() -> Iterator[None]:
     signal.signal(signal.SIGTERM, terminated)
     try:
         yield
-    except (RecipeError, StoreError, SourceError) as error:
+    except (RecipeError, StoreError, SourceError, AddressError) as error:
         _fail(str(error), 2)
     except SqlError as error:
         _fail(f"SQL: {error}", 2)
@@ -75,6 +78,8 @@ def _explained() -> Iterator[None]:
         _fail(str(error), 3)
     except (PartFailed, Missing, OSError) as error:
         _fail(f"{error}\nNothing that was finished is lost: run the same command again to continue.", 4)
+    except ArrowException as error:
+        _fail(f"a file of the store cannot be read, `tamis verify` says which: {str(error).splitlines()[0]}", 4)
 
 
 def _fail(message: str, status: int) -> NoReturn:
@@ -123,6 +128,7 @@ def plan(
     store: StoreOption,
     links: LinksOption = None,
     columns: ColumnsOption = None,
+    allow_net: NetOption = None,
 ) -> None:
     """Say what `run` would do and what it would reuse. Nothing runs."""
     with _explained():
@@ -132,7 +138,7 @@ def plan(
         from pipelines.store import Store
         from pipelines.workers import SerialWorkers
 
-        options = Options(recipe, store, tuple(links or ()), columns)
+        options = Options(recipe, store, tuple(links or ()), columns, tuple(allow_net or ()))
         found = Store.open(store) if store.exists() else Store(store)
         lines = make_plan(Run(load(options), found, SerialWorkers(), found.state()))
         _print([{"step": line.step, "to run": line.to_run, "reused": line.to_reuse} for line in lines])
@@ -222,7 +228,6 @@ def report(store: StoreArgument, output: Annotated[Path | None, typer.Option("-o
     """Write an HTML report: funnel, reasons, languages, duplicates, kept and rejected pictures, training."""
     with _explained():
         from pipelines.report import write_report
-
         from pipelines.store import Store
 
         _say(str(write_report(Store.open(store), output)))
@@ -251,19 +256,19 @@ def _print(rows: list[dict[str, Any]]) -> None:
     table = Table(show_edge=False, pad_edge=False)
     for name, value in rows[0].items():
         table.add_column(
-            name, justify="right" if isinstance(value, int | float) and not isinstance(value, bool) else "left"
+            Text(name), justify="right" if isinstance(value, int | float) and not isinstance(value, bool) else "left"
         )
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
     out.print(table)
 
 
-def _cell(value: object) -> str:
+def _cell(value: object) -> Text:
     if value is None:
-        return ""
+        return Text()
     text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
     # what a crawl holds must not steer the terminal
-    return "".join(ch if ch.isprintable() else "\ufffd" for ch in text).replace("[", r"\[")
+    return Text("".join(ch if ch.isprintable() else "\ufffd" for ch in text))
 
 
 def main() -> None:

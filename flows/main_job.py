@@ -24,7 +24,6 @@ from pipelines.views import open_store
 from pipelines.workers import make_workers
 from pipelines.yaml_place import RecipeError
 
-
 if TYPE_CHECKING:
     from pretrain.config import TrainConfig
 
@@ -50,8 +49,10 @@ class Options:
 
 
 def load(options: Options) -> Recipe:
-    """The recipe with the command line's sources, columns and networks. Raises RecipeError."""
+    """The recipe with the command line's sources, columns and networks. Raises RecipeError, or AddressError."""
     recipe = load_recipe(options.recipe)
+    if not options.address.startswith(("http://", "https://")):
+        make_workers(options.address)  # names an unknown address; nothing starts before the first task
     source = recipe.source
     if options.links:
         source = source.changed(links=[path.absolute() for path in options.links])
@@ -183,9 +184,9 @@ def figures(rows: list[dict[str, Any]]) -> str:
     for suite, direction in dict.fromkeys((row["suite"], row["direction"]) for row in whole):
         some = [row for row in whole if (row["suite"], row["direction"]) == (suite, direction)]
         parts = [
-            f"{row['metric']} {row['value']:.3f} [{row['lo']:.3f}, {row['hi']:.3f}] (chance {row['chance']:.3f})"
+            f"{row['metric'].replace('recall_at_', 'R@')} {row['value']:.3f} [{row['lo']:.3f}, {row['hi']:.3f}] (chance {row['chance']:.3f})"
             for row in some
-            if str(row["metric"]).startswith("R@")
+            if str(row["metric"]).startswith("recall")
         ]
         lines.append(f"  {suite}, {direction}, {some[0]['num_candidates']:,} candidates: " + ", ".join(parts))
     return "\n".join(lines) or "  nothing to evaluate: no held-out pictures and no held-out languages"

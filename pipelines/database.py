@@ -118,7 +118,7 @@ def check_expression(expression: str, types: Mapping[str, pa.DataType], wanted: 
     `wanted` is the SQL type that it must have, such as BOOLEAN.
     """
     con = connect()
-    con.register("candidates", pa.schema(list(types.items())).empty_table())
+    con.register("candidates", pa.schema([(n, _readable(t)) for n, t in types.items()]).empty_table())
     try:
         relation = con.sql(f"select ({expression}\n) as value from candidates")
     except duckdb.Error as error:
@@ -126,6 +126,15 @@ def check_expression(expression: str, types: Mapping[str, pa.DataType], wanted: 
     found = str(relation.types[0])
     if wanted is not None and found not in (wanted, '"NULL"'):
         raise ValueError(f"it is of type {found}, not {wanted}")
+
+
+def _readable(kind: pa.DataType) -> pa.DataType:
+    """The type as DuckDB reads it: it takes half precision from Parquet (as FLOAT), but not from Arrow."""
+    if pa.types.is_float16(kind):
+        return pa.float32()
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(_readable(kind.value_type), kind.list_size)
+    return pa.list_(_readable(kind.value_type)) if pa.types.is_list(kind) else kind
 
 
 def rows(con: Connection, sql: str, parameters: Iterable[object] | Mapping[str, object] = ()) -> list[dict[str, Any]]:

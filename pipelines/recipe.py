@@ -208,13 +208,15 @@ def column_types(recipe: Recipe, signals: list[Signal], places: Places) -> dict[
     """Type of every column that a rule may read. Raises RecipeError where two signals write or none writes a column."""
     types = {field.name: field.type for schema in (MEDIA, TEXTS) for field in schema}
     types |= dict.fromkeys(recipe.source.columns.extra, pa.string())
+    where: list[tuple[int | str, ...]] = [("signals", i) for i in range(len(recipe.signals))]
+    where += [("rounds", r, "signals", i) for r, each in enumerate(recipe.rounds) for i in range(len(each.signals))]
     providers: dict[str, str] = {}
     for position, signal in enumerate(signals):
         for field in signal.writes():
             if field.name in types:
                 other = providers.get(field.name, "the pool's tables")
                 raise RecipeError(
-                    f"{places('signals', position)}: {type(signal).__name__} writes the column {field.name!r}, "
+                    f"{places(*where[position])}: {type(signal).__name__} writes the column {field.name!r}, "
                     f"which {other} has already: give one of them another name"
                 )
             providers[field.name] = type(signal).__name__
@@ -223,7 +225,7 @@ def column_types(recipe: Recipe, signals: list[Signal], places: Places) -> dict[
         for name in signal.reads():
             if name not in types:
                 raise RecipeError(
-                    f"{places('signals', position)}: {type(signal).__name__} reads the column {name!r}, which no "
+                    f"{places(*where[position])}: {type(signal).__name__} reads the column {name!r}, which no "
                     f"signal of the recipe writes; {suggest(name, list(types))}"
                 )
     return types
@@ -269,3 +271,13 @@ def _check_columns(recipe: Recipe, types: dict[str, pa.DataType], places: Places
     for where, name in wanted:
         if name not in types:
             raise RecipeError(f"{places(*where)}: there is no column {name!r}; {suggest(name, list(types))}")
+    signals = recipe.signals_until(len(recipe.all_rounds()) - 1)
+    of_texts = {*TEXTS.names, *recipe.source.columns.extra, "keep_probability"} - {"sample_uid"}
+    of_texts |= {name for signal in signals if signal.level == "text" for name in signal.writes().names}
+    for name in recipe.duplicates.exact:
+        if name in of_texts:
+            choices = [each for each in types if each not in of_texts]
+            raise RecipeError(
+                f"{places('duplicates', 'exact')}: {name!r} is a column of texts, media are compared; "
+                f"{suggest(name, choices)}"
+            )

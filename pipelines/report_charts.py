@@ -68,9 +68,7 @@ def ranks(before: Sequence[int], after: Sequence[int], limit: int | None = None)
     parts = [_line(x_axis, y_axis, _thinned(before), "before"), _line(x_axis, y_axis, _thinned(after), "after")]
     if limit is not None and limit <= y_axis.hi:
         left, y = _at(x_axis, y_axis, x_axis.lo, limit)
-        parts.append(
-            Markup('<line class="cut" x1="{}" x2="{}" y1="{y}" y2="{y}"/>').format(left, WIDTH - RIGHT, y=y)
-        )
+        parts.append(Markup('<line class="cut" x1="{}" x2="{}" y1="{y}" y2="{y}"/>').format(left, WIDTH - RIGHT, y=y))
         parts.append(_label(WIDTH - RIGHT, y - 6, f"t = {limit:,}", "end"))
     return _drawing(x_axis, y_axis, parts, "Texts of each metadata entry by rank, before and after balancing")
 
@@ -134,9 +132,7 @@ def _drawing(x_axis: Axis, y_axis: Axis, parts: Iterable[Markup], title: str) ->
     lines = []
     for tick in y_axis.ticks():
         left, y = _at(x_axis, y_axis, x_axis.lo, tick)
-        lines.append(
-            Markup('<line class="grid" x1="{}" x2="{}" y1="{y}" y2="{y}"/>').format(left, WIDTH - RIGHT, y=y)
-        )
+        lines.append(Markup('<line class="grid" x1="{}" x2="{}" y1="{y}" y2="{y}"/>').format(left, WIDTH - RIGHT, y=y))
         lines.append(_label(left - 7, y + 4, _short(tick), "end"))
     for tick in x_axis.ticks():
         x, y = _at(x_axis, y_axis, tick, y_axis.lo)

@@ -40,9 +40,9 @@ def kept_samples(con: Connection) -> Rows:
         "group by sample_uid order by md5(sample_uid) limit $samples) "
         "select c.sample_uid, c.media_uid, m.url, m.width_px, m.height_px, m.image_format, "
         "list({text: l.text, language: l.language, clip_score: l.clip_score} order by l.text_uid)[:$texts] as texts, "
-        "count(*) as num_texts "
+        "count(*) as num_texts, md5(c.sample_uid) as place "
         "from chosen c join media m on m.sample_uid = c.sample_uid and m.role = 'primary' "
-        "join ledger l on l.sample_uid = c.sample_uid and l.kept group by all order by md5(c.sample_uid)",
+        "join ledger l on l.sample_uid = c.sample_uid and l.kept group by all order by place",
         {"samples": NUM_KEPT, "texts": NUM_TEXTS},
     )
 

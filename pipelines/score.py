@@ -81,23 +81,26 @@ def planned_signals(run: Run) -> tuple[int, int, bool]:
     """
     signals = run.recipe.signals_until(run.round_index)
     media, pool = media_parts(run), run.store.pool()
-    found: dict[str, list[Part]] = {}
-    missing = 0
+    provider = {name: signal.table_name() for signal in signals for name in signal.writes().names}
+    found: dict[str, dict[int, Part]] = {signal.table_name(): {} for signal in signals}
     for wave in waves(signals, _base_columns(run)):
         for position, (medium, each) in enumerate(zip(media, pool, strict=True)):
-            upstream = {table: parts[position] for table, parts in found.items() if len(parts) > position}
+            upstream = {table: parts[position] for table, parts in found.items() if position in parts}
             for signal in wave:
                 table = signal.table_name()
-                keys = part_keys(run, [signal], medium, each.texts, upstream) if missing == 0 else {}
-                part = find_part(run.store.table(f"signal_{table}"), medium.index, keys[table]) if keys else None
-                missing += part is None
-                found.setdefault(table, []).extend([part] if part else [])
-        if missing == 0:
-            for signal in wave:
-                table = signal.table_name()
-                run.state.signals[table] = signal.level
-                run.state.tables[f"signal_{table}"] = [run.store.relative(part.path) for part in found[table]]
-    return missing, sum(len(parts) for parts in found.values()), missing == 0
+                if {provider[name] for name in signal.reads() if name in provider} <= upstream.keys():
+                    key = part_keys(run, [signal], medium, each.texts, upstream)[table]
+                    part = find_part(run.store.table(f"signal_{table}"), medium.index, key)
+                    if part is not None:
+                        found[table][position] = part
+    present = sum(len(parts) for parts in found.values())
+    missing = len(signals) * len(pool) - present
+    if missing == 0:
+        for signal in signals:
+            table = signal.table_name()
+            run.state.signals[table] = signal.level
+            run.state.tables[f"signal_{table}"] = [run.store.relative(found[table][i].path) for i in range(len(pool))]
+    return missing, present, missing == 0
 
 
 def part_keys(run: Run, wave: Sequence[Signal], media: Part, texts: Part, upstream: dict[str, Part]) -> dict[str, str]:

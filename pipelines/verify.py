@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curation.table import open_part, part_path
+from pipelines.pack import NAME_DIGITS
 from pipelines.run import audit_store
 from pipelines.sources import file_digest
 from pipelines.stage import Report
@@ -29,13 +32,13 @@ def verify_store(store: Store, say: Report) -> list[str]:
     say(f"parts: {len(files)} read, {len(problems)} damaged")
     shards = 0
     for manifest_path in sorted((store.root / "versions").glob("*/manifest.json")):
-        for shard in json.loads(manifest_path.read_text())["shards"]:
-            shards += 1
-            path = manifest_path.parent / shard["name"]
-            if not path.is_file():
-                problems.append(f"{store.relative(path)}: is missing")
-            elif file_digest(path) != shard["sha256"]:
-                problems.append(f"{store.relative(path)}: its SHA-256 is not the manifest's")
+        try:
+            manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
+            found = _check_version(store, manifest_path.parent, manifest)
+            shards += len(manifest["shards"])
+        except (ValueError, KeyError, TypeError) as error:
+            found = [f"{store.relative(manifest_path)}: is damaged: {type(error).__name__}: {error}"]
+        problems += found
     say(f"versions: {shards} shards compared with their manifests")
     if not problems:
         problems += audit_store(open_store(store, state))
@@ -45,9 +48,34 @@ def verify_store(store: Store, say: Report) -> list[str]:
 
 def _check_part(path: Path) -> list[str]:
     try:
+        part = open_part(path)
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             for group in range(file.num_row_groups):
                 file.read_row_group(group)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         return [f"{path}: {str(error).splitlines()[0]}"]
+    if part_path(path.parent, part.index, part.key) != path:
+        return [f"{path}: its name is not that of its key"]
     return []
+
+
+def _check_version(store: Store, folder: Path, manifest: dict[str, Any]) -> list[str]:
+    """Shards against the manifest, and the manifest's own counts and name against its shards."""
+    problems, rows, texts = [], 0, 0
+    for shard in manifest["shards"]:
+        path = folder / shard["name"]
+        if not path.is_file():
+            problems.append(f"{store.relative(path)}: is missing")
+        elif file_digest(path) != shard["sha256"] or path.stat().st_size != shard["size_bytes"]:
+            problems.append(f"{store.relative(path)}: its SHA-256 or size is not the manifest's")
+        else:
+            part = open_part(path)
+            rows, texts = rows + part.num_rows, texts + int(part.stats["num_texts"])
+            if (part.num_rows, part.stats["num_texts"]) != (shard["num_samples"], shard["num_texts"]):
+                problems.append(f"{store.relative(path)}: holds other counts than the manifest says")
+    name = f"{folder.name.rpartition('-')[0]}-{manifest['digest'][:NAME_DIGITS]}"
+    if manifest["name"] != folder.name or name != folder.name:
+        problems.append(f"{store.relative(folder)}: its manifest is that of another version")
+    if not problems and (manifest["num_samples"], manifest["num_texts"]) != (rows, texts):
+        problems.append(f"{store.relative(folder)}: its manifest counts other samples or texts than its shards hold")
+    return problems

@@ -32,12 +32,13 @@ def story(store: Store, what: str) -> str:
     lines += _fields({name: medium[name] for name in medium if name not in ("sample_uid", "role", "modality")})
     signals = store.state().signals
     for table in sorted(name for name, level in signals.items() if level == "media"):
-        (row,) = database.rows(
+        found = database.rows(
             con,
             f"select * exclude (media_uid) from {database.quoted(table)} where media_uid = ?",
             [medium["media_uid"]],
         )
-        lines += [f"signal {table}", *_fields(row)]
+        # none where a run was ended between download and score
+        lines += [f"signal {table}", *(_fields(found[0]) if found else ["  not computed yet"])]
     lines += _duplicates(con, str(medium["media_uid"]))
     texts = database.rows(con, "select * from texts where sample_uid = ? order by position", [sample])
     chosen = sorted(texts, key=lambda text: text["text_uid"] != what)[:MAX_TEXTS]
@@ -85,10 +86,10 @@ def _text(con: database.Connection, text: dict[str, Any], signals: list[str]) ->
     key = text["text_uid"]
     lines = [f"text {key}", *_fields({name: text[name] for name in text if name not in ("text_uid", "sample_uid")})]
     for table in signals:
-        (row,) = database.rows(
+        for row in database.rows(
             con, f"select * exclude (text_uid) from {database.quoted(table)} where text_uid = ?", [key]
-        )
-        lines += _fields(row)
+        ):
+            lines += _fields(row)
     decisions = database.rows(con, "select * from decisions where text_uid = ?", [key])
     for decision in decisions:
         lines.append(f"  decision: {'kept' if decision['kept'] else 'rejected'}")

@@ -112,8 +112,18 @@ class RayWorkers:
         import ray
 
         # our own loop tries tasks again, a bounded number of times; in Ray's libraries the default is without end
-        options = {"num_cpus": 1, "num_gpus": num_gpus, "max_restarts": ATTEMPTS, "max_task_retries": 0}
+        options = {"num_cpus": 1, "num_gpus": num_gpus, "max_restarts": 0, "max_task_retries": 0}
         return ray.remote(_PartWorker).options(**options).remote()
+
+    def _replaced(self, lost: Any) -> Any:
+        """A new actor in the place of one that is gone, so that one part's deaths are not held against other parts."""
+        import ray
+
+        (kind,) = [kind for kind, pool in self._actors.items() if any(actor is lost for actor in pool)]
+        actor = self._actor(num_gpus=1 if kind else 0)
+        self._actors[kind] = [actor if each is lost else each for each in self._actors[kind]]
+        ray.kill(lost)  # it may live and only have lost contact
+        return actor
 
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, dict[str, Any]]]:
         for kind in (False, True):
@@ -135,22 +145,24 @@ class RayWorkers:
                 running[actor.run.remote(task.call, task.arguments)] = (task, attempt, actor)
             (done,), _ = ray.wait(list(running), num_returns=1)
             task, attempt, actor = running.pop(done)
-            idle.append(actor)
             try:
                 result = ray.get(done)
-            except ray.exceptions.RayActorError as error:
-                # the worker's process is gone (killed, out of memory): Ray starts it anew, we send the part again
-                if attempt >= ATTEMPTS:
-                    failure = PartFailed(f"{task.name}: its worker died {attempt} times: {error}")
-                waiting.append((task, attempt + 1))
             except ray.exceptions.RayTaskError as error:
+                idle.append(actor)
                 cause = error.cause if error.cause is not None else error
                 if isinstance(cause, OSError) and attempt < ATTEMPTS:
                     waiting.append((task, attempt + 1))
                 else:
                     failure = PartFailed(f"{task.name}: {type(cause).__name__}: {cause}")
                     failure.__cause__ = error
+            except ray.exceptions.RayError as error:
+                # the worker's process is gone (killed, out of memory, its node lost): a new one tries the part again
+                idle.append(self._replaced(actor))
+                if attempt >= ATTEMPTS:
+                    failure = PartFailed(f"{task.name}: its worker died {attempt} times: {error}")
+                waiting.append((task, attempt + 1))
             else:
+                idle.append(actor)
                 yield task, result
         if failure is not None:
             raise failure
@@ -177,7 +189,7 @@ def start_ray(address: str) -> bool:
     """Start or join Ray unless this process has it already; returns whether it did.
 
     Puts the process's SIGTERM handler back, which Ray replaces (Prefect cancels with SIGTERM). A local Ray serves this
-    process alone, so it needs no token; with its default mode it would write one, readable by all, into the home folder.
+    process alone, so it needs no token; in its default mode it would write one, readable by all, into the home folder.
     """
     if address == "local":  # Ray reads these when it is imported
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")

@@ -25,6 +25,8 @@ LAYOUT = 1
 
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _WHITE = 255
+_CHILD_FAILED = "img.decoder_"
+"""Start of the reason codes that say that the decoder's process died, not that the bytes are bad."""
 _DECODE_MARGIN = 2
 """The decoder shrinks to this many times the side first, so that the second filter has something to average."""
 
@@ -71,7 +73,7 @@ def cached_pictures(
     """(pixels_NSSC uint8, read-only memory map; is_whole_N bool), rows in the order of the version.
 
     Where is_whole is False the picture could not be decoded and its pixels are white. Made on first use; two processes
-    that make it at once publish the same bytes and the first wins.
+    that make it at once publish the same bytes and the first wins. Raises ValueError where no picture decodes.
     """
     path = cache_path(folder, version, size, fit, resample)
     num = version.num_samples
@@ -84,6 +86,8 @@ def cached_pictures(
                     whole[row] = pixels is not None
                     file.write((_white(size) if pixels is None else pixels).tobytes())
                 file.write(whole.tobytes())
+            if not whole.any():  # never published: it says more of this machine than of the pictures
+                raise ValueError(f"none of the {num} pictures of {version.folder.name} could be decoded")
     expected = num * (size * size * 3 + 1)
     if path.stat().st_size != expected:
         raise ValueError(f"{path} has {path.stat().st_size} bytes, not {expected}: delete it, it is only a cache")
@@ -97,6 +101,9 @@ def _decoded(
 ) -> Iterable[np.ndarray | None]:
     for data in images:
         decoded = decoder.decode(data, short_side_px=size * _DECODE_MARGIN)
+        if (decoded.reason or "").startswith(_CHILD_FAILED):
+            with Decoder() as another:  # it may have been the machine, and the cache would keep the verdict
+                decoded = another.decode(data, short_side_px=size * _DECODE_MARGIN)
         yield None if decoded.pixels is None else square(decoded.pixels, size, fit, resample)
 
 

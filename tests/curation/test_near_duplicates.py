@@ -178,3 +178,19 @@ def test_nothing_to_compare() -> None:
     none = np.zeros(0, np.uint64)
     found = near_duplicates(none, none, np.zeros((0, 5), np.uint64), np.zeros((0, 32, 32, 3), np.uint8))
     assert [len(column) for column in found] == [0, 0, 0, 0]
+
+
+def test_a_crowd_of_one_hash_is_joined_round_by_round() -> None:
+    """More versions of one picture than are compared all with all, and two other pictures that share their hash."""
+    a, b, c = thumbnails([letter("L"), letter("K"), drawing(9)])
+    rng = np.random.default_rng(0)
+    noisy = np.clip(a + rng.integers(-2, 3, (400, *a.shape)), 0, 255).astype(np.uint8)
+    stack = np.concatenate([noisy, b[None], c[None], b[None]])
+    order = rng.permutation(len(stack))
+    same, far = np.full(len(stack), 7, np.uint64), np.full((len(stack), 5), 2**64 - 8, np.uint64)
+    subject = np.array([0] * 400 + [1, 2, 1])[order]
+    found = near_duplicates(same, far[:, 0], far, stack[order])
+    groups = connected_components(len(stack), found.i, found.j)
+    assert [len(set(groups[subject == k])) for k in range(3)] == [1, 1, 1]
+    assert len(set(groups)) == 3
+    assert len(found.i) < 1000

@@ -104,6 +104,13 @@ def test_a_picture_that_does_not_decode_is_left_out_and_counted(tmp_path: Path) 
     assert "1 pictures could not be decoded" in "\n".join(said)
 
 
+def test_pictures_none_of_which_decodes_are_an_error_and_not_cached(tmp_path: Path) -> None:
+    write_version(tmp_path, [{**sample(n), "image": b"no picture"} for n in range(3)])
+    with pytest.raises(ValueError, match="none of the 3 pictures"):
+        train(config(steps=2, batch_size=2, where=[]), tmp_path, "serial", progress=quiet)
+    assert not list((tmp_path / "cache" / "pictures").iterdir())
+
+
 def test_damaged_shards_and_missing_versions_are_refused(tmp_path: Path) -> None:
     with pytest.raises(VersionError, match="no sealed dataset version"):
         train(config(), tmp_path, "serial", progress=quiet)

@@ -1,0 +1,65 @@
+"""A crawl served on loopback, and one finished store of it, for all tests that only look."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.stores import ROOT, Served, recipe, run
+
+DEMO = ROOT / "infra" / "demo"
+if str(DEMO) not in sys.path:
+    sys.path.insert(0, str(DEMO))
+
+FULL_SIGNALS = [
+    "text_hygiene.TextHygiene",
+    "caption_statistics.CaptionStatistics",
+    "boilerplate.Boilerplate",
+    "metadata_entries.MetadataEntries",
+    "keyed_draw.KeyedDraw",
+    "probe.Probe",
+    "picture_statistics.PictureStatistics",
+    "content_hash.ContentHash",
+    "perceptual_hash.PerceptualHash",
+]
+FULL_POLICY = [
+    {"rule": "caption_not_empty", "keep": "text_clean is not null"},
+    {"rule": "no_boilerplate", "keep": "not is_boilerplate and not is_file_name"},
+    {"rule": "large_enough", "keep": "short_side_px >= 8"},
+    {"dedupe": "near_duplicate"},
+    {"balance": "metaclip", "t": 3, "where": "language_claimed = 'en'"},
+]
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """40 drawn pictures in 4 languages with every kind of dirt, served while the tests run."""
+    import corpus
+    from server import DemoServer
+
+    root = tmp_path_factory.mktemp("served")
+    server = DemoServer(root, port=0)
+    corpus.build(root, base_url=server.url, synthetic=40, limit_languages=4)
+    truth = pq.read_table(root / "truth.parquet").to_pylist()
+    clean = tuple(sorted(row["url"] for row in truth if row["label"] == "clean"))
+    with server:
+        yield Served(root / "links.parquet", clean, server.url)
+
+
+@pytest.fixture(scope="session")
+def finished(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished store of the whole crawl, with near-duplicates and balancing. Read it, or copy it before you damage it."""
+    root = tmp_path_factory.mktemp("finished")
+    full = recipe(
+        root / "full.yaml",
+        FULL_POLICY,
+        name="full",
+        samples_per_part=20,
+        signals=[{"use": f"curation.signals.{name}"} for name in FULL_SIGNALS],
+        duplicates={"exact": ["sha256", "pixel_hash"], "perceptual": True},
+        pack={"samples_per_shard": 10, "columns": ["split", "phash"], "text_columns": ["num_words", "keep_probability"]},
+    )
+    run(root / "store", full, served.links)
+    return root / "store"
