@@ -168,8 +168,7 @@ def near_duplicates(
 
     `phash`, `phash_mirror`: uint64 (N); `phash_crops`: uint64 (N, 5); `thumbnails`: uint8 (N, 32, 32, 3); all from
     `PerceptualHash`, without null rows. The order of rows, and how often each is repeated, change no group. Work: one
-    digest a row, the search of `curation.lsh`, and a comparison of thumbnails for each candidate pair (about 60 us,
-    200 us for crops).
+    digest a row, the search of `curation.lsh`, and a comparison of thumbnails for each candidate pair.
     """
     i, j, firsts = _join_equal(phash, phash_mirror, phash_crops, thumbnails)
     found = [(i, j, np.zeros(len(i), np.uint8), np.zeros(len(i), np.uint8))]

@@ -57,9 +57,8 @@ def _explained() -> Iterator[None]:
     from pyarrow import ArrowException
 
     from pipelines.database import SqlError
-    from pipelines.run import AccountingError
     from pipelines.sources import SourceError
-    from pipelines.stage import Missing
+    from pipelines.stage import AccountingError, Missing
     from pipelines.store import StoreError
     from pipelines.workers import AddressError, PartFailed
     from pipelines.yaml_place import RecipeError

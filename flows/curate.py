@@ -8,9 +8,13 @@ that is lost on the way does not undo work that is done: see `run_flow`.
 from __future__ import annotations
 
 import json
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from flows import server
@@ -92,9 +96,39 @@ def as_task(name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
     @task(name=name, persist_result=False, cache_policy=NO_CACHE)
     def step() -> dict[str, Any]:
-        return work()
+        with _terminable():
+            return work()
 
     return step()
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Makes SIGTERM end what runs inside, then hands it to the handler that was there, Prefect's, outside of Ray.
+
+    Ray's blocking calls (2.60) let SystemExit and KeyboardInterrupt through; any other exception that a handler raises,
+    such as Prefect's TerminationSignal, they keep to themselves until they return, and a cancelled run would go on.
+    """
+    theirs = signal.getsignal(signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread() or not callable(theirs):
+        yield
+        return
+    came = False
+
+    def end(number: int, _: FrameType | None) -> None:
+        nonlocal came
+        came = True
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    except SystemExit:
+        if came:
+            theirs(signal.SIGTERM, None)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, theirs)
 
 
 def teller() -> Report:

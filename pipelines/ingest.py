@@ -22,6 +22,7 @@ from curation.urls import canonical_url, uid
 from pipelines import database
 from pipelines.recipe import Columns, Recipe
 from pipelines.sources import file_digest, find_files, read_links
+from pipelines.stage import AccountingError
 from pipelines.store import PoolPart, Store
 
 VERSION = 1
@@ -72,6 +73,7 @@ def ingest(recipe: Recipe, store: Store) -> dict[str, Any]:
         links = before.links if before else _write_links(store, index, rows)
         parts[index] = PoolPart(index, links, _write_texts(store, index, rows, columns, before))
         made += 1
+    _reconcile(incoming, list(parts.values()))
     known = {source["key"]: source for source in store.pool_sources()}
     known |= {entry["key"]: entry for entry in entries}
     store.grow_pool(
@@ -84,6 +86,20 @@ def ingest(recipe: Recipe, store: Store) -> dict[str, Any]:
         "parts_made": made,
         "parts": len(parts),
     }
+
+
+def _reconcile(incoming: pa.Table, parts: list[PoolPart]) -> None:
+    """What was written, read back: every text that came in stands in the pool, and none twice.
+
+    Raises AccountingError; the pool is then as it was before.
+    """
+    pool = [uid for each in parts for uid in read_part(each.texts.path, ["text_uid"]).column(0).to_pylist()]
+    there = set(pool)
+    lost = set(incoming.column("text_uid").to_pylist()) - there
+    if lost or len(there) != len(pool):
+        raise AccountingError(
+            f"ingest: {len(lost)} texts of the links are not in the pool, {len(pool) - len(there)} are there twice"
+        )
 
 
 def _identified(batch: pa.Table, columns: Columns) -> pa.Table:
@@ -159,20 +175,23 @@ def _by_part(
 
 
 def _write_links(store: Store, index: int, rows: pa.Table) -> Part:
-    """One row for each sample: the spelling of the URL that was seen first."""
+    """One row for each sample: the spelling of the URL that was seen first, and the first digest that is promised."""
     samples = rows.column("sample_uid").to_pylist()
+    promised: dict[str, str] = {}
+    for sample, sha256 in zip(samples, rows.column("expected_sha256").to_pylist(), strict=True):
+        if sha256 is not None:
+            promised.setdefault(sample, sha256)
     first = [i for i, sample in enumerate(samples) if i == 0 or sample != samples[i - 1]]
     table = rows.take(pa.array(first, pa.int64()))
-    count = table.num_rows
+    count, samples = table.num_rows, table.column("sample_uid").to_pylist()
     table = pa.table(
         {
-            "media_uid": pa.array(
-                [uid("media", sample, "primary") for sample in table.column("sample_uid").to_pylist()]
-            ),
+            "media_uid": pa.array([uid("media", sample, "primary") for sample in samples]),
             "sample_uid": table.column("sample_uid"),
             "role": pa.array(["primary"] * count),
             "modality": pa.array(["image"] * count),
-            **{name: table.column(name) for name in ("url", "url_canonical", "url_reason", "expected_sha256")},
+            **{name: table.column(name) for name in ("url", "url_canonical", "url_reason")},
+            "expected_sha256": pa.array([promised.get(sample) for sample in samples], pa.string()),
         },
         schema=LINKS,
     )

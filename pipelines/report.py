@@ -60,7 +60,11 @@ def facts(store: Store) -> dict[str, Any]:
     kept = pictures.kept_samples(con)
     rejected = pictures.rejected_samples(con, [row["rule"] for row in rules])
     strips = pictures.duplicate_strips(con)
-    shown = [*kept, *(row for _, items in rejected for row in items), *(row for each in strips for row in each["members"])]
+    shown = [
+        *kept,
+        *(row for _, items in rejected for row in items),
+        *(row for each in strips for row in each["members"]),
+    ]
     content = {
         "recipe": state.recipe,
         "round": state.policy_name,
@@ -97,7 +101,8 @@ def render(content: dict[str, Any]) -> str:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     environment.filters |= {
-        "number": number, "share": share, "visible": visible, "address": address, "seconds": seconds, "size": size,
+        "number": number, "share": share, "visible": visible, "breakable": breakable, "address": address,
+        "seconds": seconds, "size": size,
     }  # fmt: skip
     return environment.from_string(source).render(**content, style_digest=digest)
 
@@ -114,6 +119,11 @@ def visible(value: object, most: int = MAX_TEXT) -> Markup:
     if len(text) > most:
         pieces.append(Markup("…"))
     return Markup("").join(pieces)
+
+
+def breakable(name: str) -> Markup:
+    """A column's or rule's name that may be broken after its underscores."""
+    return Markup("_<wbr>").join(visible(part) for part in name.split("_"))
 
 
 def address(url: str | None) -> Markup:

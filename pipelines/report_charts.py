@@ -75,11 +75,9 @@ def ranks(before: Sequence[int], after: Sequence[int], limit: int | None = None)
 
 def losses(points: Sequence[Point]) -> Markup:
     """Training loss against the step, and its running mean over a twentieth of the steps."""
-    window = max(1, len(points) // 20)
-    means = [
-        (points[i][0], sum(loss for _, loss in points[max(0, i - window) : i + 1]) / (i + 1 - max(0, i - window)))
-        for i in range(len(points))
-    ]
+    reach = len(points) // 40
+    around = [points[max(0, i - reach) : i + reach + 1] for i in range(len(points))]
+    means = [(step, sum(loss for _, loss in near) / len(near)) for (step, _), near in zip(points, around, strict=True)]
     lowest, highest = min(loss for _, loss in points), max(loss for _, loss in points)
     room = (highest - lowest) * 0.06 or 1.0
     x_axis = Axis(min(0, points[0][0]), max(points[-1][0], points[0][0] + 1), "step")

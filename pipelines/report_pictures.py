@@ -19,13 +19,13 @@ from pipelines.database import Connection
 
 THUMBNAIL_PX = 128
 """Longer side of a thumbnail: twice what the page shows, for fine screens."""
-NUM_KEPT = 36
-NUM_REJECTED = 60
-"""Rejected pictures over all rules; each rule gets its share, at most `MOST_OF_A_RULE`."""
-MOST_OF_A_RULE = 12
-GROUPS_BY_SIZE, GROUPS_BY_DISTANCE, GROUPS_BY_UID = 2, 4, 4
+NUM_KEPT = 35
+NUM_REJECTED = 63
+"""Rejected pictures over all rules; each rule gets its share, at most `MOST_OF_A_RULE`: one row of the page."""
+MOST_OF_A_RULE = 7
+GROUPS_BY_SIZE, GROUPS_BY_DISTANCE, GROUPS_BY_UID = 2, 4, 6
 """Duplicate groups: the largest, those joined over the largest distances (the doubtful ones), and a plain sample."""
-MEMBERS_SHOWN = 5
+MEMBERS_SHOWN = 4
 NUM_TEXTS = 2
 """Captions shown below a kept picture; the others are counted."""
 
@@ -48,29 +48,35 @@ def kept_samples(con: Connection) -> Rows:
 
 
 def rejected_samples(con: Connection, rules: list[str]) -> list[tuple[str, Rows]]:
-    """For each rule downloaded samples that it rejects, if possible alone, with the values that it saw.
+    """For each rule downloaded samples that are lost at it, if possible by it alone, with the values that it saw.
 
     At most one of a duplicate group. Rules that reject duplicates are left out: `duplicate_strips` shows their work.
     """
-    share = min(MOST_OF_A_RULE, NUM_REJECTED // max(1, len(rules)))
     rows = database.rows(
         con,
-        "with verdicts as (select unnest(rejected_by) as rule, unnest(saw) as saw, * exclude (saw) from decisions), "
-        "pictures as (select v.*, l.text, l.language, l.url, m.width_px, m.height_px, m.image_format from verdicts v "
-        "join ledger l using (text_uid) join media m on m.media_uid = v.media_uid and m.status = 'ok' "
-        """where not contains(v.saw, '"duplicate_of":') """
-        "qualify row_number() over (partition by v.rule, coalesce(v.duplicate_group, v.sample_uid) "
-        "order by len(v.rejected_by), v.text_uid) = 1) "
-        "select * from pictures "
-        "qualify row_number() over (partition by rule order by len(rejected_by), md5(text_uid)) <= $share "
+        "with lost as (select d.* exclude (saw), d.rejected_by[1] as rule, d.saw[1] as saw, "
+        "l.text, l.language, m.width_px, m.height_px, m.image_format "
+        "from decisions d join ledger l using (text_uid) join media m on m.media_uid = d.media_uid and m.status = 'ok' "
+        """where not d.kept and not contains(d.saw[1], '"duplicate_of":') """
+        "qualify row_number() over (partition by d.rejected_by[1], coalesce(d.duplicate_group, d.sample_uid) "
+        "order by len(d.rejected_by), d.text_uid) = 1) "
+        "select * from lost "
+        "qualify row_number() over (partition by rule order by len(rejected_by), md5(text_uid)) <= $most "
         "order by len(rejected_by), md5(text_uid)",
-        {"share": share},
+        {"most": MOST_OF_A_RULE},
     )
     for row in rows:
-        row["saw"] = {name: _shown(value) for name, value in json.loads(row["saw"]).items()}
-        row["others"] = [rule for rule in row["rejected_by"] if rule != row["rule"]]
-    shown = ((rule, [row for row in rows if row["rule"] == rule]) for rule in rules)
-    return [(rule, items) for rule, items in shown if items]
+        row["saw"] = _saw(json.loads(row["saw"]))
+    by_rule = ((rule, [row for row in rows if row["rule"] == rule]) for rule in rules)
+    shown = [(rule, found) for rule, found in by_rule if found]
+    return [(rule, found[: max(1, NUM_REJECTED // len(shown))]) for rule, found in shown[:NUM_REJECTED]]
+
+
+def _saw(values: dict[str, Any]) -> dict[str, str]:
+    """The values as text, without a `top` rule's score where it is just the one column that it reads."""
+    if len(values) == 2 and len(set(map(str, values.values()))) == 1:
+        values = {name: value for name, value in values.items() if name != "value"}
+    return {name: _shown(value) for name, value in values.items()}
 
 
 def _shown(value: object) -> str:
@@ -120,7 +126,10 @@ def duplicate_strips(con: Connection) -> Rows:
 
 
 def thumbnails(con: Connection, media_uids: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Thumbnail of each medium that can be decoded: media_uid -> {uri, width_px, height_px}; decoded in a child."""
+    """Of each medium with bytes a thumbnail {uri, width_px, height_px} or why there is none {uri: None, reason}.
+
+    Decoded in a child process; a picture that was packed under older limits may be refused by today's.
+    """
     wanted = sorted(set(media_uids))
     if not wanted:
         return {}
@@ -133,8 +142,8 @@ def thumbnails(con: Connection, media_uids: Iterable[str]) -> dict[str, dict[str
     with Decoder() as decoder:
         for row in rows:
             decoded = decoder.decode(row["bytes"], short_side_px=THUMBNAIL_PX)
-            if decoded.pixels is not None:
-                found[str(row["media_uid"])] = _encoded(Image.fromarray(decoded.pixels))
+            shown = {"reason": decoded.reason} if decoded.pixels is None else _encoded(Image.fromarray(decoded.pixels))
+            found[str(row["media_uid"])] = {"uri": None, "reason": None, **shown}
     return found
 
 

@@ -51,7 +51,7 @@ def explained(item: PolicyItem) -> str:
         case Rule():
             return item.keep
         case Top():
-            return f"top {item.fraction:.4g} by {item.by}"
+            return f"top {100 * item.fraction:.4g}% by {item.by}"
         case Dedupe():
             return f"one of each group, first by {item.prefer}"
         case Balance():
@@ -120,18 +120,20 @@ def rules(con: Connection, policy: list[PolicyItem]) -> Rows:
 
 
 def languages(con: Connection) -> dict[str, Any]:
-    """The languages with the most texts, the others as one row, and how many there are."""
-    rows = database.rows(con, f"select * from {stored('languages')} order by texts desc, language")
-    rest = rows[LANGUAGES:]
-    found: dict[str, Any] = {"rows": rows[:LANGUAGES], "number": len(rows), "rest": None}
-    if rest:
+    """The languages with the most texts and the others as one row, in two halves, and how many there are."""
+    found = database.rows(con, f"select * from {stored('languages')} order by texts desc, language")
+    rows = [{**row, "is_rest": False} for row in found[:LANGUAGES]]
+    if len(found) > LANGUAGES:
+        rest = found[LANGUAGES:]
         texts, kept = sum(row["texts"] for row in rest), sum(row["kept"] for row in rest)
-        found["rest"] = {"number": len(rest), "texts": texts, "kept": kept, "kept_share": kept / texts}
-    return found
+        share = {"texts": texts, "kept": kept, "kept_share": kept / texts}
+        rows.append({"language": f"{len(rest)} more", "is_rest": True, **share})
+    middle = (len(rows) + 1) // 2
+    return {"number": len(found), "halves": [rows[:middle], rows[middle:]]}
 
 
 def domains(con: Connection) -> dict[str, Any]:
-    """The hosts with the most samples, the others as one row, and how many there are."""
+    """The hosts with the most samples and the others as one row, and how many there are."""
     rows = database.rows(
         con,
         f"with hosts as (select *, row_number() over (order by samples desc, host) as place from {stored('domains')}) "
@@ -140,8 +142,8 @@ def domains(con: Connection) -> dict[str, Any]:
         "from hosts group by least(place, $most + 1) order by place",
         {"most": DOMAINS},
     )
-    rest = rows[DOMAINS] if len(rows) > DOMAINS else None
-    return {"rows": rows[:DOMAINS], "rest": rest, "number": sum(row["number"] for row in rows)}
+    shown = [{**row, "is_rest": row["place"] > DOMAINS} for row in rows]
+    return {"rows": shown, "number": sum(row["number"] for row in rows)}
 
 
 def duplicates(con: Connection) -> dict[str, Any]:

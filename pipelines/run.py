@@ -17,7 +17,7 @@ from pipelines.ingest import ingest
 from pipelines.pack import pack
 from pipelines.score import score
 from pipelines.select import select
-from pipelines.stage import Run
+from pipelines.stage import AccountingError, Run
 from pipelines.views import open_store
 
 STAGES: dict[str, Callable[[Run], dict[str, Any]]] = {
@@ -44,10 +44,6 @@ class StageCall:
     def label(self) -> str:
         """`select` in the first round, `select (scored)` in a later one."""
         return self.stage if self.round_index == 0 else f"{self.stage} ({self.round_name})"
-
-
-class AccountingError(RuntimeError):
-    """An audit found rows: something was lost, doubled or contradicts itself."""
 
 
 def stage_calls(run: Run) -> list[StageCall]:

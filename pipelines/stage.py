@@ -48,6 +48,10 @@ class Wanted:
     task: Task
 
 
+class AccountingError(RuntimeError):
+    """The accounts do not close: something was lost, doubled or contradicts itself."""
+
+
 class Missing(RuntimeError):
     """A task ended without publishing the part that it was for."""
 

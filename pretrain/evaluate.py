@@ -6,6 +6,7 @@ Shape suffixes: T texts, P pictures, D common dimension.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +75,7 @@ def evaluate(
         progress(f"evaluate: {path.name} of {run.name} is there already, reused")
         rows: list[Row] = json.loads(path.read_text(encoding="utf-8"))
         return rows
-    scorer = TwoTowerScorer(run, device=device)
+    scorer = TwoTowerScorer(run, device=device, num_threads=os.cpu_count())
     rows = evaluate_scorer(scorer, config, data, store, split_column, held_out, progress)
     replace_text(path, json.dumps(rows, indent=1) + "\n")
     return rows

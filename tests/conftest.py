@@ -50,7 +50,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture(scope="session")
 def finished(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished store of the whole crawl, with near-duplicates and balancing. Read it, or copy it before you damage it."""
+    """A finished store of the whole crawl, with near-duplicates and balancing; to be copied before it is damaged."""
     root = tmp_path_factory.mktemp("finished")
     full = recipe(
         root / "full.yaml",
@@ -59,7 +59,11 @@ def finished(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Path:
         samples_per_part=20,
         signals=[{"use": f"curation.signals.{name}"} for name in FULL_SIGNALS],
         duplicates={"exact": ["sha256", "pixel_hash"], "perceptual": True},
-        pack={"samples_per_shard": 10, "columns": ["split", "phash"], "text_columns": ["num_words", "keep_probability"]},
+        pack={
+            "samples_per_shard": 10,
+            "columns": ["split", "phash"],
+            "text_columns": ["num_words", "keep_probability"],
+        },
     )
     run(root / "store", full, served.links)
     return root / "store"

@@ -34,7 +34,7 @@ SIGNALS = [
 
 @dataclass(frozen=True)
 class Served:
-    """A crawl on a loopback server: `links` holds all its rows, `table` the same as Arrow, `pictures` the clean URLs."""
+    """A crawl on a loopback server: `links` is its table of rows, `pictures` are the URLs without a defect."""
 
     links: Path
     pictures: tuple[str, ...]
@@ -79,7 +79,9 @@ def last_run(store: Path) -> dict[str, Any]:
 
 def parts_run(store: Path) -> dict[str, int]:
     """Stage -> parts made by the newest run; for ingest, the pool's parts."""
-    return {each["stage"]: each["parts_run"] or each["counts"].get("parts_made", 0) for each in last_run(store)["stages"]}
+    return {
+        each["stage"]: each["parts_run"] or each["counts"].get("parts_made", 0) for each in last_run(store)["stages"]
+    }
 
 
 def rows(store: Path, sql: str) -> list[dict[str, Any]]:

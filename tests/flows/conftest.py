@@ -25,7 +25,7 @@ RECIPE = """\
 name: tiny
 description: All stages, no model.
 source:
-  columns: {url: url, text: caption, language: language}
+  columns: {url: url, text: caption, language: language, extra: [split]}
 samples_per_part: 20
 signals:
   - use: curation.signals.text_hygiene.TextHygiene
@@ -35,7 +35,7 @@ duplicates: {perceptual: false}
 policy:
   - {rule: some_text, keep: text_clean is not null}
   - {dedupe: exact}
-pack: {samples_per_shard: 20}
+pack: {samples_per_shard: 20, columns: [split]}
 """
 
 
@@ -165,7 +165,9 @@ def held(tmp_path: Path) -> Iterator[Held]:
     server = HeldServer()
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
     links = tmp_path / "held.csv"
-    links.write_text(f"url,caption,language\nhttp://127.0.0.1:{server.server_port}/held.png,a held picture,en\n")
+    links.write_text(
+        f"url,caption,language,split\nhttp://127.0.0.1:{server.server_port}/held.png,a held picture,en,train\n"
+    )
     yield Held(server, links)
     server.released.set()
     server.shutdown()

@@ -4,6 +4,7 @@ It also guards the pins: with a newer fastapi the server does not start, with a 
 inserts a run, and nothing else tells.
 """
 
+import json
 import os
 import re
 import signal
@@ -36,10 +37,21 @@ PREFECT = str(Path(sys.executable).with_name("prefect"))
 SERVER_START_S = 120.0
 TRAINING = """\
 name: tiny
+where: [{column: split, not_equals: val}]
 model:
+  embed_dim: 8
   streams:
     image:
-      embedding: {use: pretrain.embeddings.pictures.PatchEmbedding}
+      embedding: {use: pretrain.embeddings.pictures.ConvStem, width: 16, stages: 2}
+      encoder: {use: pretrain.encoders.transformer.FeedForward, pool: flatten}
+    text:
+      embedding: {use: pretrain.embeddings.ngrams.HashedNgrams, width: 16, buckets: 256, n: [2, 3]}
+      encoder: {use: pretrain.encoders.transformer.FeedForward}
+targets:
+  - {use: pretrain.targets.info_nce.InfoNCE, a: image, b: text}
+image_size: 32
+batch_size: 8
+steps: 2
 """
 
 
@@ -156,7 +168,7 @@ def test_the_schedule_inserts_runs(deployed: Server, crawl: Crawl) -> None:
 
 
 @pytest.mark.usefixtures("worker")
-def test_a_worker_runs_curate(deployed: Server, crawl: Crawl, tmp_path: Path) -> None:
+def test_a_worker_runs_curate_and_pretrain(deployed: Server, crawl: Crawl, tmp_path: Path) -> None:
     store = tmp_path / "store"
     deployed.prefect("deployment", "run", "curate/nightly", "--watch", *given(crawl, store))
     record = last_record(store)
@@ -167,6 +179,16 @@ def test_a_worker_runs_curate(deployed: Server, crawl: Crawl, tmp_path: Path) ->
     wanted = {"logs": {"flow_run_id": {"any_": [run["id"]]}}, "limit": 200}
     logged = wait_for("the log", lambda: [each["message"] for each in deployed.ask("POST", "/logs/filter", wanted)], 20)
     assert "ingest ..." in logged
+
+    config = tmp_path / "tiny.yaml"
+    config.write_text(TRAINING)
+    chosen = ["-p", f"config={config}", "-p", f"store={store}", "-p", "address=serial"]
+    deployed.prefect("deployment", "run", "pretrain/latest", "--watch", *chosen)
+    (trained,) = (store / "models").glob("tiny-*/result.json")
+    assert json.loads(trained.read_text())["num_steps"] == 2
+    wanted = {"artifacts": {"key": {"like_": "figures-tiny-"}}}
+    (figures,) = deployed.ask("POST", "/artifacts/filter", wanted)
+    assert {row["suite"] for row in json.loads(figures["data"])} == {"held_out_pictures"}
 
 
 def test_cancelling_ends_the_workers_and_frees_the_store(

@@ -83,7 +83,9 @@ def test_refused_urls_keep_their_texts_and_a_reason(tmp_path: Path, store: Store
 
 
 def test_several_text_columns(tmp_path: Path, store: Store) -> None:
-    path = links_file(tmp_path / "l.parquet", [("http://a.example/1", "alt"), ("http://a.example/2", None)], title=["title", None])
+    path = links_file(
+        tmp_path / "l.parquet", [("http://a.example/1", "alt"), ("http://a.example/2", None)], title=["title", None]
+    )
     columns = {"url": "url", "text": ["caption", "title"]}
     ingest(made(tmp_path, path, source={"columns": columns}, pack={}), store)
     found = {(row["text"], row["text_source"]) for row in texts(store)}
@@ -99,7 +101,9 @@ def test_repeated_rows_fold_and_their_languages_gather(tmp_path: Path, store: St
 
 
 def test_a_promised_digest_is_found_whichever_row_has_it(tmp_path: Path, store: Store) -> None:
-    path = links_file(tmp_path / "l.parquet", [("http://a.example/1", "one"), ("http://a.example/1", "two")], sha=[None, "AB" * 32])
+    path = links_file(
+        tmp_path / "l.parquet", [("http://a.example/1", "one"), ("http://a.example/1", "two")], sha=[None, "AB" * 32]
+    )
     ingest(made(tmp_path, path, source={"columns": {"text": "caption", "sha256": "sha"}}, pack={}), store)
     assert [row["expected_sha256"] for row in links_of(store)] == ["ab" * 32]
 
@@ -112,7 +116,10 @@ def test_the_order_of_rows_does_not_matter(tmp_path: Path) -> None:
         store = Store.create(tmp_path / name)
         ingest(made(tmp_path, links_file(tmp_path / f"{name}.parquet", some)), store)
         parts = [
-            (each.links.path.name, sorted((r["text_uid"], r["sample_uid"], r["text"]) for r in read_part(each.texts.path).to_pylist()))
+            (
+                each.links.path.name,
+                sorted((r["text_uid"], r["sample_uid"], r["text"]) for r in read_part(each.texts.path).to_pylist()),
+            )
             for each in store.pool()
         ]
         found.append(parts)
@@ -184,5 +191,7 @@ def test_a_new_caption_costs_no_download_and_no_picture_signal(tmp_path: Path, s
     run(store, small, first, second)
     done = parts_run(store)
     assert done == {"ingest": 1, "download": 0, "score": 3, "dedupe": 0, "select": 1, "pack": done["pack"]}
-    (row,) = rows(store, "select kept, split from ledger join texts using (text_uid) where ledger.text = 'another caption'")
+    (row,) = rows(
+        store, "select kept, split from ledger join texts using (text_uid) where ledger.text = 'another caption'"
+    )
     assert row == {"kept": True, "split": "train"}

@@ -31,9 +31,11 @@ def read(path: Path, columns: Columns = COLUMNS) -> list[dict[str, Any]]:
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
     """`rows` in the format of the path's ending."""
-    name = path.name.removesuffix(".gz")
+    name = path.name.lower().removesuffix(".gz")
     if name.endswith(".parquet"):
-        pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema([("url", pa.string()), ("text", pa.string())])), path)
+        pq.write_table(
+            pa.Table.from_pylist(rows, schema=pa.schema([("url", pa.string()), ("text", pa.string())])), path
+        )
         return path
     opener = gzip.open if path.name.endswith(".gz") else open
     with opener(path, "wt", newline="", encoding="utf-8") as file:
@@ -47,7 +49,8 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 @pytest.mark.parametrize(
-    "name", ["l.parquet", "l.csv", "l.tsv", "l.jsonl", "l.json", "l.ndjson", "l.csv.gz", "l.tsv.gz", "l.jsonl.gz", "L.CSV"]
+    "name",
+    ["l.parquet", "l.csv", "l.tsv", "l.jsonl", "l.json", "l.ndjson", "l.csv.gz", "l.tsv.gz", "l.jsonl.gz", "L.CSV"],
 )
 def test_every_format_gives_the_same_rows(tmp_path: Path, name: str) -> None:
     assert read(write(tmp_path / name, ROWS)) == ROWS
@@ -67,7 +70,9 @@ def test_no_text_is_changed(tmp_path_factory: pytest.TempPathFactory, rows: list
 
 def test_other_types_become_texts(tmp_path: Path) -> None:
     path = tmp_path / "l.jsonl"
-    path.write_text('{"url": "u1", "text": 5}\n{"url": "u2", "text": "five"}\n{"url": "u3", "text": 5.5}\n{"url": "u4"}\n')
+    path.write_text(
+        '{"url": "u1", "text": 5}\n{"url": "u2", "text": "five"}\n{"url": "u3", "text": 5.5}\n{"url": "u4"}\n'
+    )
     assert [row["text"] for row in read(path)] == ["5", "five", "5.5", None]
     table = pa.table({"url": pa.array(["u"]).dictionary_encode(), "text": pa.array([5], pa.int32())})
     pq.write_table(table, tmp_path / "l.parquet")

@@ -1,0 +1,170 @@
+"""Workers: each part a bounded number of times, failures by name, nothing left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.workers import ATTEMPTS, AddressError, PartFailed, RayWorkers, SerialWorkers, Task, make_workers
+from tests.stores import environment
+
+
+def square(number: int) -> dict[str, Any]:
+    return {"square": number * number, "pid": os.getpid()}
+
+
+def fails(error: type[BaseException], log: str = "") -> dict[str, Any]:
+    if log:
+        with open(log, "a") as file:
+            file.write("x")
+    raise error("of this part")
+
+
+def note(log: str) -> int:
+    """How many times this was called with `log`, this time included."""
+    with open(log, "a") as file:
+        file.write("x")
+    return os.path.getsize(log)
+
+
+def dies(log: str, times: int) -> dict[str, Any]:
+    if note(log) <= times:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"tries": os.path.getsize(log)}
+
+
+def full_disk(log: str, times: int) -> dict[str, Any]:
+    if note(log) <= times:
+        raise OSError(28, "No space left on device")
+    return {"tries": os.path.getsize(log)}
+
+
+def squares(count: int) -> list[Task]:
+    return [Task(f"square of {i}", square, {"number": i}) for i in range(count)]
+
+
+def test_serial_runs_in_order_in_this_process() -> None:
+    done = list(SerialWorkers().run(squares(4)))
+    assert [(task.name, result["square"]) for task, result in done] == [(f"square of {i}", i * i) for i in range(4)]
+    assert {result["pid"] for _, result in done} == {os.getpid()}
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError, RuntimeError, MemoryError, TypeError, KeyError])
+def test_serial_names_the_part_and_the_cause(error: type[Exception]) -> None:
+    tasks = [*squares(1), Task("download of part 7", fails, {"error": error}), *squares(1)]
+    done = []
+    with pytest.raises(PartFailed, match=f"download of part 7: {error.__name__}: .*of this part") as caught:
+        done += [task.name for task, _ in SerialWorkers().run(tasks)]
+    assert isinstance(caught.value.__cause__, error)
+
+
+def test_addresses() -> None:
+    assert isinstance(make_workers("serial"), SerialWorkers)
+    for address in ("local", "auto", "ray://head:10001"):
+        assert isinstance(make_workers(address), RayWorkers)
+    for wrong in ("", "loca", "head:6379", "tcp://x"):
+        with pytest.raises(AddressError, match="valid are serial, local, auto"):
+            make_workers(wrong)
+
+
+def test_a_pool_that_was_not_used_starts_nothing() -> None:
+    workers = RayWorkers("local", count=2)
+    assert list(workers.run([])) == []
+    workers.close()
+    assert "ray" not in sys.modules or not sys.modules["ray"].is_initialized()
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[RayWorkers]:
+    workers = RayWorkers("local", count=2)
+    yield workers
+    workers.close()
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(180)
+class TestRay:
+    """One local Ray for all of them."""
+
+    def test_all_parts_on_several_processes(self, pool: RayWorkers) -> None:
+        done = list(pool.run(squares(12)))
+        assert Counter(task.name for task, _ in done) == Counter(f"square of {i}" for i in range(12))
+        assert os.getpid() not in {result["pid"] for _, result in done}
+        assert len({result["pid"] for _, result in done}) == 2
+
+    def test_sigterm_is_still_ours(self, pool: RayWorkers) -> None:
+        list(pool.run(squares(1)))
+        assert signal.getsignal(signal.SIGTERM) in (signal.SIG_DFL, signal.default_int_handler)
+
+    def test_a_killed_worker_is_replaced(self, pool: RayWorkers, tmp_path: Path) -> None:
+        deadly = Task("deadly", dies, {"log": str(tmp_path / "log"), "times": 1})
+        done = {task.name: result for task, result in pool.run([*squares(3), deadly, *squares(3)])}
+        assert done["deadly"] == {"tries": 2}
+        assert len(done) == 4
+
+    @pytest.mark.usefixtures("pool")
+    def test_the_deaths_of_one_part_are_not_held_against_the_next(self, tmp_path: Path) -> None:
+        tasks = [Task(f"deadly {i}", dies, {"log": str(tmp_path / str(i)), "times": 2}) for i in range(2)]
+        one = RayWorkers("local", count=1)  # within the Ray that runs already
+        assert {task.name: result["tries"] for task, result in one.run(tasks)} == {"deadly 0": 3, "deadly 1": 3}
+        one.close()
+
+    def test_a_part_that_always_kills_fails_by_name_and_the_others_are_kept(self, pool: RayWorkers, tmp_path: Path) -> None:
+        log = tmp_path / "log"
+        deadly = Task("score of part 3", dies, {"log": str(log), "times": 99})
+        done = []
+        with pytest.raises(PartFailed, match=f"score of part 3: its worker died {ATTEMPTS} times"):
+            for task, _ in pool.run([*squares(2), deadly]):
+                done.append(task.name)
+        assert log.stat().st_size == ATTEMPTS
+        assert done == ["square of 0", "square of 1"]
+        assert len(list(pool.run(squares(4)))) == 4  # and the pool is as good as new
+
+    def test_a_full_disk_is_tried_again(self, pool: RayWorkers, tmp_path: Path) -> None:
+        task = Task("full", full_disk, {"log": str(tmp_path / "log"), "times": 2})
+        assert [result for _, result in pool.run([task])] == [{"tries": 3}]
+        with pytest.raises(PartFailed, match="full: OSError: .*No space left"):
+            list(pool.run([Task("full", full_disk, {"log": str(tmp_path / "two"), "times": 99})]))
+
+    def test_a_mistake_is_not_tried_again(self, pool: RayWorkers, tmp_path: Path) -> None:
+        log = tmp_path / "log"
+        with pytest.raises(PartFailed, match="wrong: ValueError: of this part"):
+            list(pool.run([Task("wrong", fails, {"error": ValueError, "log": str(log)})]))
+        assert log.stat().st_size == 1
+
+
+ALONE = """
+import os, signal, sys
+from pipelines.workers import RayWorkers, Task
+from tests.pipelines.test_workers import squares
+mine = lambda *_: None
+signal.signal(signal.SIGTERM, mine)
+workers = RayWorkers("local", count=1)
+print([result["square"] for _, result in workers.run(squares(3))])
+assert signal.getsignal(signal.SIGTERM) is mine
+workers.close()
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(120)
+def test_nothing_is_left_in_the_home_folder(tmp_path: Path) -> None:
+    child = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(ALONE)],
+        env=environment(HOME=str(tmp_path)),
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert child.stdout.strip() == "[0, 1, 4]", child.stderr
+    assert child.returncode == 0, child.stderr
+    assert [each.name for each in tmp_path.iterdir()] == []
