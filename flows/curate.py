@@ -8,11 +8,12 @@ that is lost on the way does not undo work that is done: see `run_flow`.
 from __future__ import annotations
 
 import json
+import queue
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -29,6 +30,7 @@ import httpx  # noqa: E402
 from prefect import flow, get_run_logger, task  # noqa: E402
 from prefect.artifacts import create_table_artifact  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
+from prefect.events.worker import EventsWorker  # noqa: E402
 
 
 @flow(name="curate", persist_result=False)
@@ -74,11 +76,21 @@ def run_flow(options: Options) -> dict[str, Any]:
             address=options.address,
         )
     except httpx.HTTPError as lost:
+        _drop_events()
         done = completed_since(options.store, began)
         if done is None:
             raise
         print(f"warning: Prefect was lost ({type(lost).__name__}: {lost}); the run itself is complete", flush=True)
         return done
+
+
+def _drop_events() -> None:
+    """Forget what Prefect still wants to tell a server that is gone: at exit it would try for 7 s an event, minutes in
+    all. There is no public way (3.8.8, which is pinned)."""
+    for worker in tuple(EventsWorker._instances.values()):  # type: ignore[misc]
+        with suppress(queue.Empty):
+            while True:
+                worker._queue.get_nowait()
 
 
 def completed_since(store: Path, began: float) -> dict[str, Any] | None:

@@ -91,6 +91,8 @@ def find_duplicates(run: Run) -> tuple[pa.Table, pa.Table]:
 def _near(found: pa.Table, uids: list[str], radius: int) -> pa.Table:
     """Verified near-duplicates; pictures of one colour have no hash and are compared by nothing but equality."""
     hashed = np.flatnonzero(pc.is_valid(found.column("phash")).to_numpy(zero_copy_only=False))
+    if len(hashed) < 2:
+        return DUPLICATE_EDGES.empty_table()
     rows = found.take(pa.array(hashed))
     crops = rows.column("phash_crops").combine_chunks()
     pairs = near_duplicates(

@@ -1,9 +1,9 @@
 """The report: one HTML page about a store that asks nothing of the network and runs nothing.
 
-All that it shows of a crawl is hostile until proven otherwise. Every value is escaped by the template engine; control and
-direction characters are shown by their numbers; URLs are text, without query strings (which may hold secrets); pictures
-are small copies made from pixels that a limited child process decoded; the page's own policy forbids scripts, forms and
-anything from outside, and styles other than its own.
+All that it shows of a crawl is hostile until proven otherwise. Every value is escaped by the template engine; control
+and direction characters are shown by their numbers; URLs are text, without query strings (which may hold secrets);
+pictures are small copies made from pixels that a limited child process decoded; the page's own policy forbids scripts,
+forms, anything from outside, and styles other than its own.
 """
 
 from __future__ import annotations
@@ -60,11 +60,8 @@ def facts(store: Store) -> dict[str, Any]:
     kept = pictures.kept_samples(con)
     rejected = pictures.rejected_samples(con, [row["rule"] for row in rules])
     strips = pictures.duplicate_strips(con)
-    shown = [
-        *kept,
-        *(row for _, items in rejected for row in items),
-        *(row for each in strips for row in each["members"]),
-    ]
+    members = [row for group in strips for row in group["members"]]
+    shown = [*kept, *(row for _, rows in rejected for row in rows), *members]
     content = {
         "recipe": state.recipe,
         "round": state.policy_name,

@@ -1,4 +1,4 @@
-"""The report's charts: SVG as text, without scripts, styled by the page's classes only, so that they follow its theme."""
+"""The report's charts: SVG without scripts, styled by the page's classes only, so that they follow its theme."""
 
 from __future__ import annotations
 
@@ -33,8 +33,7 @@ class Axis:
         """About five round values in the range; powers of ten on a logarithmic axis."""
         if self.is_log:
             first, last = math.ceil(math.log10(self.lo) - 1e-9), math.floor(math.log10(self.hi) + 1e-9)
-            step = max(1, (last - first) // 5)
-            return [10.0**power for power in range(first, last + 1, step)]
+            return [10.0**power for power in range(first, last + 1, max(1, (last - first) // 5))]
         step = _round_step((self.hi - self.lo) / 5)
         first = math.ceil(self.lo / step - 1e-9)
         return [step * number for number in range(first, math.floor(self.hi / step + 1e-9) + 1)]

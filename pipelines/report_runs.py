@@ -1,4 +1,4 @@
-"""The report's last sections: trained models with their evaluations, the runs, and the commands that make it all again."""
+"""The report's last sections: trained models with their evaluations, the runs, the commands that make it again."""
 
 from __future__ import annotations
 

@@ -92,8 +92,11 @@ def failures(con: Connection) -> Rows:
         "from media where status <> 'ok' group by reason, status order by rows desc, reason",
     )
     for row in rows:
-        code = reason(row["reason"])
-        row["meaning"], row["class"] = code.meaning, code.cls.value
+        try:
+            code = reason(row["reason"])
+            row["meaning"], row["class"] = code.meaning, code.cls.value
+        except KeyError:  # a store written by a later version may hold reasons that this one does not know
+            row["meaning"], row["class"] = "", ""
     return rows
 
 
@@ -186,9 +189,10 @@ def _score(con: Connection, by: str, rule: str | None, title: str) -> dict[str, 
     )
     (found,) = database.rows(
         con,
-        "select min(value) as lo, max(value) as hi, count(*) as texts, count(*) filter (where value is null) as missing, "
-        "min(value) filter (where not list_contains(rejected_by, $rule)) as cut from scored "
-        "where value is null or isfinite(value)",
+        "select min(value) as lo, max(value) as hi, count(*) as texts, "
+        "count(*) filter (where value is null) as missing, "
+        "min(value) filter (where not list_contains(rejected_by, $rule)) as cut "
+        "from scored where value is null or isfinite(value)",
         {"rule": rule or ""},
     )
     if found["lo"] is None or found["lo"] == found["hi"]:

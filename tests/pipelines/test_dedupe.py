@@ -71,6 +71,6 @@ def test_a_pool_without_one_picture(tmp_path: Path, served: Served) -> None:
     said = run(store, recipe(tmp_path / "r.yaml", signals=PERCEPTUAL, duplicates={"perceptual": True}), links)
     assert any("keeps nothing" in line for line in said)
     assert rows(store, "select status, reason, kept, rejected_by from ledger order by text") == [
-        {"status": "failed", "reason": "http.404", "kept": False, "rejected_by": ["downloaded"]},
+        {"status": "failed", "reason": "http.4xx_gone", "kept": False, "rejected_by": ["downloaded"]},
         {"status": "refused", "reason": "in.missing_url", "kept": False, "rejected_by": ["downloaded"]},
     ]

@@ -1,0 +1,130 @@
+"""Questions in SQL: one SELECT, read only, nothing outside of the store; results as files that run nothing."""
+
+import csv
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.database import SqlError
+from pipelines.sources import SourceError
+from pipelines.store import Store
+from pipelines.summary import ask, listing, status_tables, write_result
+from tests.stores import digests
+
+
+@pytest.fixture
+def store(finished: Path) -> Store:
+    return Store.open(finished)
+
+
+def test_sql_and_stored_queries(store: Store) -> None:
+    assert ask(store, "select count(*) as n from ledger").to_pylist()[0]["n"] > 100
+    assert ask(store, "with a as (select 1 as x) select x from a;").to_pylist() == [{"x": 1}]
+    assert ask(store, "from ledger limit 1").num_rows == 1
+    assert ask(store, "funnel").to_pylist() == ask(store, "report/funnel").to_pylist()
+    assert ask(store, "audit/survivors").num_rows == 0
+    for wrong in ("funnle", "report/funnle", "reports"):
+        with pytest.raises(SourceError, match="report/funnel"):
+            ask(store, wrong)
+    with pytest.raises(SqlError):
+        ask(store, "select nonesuch from ledger")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "",
+        "-- nothing",
+        "select 1; select 2",
+        "drop view ledger",
+        "create table x as select 1",
+        "insert into decisions values (1)",
+        "delete from decisions",
+        "update decisions set kept = true",
+        "copy (select 1) to '{store}/x.csv'",
+        "attach '{store}/x.db'",
+        "install httpfs",
+        "load httpfs",
+        "set enable_external_access = true",
+        "pragma enable_profiling",
+        "export database '{store}/x'",
+        "call pragma_version(); select 1",
+        "vacuum;",
+    ],
+)
+def test_anything_but_one_select_is_refused(store: Store, statement: str) -> None:
+    before = digests(store.root)
+    with pytest.raises(SourceError, match="only one SELECT is answered"):
+        ask(store, statement.replace("{store}", str(store.root)))
+    assert digests(store.root) == before
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "select * from '{outside}/secret.csv'",
+        "select * from read_csv('{outside}/secret.csv')",
+        "select * from read_text('{outside}/secret.csv')",
+        "select * from read_blob('{outside}/*')",
+        "select * from read_text('{store}/../secret.csv')",
+        "select * from glob('{outside}/*')",
+        "select * from read_parquet('http://127.0.0.1:9/x.parquet')",
+        "select * from sqlite_scan('{outside}/x.db', 't')",
+        "select * from read_csv('/etc/passwd')",
+    ],
+)
+def test_nothing_outside_of_the_store_is_read(store: Store, tmp_path: Path, query: str) -> None:
+    outside = store.root.parent
+    (outside / "secret.csv").write_text("word\nsesame\n")
+    try:
+        with pytest.raises(SqlError):
+            ask(store, query.replace("{outside}", str(outside)).replace("{store}", str(store.root)))
+    finally:
+        (outside / "secret.csv").unlink()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_variables_of_the_program_are_no_tables(store: Store) -> None:
+    secret = pa.table({"word": ["sesame"]})
+    with pytest.raises(SqlError):
+        ask(store, "select * from secret")
+    assert secret.num_rows == 1
+
+
+def test_results_as_files(store: Store, tmp_path: Path) -> None:
+    table = ask(store, "select text_uid, kept, rejected_by, keep_probability from ledger order by text_uid")
+    write_result(table, tmp_path / "deep" / "out.parquet")
+    assert pq.read_table(tmp_path / "deep" / "out.parquet").to_pylist() == table.to_pylist()
+    write_result(table, tmp_path / "out.csv")
+    write_result(table.slice(0, 3), tmp_path / "out.csv")  # replaces
+    with (tmp_path / "out.csv").open(newline="") as file:
+        found = list(csv.DictReader(file))
+    assert [row["text_uid"] for row in found] == table.column("text_uid").to_pylist()[:3]
+    assert found[0]["rejected_by"].startswith("[")
+    with pytest.raises(SourceError, match=r"\.parquet or \.csv"):
+        write_result(table, tmp_path / "out.txt")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["deep", "out.csv", "out.parquet"]
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@sum", "\t=1", "\r=1", '=cmd|" /C calc"!A0'])
+def test_no_cell_begins_like_a_formula(store: Store, tmp_path: Path, cell: str) -> None:
+    for kind in (pa.string(), pa.large_string(), pa.string_view()):
+        write_result(pa.table({"a": pa.array([cell, None, "plain"], kind), "n": [1, -2, 3]}), tmp_path / "out.csv")
+        with (tmp_path / "out.csv").open(newline="") as file:
+            assert list(csv.reader(file)) == [["a", "n"], ["'" + cell, "1"], ["", "-2"], ["plain", "3"]]
+    asked = ask(store, "select '=' || 'x' as a, ['=x'] as b, '=y'::blob as c")
+    write_result(asked, tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open(newline="") as file:
+        assert not any(value.startswith("=") for row in csv.reader(file) for value in row)
+
+
+def test_the_listing_and_the_status(store: Store, tmp_path: Path) -> None:
+    names = {row["name"] for row in listing(store)}
+    assert {"report/funnel", "audit/links_in_ledger", "ledger", "media", "decisions", "runs", "versions"} <= names
+    titles = dict(status_tables(store))
+    assert {row["what"]: row["rows"] for row in titles[next(iter(titles))]}["samples"] == 43
+    assert titles["runs"][0]["outcome"] == "complete"
+    assert len(titles["dataset versions"]) == 1
+    assert status_tables(Store.create(tmp_path / "new"))[0][0] == "pool: 0 parts, 0 link tables"

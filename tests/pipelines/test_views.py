@@ -1,0 +1,92 @@
+"""The store as SQL sees it: the ledger has one row for each text, whatever became of it."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines import database
+from pipelines.store import Store
+from pipelines.views import open_store
+from tests.pipelines.test_ingest import expected
+from tests.stores import Served, rows
+
+LEDGER = {
+    "sample_uid": pa.string(),
+    "text_uid": pa.string(),
+    "url": pa.string(),
+    "text": pa.string(),
+    "language": pa.string(),
+    "status": pa.string(),
+    "reason": pa.string(),
+    "kept": pa.bool_(),
+    "rejected_by": pa.list_(pa.string()),
+    "duplicate_group": pa.string(),
+    "duplicate_of": pa.string(),
+    "keep_probability": pa.float64(),
+    "clip_score": pa.float32(),
+}
+
+
+def test_the_ledger_has_the_promised_columns(finished: Path, tmp_path: Path) -> None:
+    for store in (Store.open(finished), Store.create(tmp_path / "new")):
+        con = open_store(store)
+        table = database.arrow(con, "select * from ledger")
+        con.close()
+        assert {field.name: field.type for field in table.schema} == LEDGER
+
+
+def test_every_link_of_the_input_is_in_the_ledger_once_per_text(finished: Path, served: Served) -> None:
+    table = pq.read_table(served.links)
+    links = list(zip(table.column("url").to_pylist(), table.column("caption").to_pylist(), strict=True))
+    uids = [row["text_uid"] for row in rows(finished, "select text_uid from ledger")]
+    assert sorted(uids) == sorted({expected(link) for link in links})
+    urls = {row["url"] for row in rows(finished, "select url from ledger")}
+    assert urls == {url for url, _ in links}
+
+
+def test_each_row_of_the_ledger_tells_what_became_of_it(finished: Path) -> None:
+    found = rows(finished, "select * from ledger")
+    assert {row["status"] for row in found} == {"ok", "failed", "refused"}
+    for row in found:
+        assert row["kept"] == (row["rejected_by"] == [])
+        assert (row["status"] == "ok") == (row["reason"] is None)
+        assert (row["status"] == "ok") or row["rejected_by"][0] == "downloaded"
+        assert row["duplicate_of"] is None or "near_duplicate" in row["rejected_by"]
+        assert row["keep_probability"] is None or 0 <= row["keep_probability"] <= 1
+    assert any(row["keep_probability"] is not None and row["keep_probability"] < 1 for row in found)
+    assert any(len(row["rejected_by"]) > 1 for row in found)
+
+
+def test_all_views_answer(finished: Path) -> None:
+    con = open_store(Store.open(finished))
+    names = [row["view_name"] for row in database.rows(con, "select view_name from duckdb_views() where not internal")]
+    names += ["versions", "runs", "policy_rules"]
+    assert {"media", "texts", "decisions", "ledger", "candidates", "members", "probe", "text_hygiene"} <= set(names)
+    for name in names:
+        count = database.rows(con, f"select count(*) as n from {database.quoted(name)}")[0]["n"]
+        assert count > 0, name
+    con.close()
+
+
+def test_all_reports_answer_on_a_full_and_on_an_empty_store(finished: Path, tmp_path: Path) -> None:
+    for store in (finished, Store.create(tmp_path / "new").root):
+        con = open_store(Store.open(store))
+        for name in database.queries("report"):
+            if name == "report/entry_counts" and store != finished:
+                continue  # asks for a column of a signal that a store need not have
+            found = database.rows(con, database.query(name))
+            assert found or store != finished, name
+        con.close()
+
+
+def test_the_funnel_adds_up(finished: Path) -> None:
+    con = open_store(Store.open(finished))
+    funnel = database.rows(con, database.query("report/funnel"))
+    con.close()
+    assert [row["step"] for row in funnel][:2] == ["in the pool", "downloaded"]
+    for before, after in zip(funnel, funnel[1:], strict=False):
+        assert before["texts_left"] - after["texts_lost"] == after["texts_left"]
+        assert before["samples_left"] >= after["samples_left"]
+    (total,) = rows(finished, "select count(*) as n, count(*) filter (where kept) as kept from ledger")
+    assert (funnel[0]["texts_left"], funnel[-1]["texts_left"]) == (total["n"], total["kept"])

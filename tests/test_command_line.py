@@ -1,0 +1,214 @@
+"""The command line as somebody types it: exit status, message, and what it leaves alone."""
+
+import csv
+import json
+import subprocess
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.stores import LOOSE, NETWORKS, Served, command, digests, environment, links_file, recipe, run_command, tamis
+
+COMMANDS = ["run", "plan", "status", "why", "sql", "train", "eval", "report", "verify"]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(name: str) -> None:
+    done = tamis(name, "--help")
+    assert done.returncode == 0
+    assert "Usage:" in done.stdout
+    assert name in done.stdout
+
+
+def test_the_commands_are_listed() -> None:
+    done = tamis("--help")
+    assert done.returncode == 0
+    assert all(name in done.stdout for name in COMMANDS)
+    assert tamis("sieve").returncode == 2
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, served: Served) -> Path:
+    """A recipe, links, and a store that the command line made of them, with what it said."""
+    root = tmp_path_factory.mktemp("command")
+    recipe(root / "r.yaml")
+    links = [(url, f"picture {i} [bold]\\[/]") for i, url in enumerate(served.pictures[:6])]
+    links_file(root / "l.parquet", [*links, (f"{served.url}/:cat:", ":smile: and a link")])
+    done = subprocess.run(
+        run_command(root / "store", root / "r.yaml", root / "l.parquet"),
+        capture_output=True, text=True, timeout=120, env=environment(), check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (root / "said.txt").write_text(done.stdout)
+    return root
+
+
+def again(folder: Path, *more: str) -> "subprocess.CompletedProcess[str]":
+    arguments = run_command(folder / "store", folder / "r.yaml", folder / "l.parquet")
+    return subprocess.run(
+        [*arguments, *more], capture_output=True, text=True, timeout=120, env=environment(), check=False
+    )
+
+
+def test_a_run_says_what_it_does_and_ends_with_the_funnel(folder: Path) -> None:
+    said = (folder / "said.txt").read_text()
+    for stage in ("ingest", "download", "score", "dedupe", "select", "pack"):
+        assert f"\n{stage}: " in f"\n{said}"
+    assert "nothing lost, nothing doubled" in said
+    assert "in the pool" in said
+    assert "parts made: " in said
+
+
+def test_a_second_run_reuses_everything(folder: Path) -> None:
+    kept = [digests(folder / "store" / name) for name in ("tables", "versions", "pool")]
+    done = again(folder)
+    assert done.returncode == 0, done.stderr
+    assert "parts made: 0, reused: " in done.stdout
+    assert "(reused)" in done.stdout
+    assert [digests(folder / "store" / name) for name in ("tables", "versions", "pool")] == kept
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (["r.yaml=no.yaml"], "no.yaml: cannot be read"),
+        (["l.parquet=no.parquet"], "no.parquet: there is no such file or folder"),
+        (["+--columns", "+url:URL"], "valid names: url, text, language, sha256, extra"),
+        (["+--columns", "+link=URL"], "valid names: url, text, language, sha256, extra"),
+        (["+--columns", "+text=TEXT"], "has no column 'TEXT'"),
+        (["+--allow-net", "+127.0.0.0/99"], "127.0.0.0/99"),
+        (["+--address", "+somewhere"], "valid are serial, local, auto"),
+        (["store=r.yaml"], "neither empty nor a tamis store"),
+    ],
+)
+def test_a_mistake_is_named_and_nothing_is_made(folder: Path, tmp_path: Path, change: list[str], said: str) -> None:
+    arguments = run_command(tmp_path / "store", folder / "r.yaml", folder / "l.parquet")
+    for each in change:
+        if each.startswith("+"):
+            arguments.append(each[1:])
+        else:
+            old, new = each.split("=")
+            arguments = [str(folder / new) if a.endswith(f"/{old}") else a for a in arguments]
+    before = digests(folder)
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, env=environment(), check=False)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert digests(folder) == before
+    assert not (tmp_path / "store" / "tables").exists()
+
+
+def test_a_recipe_with_a_typo(folder: Path, tmp_path: Path) -> None:
+    wrong = recipe(tmp_path / "r.yaml", [*LOOSE, {"rule": "wide", "keep": "widht_px > 3"}])
+    for done in (tamis("run", wrong, "--store", tmp_path / "store"), tamis("plan", wrong, "--store", tmp_path / "store")):
+        assert done.returncode == 2
+        assert f"{wrong}:" in done.stderr
+        assert "widht_px" in done.stderr
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_store_in_use_and_a_store_of_another_version(folder: Path, tmp_path: Path) -> None:
+    from pipelines.store import Store
+
+    with Store.open(folder / "store").locked():
+        done = again(folder)
+        assert done.returncode == 2
+        assert "is in use by another run (process" in done.stderr
+        assert tamis("sql", folder / "store", "select 1 as one").returncode == 0  # looking is allowed
+    (tmp_path / "store.json").write_text(json.dumps({"format": "tamis.store/0"}))
+    for name in ("status", "verify", "sql", "report"):
+        done = tamis(name, tmp_path, *(["select 1"] if name == "sql" else []))
+        assert done.returncode == 2, done.stderr
+        assert "written by another version" in done.stderr
+    assert "has no store.json" in tamis("status", tmp_path / "nowhere").stderr
+
+
+def test_plan_runs_nothing_and_knows_of_allowed_networks(folder: Path) -> None:
+    before = digests(folder)
+    done = tamis(
+        "plan", folder / "r.yaml", "--store", folder / "store", "--links", folder / "l.parquet", "--allow-net", NETWORKS[0]
+    )
+    assert done.returncode == 0, done.stderr
+    lines = {line.split()[0]: line for line in done.stdout.splitlines()}
+    assert "0 parts" in lines["download"]
+    assert "1 parts" in lines["download"]
+    assert "0 parts" in lines["score"]
+    assert digests(folder) == before
+
+
+def test_status_why_and_verify(folder: Path, served: Served) -> None:
+    done = tamis("status", folder / "store")
+    assert done.returncode == 0, done.stderr
+    assert all(each in done.stdout for each in ("samples", "downloaded", "small-", "complete"))
+    done = tamis("why", folder / "store", served.pictures[0])
+    assert done.returncode == 0, done.stderr
+    assert "decision: kept" in done.stdout
+    assert "[bold]\\[/]" in done.stdout
+    done = tamis("why", folder / "store", "http://nowhere.example/")
+    assert (done.returncode, done.stdout) == (2, "")
+    done = tamis("verify", folder / "store")
+    assert done.returncode == 0, done.stderr
+
+
+def test_sql_shows_what_is_there_as_it_is(folder: Path, tmp_path: Path) -> None:
+    store = folder / "store"
+    done = tamis("sql", store, "select text, url from ledger order by text")
+    assert done.returncode == 0, done.stderr
+    assert ":smile: and a link" in done.stdout
+    assert "/:cat:" in done.stdout
+    assert "picture 0 [bold]\\[/]" in done.stdout
+    assert "report/funnel" in tamis("sql", store, "--list").stdout
+    assert "in the pool" in tamis("sql", store, "funnel").stdout
+    done = tamis("sql", store, "select * from ledger", "-o", tmp_path / "ledger.parquet")
+    assert "7 rows in" in done.stdout
+    assert pq.read_table(tmp_path / "ledger.parquet").num_rows == 7
+    assert tamis("sql", store, "select text from ledger", "-o", tmp_path / "ledger.csv").returncode == 0
+    with (tmp_path / "ledger.csv").open(newline="") as file:
+        assert len(list(csv.reader(file))) == 8
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [("select nonesuch from ledger", "nonesuch"), ("drop view ledger", "only one SELECT"), ("funnle", "report/funnel"),
+     ("select * from read_text('/etc/passwd')", "SQL: Permission Error")],
+)  # fmt: skip
+def test_sql_that_is_refused(folder: Path, query: str, said: str) -> None:
+    done = tamis("sql", folder / "store", query)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_verify_names_damage_and_a_damaged_store_gives_no_traceback(folder: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(folder / "store", tmp_path / "store")
+    (media,) = (tmp_path / "store" / "tables" / "media").iterdir()
+    media.write_bytes(media.read_bytes()[:-100])
+    done = tamis("verify", tmp_path / "store")
+    assert done.returncode == 3
+    assert media.name in done.stderr
+    for arguments in (["status", tmp_path / "store"], ["why", tmp_path / "store", "x"]):
+        done = tamis(*arguments)
+        assert done.returncode in (2, 4)
+        assert "Traceback" not in done.stderr
+    done = subprocess.run(
+        run_command(tmp_path / "store", folder / "r.yaml", folder / "l.parquet"),
+        capture_output=True, text=True, timeout=60, env=environment(), check=False,
+    )  # fmt: skip
+    assert done.returncode == 4
+    assert "Traceback" not in done.stderr
+    assert "tamis verify" in done.stderr
+
+
+def test_training_without_what_it_needs(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "t.yaml").write_text("name: x\nsteps: many\n")
+    for arguments in (["train", tmp_path / "no.yaml"], ["train", tmp_path / "t.yaml"], ["eval", tmp_path / "t.yaml"]):
+        done = subprocess.run(
+            [*command(*arguments), "--store", str(folder / "store"), *(["--address", "serial"] if "train" in arguments else [])],
+            capture_output=True, text=True, timeout=90, env=environment(), check=False,
+        )  # fmt: skip
+        assert done.returncode == 2, done.stderr
+        assert ".yaml" in done.stderr
+        assert "Traceback" not in done.stderr
