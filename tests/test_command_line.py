@@ -2,13 +2,12 @@
 
 import csv
 import json
-import subprocess
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from tests.stores import LOOSE, NETWORKS, Served, command, digests, environment, links_file, recipe, run_command, tamis
+from tests.stores import LOOSE, NETWORKS, Served, digests, links_file, recipe, run_arguments, tamis, tamis_alone
 
 COMMANDS = ["run", "plan", "status", "why", "sql", "train", "eval", "report", "verify"]
 
@@ -26,6 +25,7 @@ def test_the_commands_are_listed() -> None:
     assert done.returncode == 0
     assert all(name in done.stdout for name in COMMANDS)
     assert tamis("sieve").returncode == 2
+    assert tamis_alone("--help").stdout.count("\n") > len(COMMANDS)
 
 
 @pytest.fixture(scope="module")
@@ -35,20 +35,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory, served: Served) -> Path:
     recipe(root / "r.yaml")
     links = [(url, f"picture {i} [bold]\\[/]") for i, url in enumerate(served.pictures[:6])]
     links_file(root / "l.parquet", [*links, (f"{served.url}/:cat:", ":smile: and a link")])
-    done = subprocess.run(
-        run_command(root / "store", root / "r.yaml", root / "l.parquet"),
-        capture_output=True, text=True, timeout=120, env=environment(), check=False,
-    )  # fmt: skip
+    done = tamis_alone(*run_arguments(root / "store", root / "r.yaml", root / "l.parquet"))
     assert done.returncode == 0, done.stderr
     (root / "said.txt").write_text(done.stdout)
     return root
-
-
-def again(folder: Path, *more: str) -> "subprocess.CompletedProcess[str]":
-    arguments = run_command(folder / "store", folder / "r.yaml", folder / "l.parquet")
-    return subprocess.run(
-        [*arguments, *more], capture_output=True, text=True, timeout=120, env=environment(), check=False
-    )
 
 
 def test_a_run_says_what_it_does_and_ends_with_the_funnel(folder: Path) -> None:
@@ -62,7 +52,7 @@ def test_a_run_says_what_it_does_and_ends_with_the_funnel(folder: Path) -> None:
 
 def test_a_second_run_reuses_everything(folder: Path) -> None:
     kept = [digests(folder / "store" / name) for name in ("tables", "versions", "pool")]
-    done = again(folder)
+    done = tamis(*run_arguments(folder / "store", folder / "r.yaml", folder / "l.parquet"))
     assert done.returncode == 0, done.stderr
     assert "parts made: 0, reused: " in done.stdout
     assert "(reused)" in done.stdout
@@ -83,7 +73,7 @@ def test_a_second_run_reuses_everything(folder: Path) -> None:
     ],
 )
 def test_a_mistake_is_named_and_nothing_is_made(folder: Path, tmp_path: Path, change: list[str], said: str) -> None:
-    arguments = run_command(tmp_path / "store", folder / "r.yaml", folder / "l.parquet")
+    arguments = run_arguments(tmp_path / "store", folder / "r.yaml", folder / "l.parquet")
     for each in change:
         if each.startswith("+"):
             arguments.append(each[1:])
@@ -91,7 +81,7 @@ def test_a_mistake_is_named_and_nothing_is_made(folder: Path, tmp_path: Path, ch
             old, new = each.split("=")
             arguments = [str(folder / new) if a.endswith(f"/{old}") else a for a in arguments]
     before = digests(folder)
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, env=environment(), check=False)
+    done = tamis(*arguments)
     assert done.returncode == 2, done.stderr
     assert said in done.stderr
     assert "Traceback" not in done.stderr
@@ -101,7 +91,8 @@ def test_a_mistake_is_named_and_nothing_is_made(folder: Path, tmp_path: Path, ch
 
 def test_a_recipe_with_a_typo(folder: Path, tmp_path: Path) -> None:
     wrong = recipe(tmp_path / "r.yaml", [*LOOSE, {"rule": "wide", "keep": "widht_px > 3"}])
-    for done in (tamis("run", wrong, "--store", tmp_path / "store"), tamis("plan", wrong, "--store", tmp_path / "store")):
+    for name in ("run", "plan"):
+        done = tamis(name, wrong, "--store", tmp_path / "store")
         assert done.returncode == 2
         assert f"{wrong}:" in done.stderr
         assert "widht_px" in done.stderr
@@ -112,7 +103,7 @@ def test_a_store_in_use_and_a_store_of_another_version(folder: Path, tmp_path: P
     from pipelines.store import Store
 
     with Store.open(folder / "store").locked():
-        done = again(folder)
+        done = tamis_alone(*run_arguments(folder / "store", folder / "r.yaml", folder / "l.parquet"))
         assert done.returncode == 2
         assert "is in use by another run (process" in done.stderr
         assert tamis("sql", folder / "store", "select 1 as one").returncode == 0  # looking is allowed
@@ -193,10 +184,7 @@ def test_verify_names_damage_and_a_damaged_store_gives_no_traceback(folder: Path
         done = tamis(*arguments)
         assert done.returncode in (2, 4)
         assert "Traceback" not in done.stderr
-    done = subprocess.run(
-        run_command(tmp_path / "store", folder / "r.yaml", folder / "l.parquet"),
-        capture_output=True, text=True, timeout=60, env=environment(), check=False,
-    )  # fmt: skip
+    done = tamis_alone(*run_arguments(tmp_path / "store", folder / "r.yaml", folder / "l.parquet"))
     assert done.returncode == 4
     assert "Traceback" not in done.stderr
     assert "tamis verify" in done.stderr
@@ -205,10 +193,8 @@ def test_verify_names_damage_and_a_damaged_store_gives_no_traceback(folder: Path
 def test_training_without_what_it_needs(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "t.yaml").write_text("name: x\nsteps: many\n")
     for arguments in (["train", tmp_path / "no.yaml"], ["train", tmp_path / "t.yaml"], ["eval", tmp_path / "t.yaml"]):
-        done = subprocess.run(
-            [*command(*arguments), "--store", str(folder / "store"), *(["--address", "serial"] if "train" in arguments else [])],
-            capture_output=True, text=True, timeout=90, env=environment(), check=False,
-        )  # fmt: skip
+        address = ["--address", "serial"] if "train" in arguments else []
+        done = tamis(*arguments, "--store", folder / "store", *address)
         assert done.returncode == 2, done.stderr
         assert ".yaml" in done.stderr
         assert "Traceback" not in done.stderr

@@ -279,7 +279,7 @@ def test_training_and_evaluation_beside_chance(hostile: tuple[Path, Path], tmp_p
     ]
     (folder / "evaluation-abc.json").write_text(json.dumps(found))
     _, page = page_of(store)
-    assert "The loss fell from 5.000 to 0.167." in page.text
+    assert "Loss 5.000 at the first step, 0.167 at the last." in page.text
     assert "R@1 31.0% 5.0%" in page.text
     assert "median rank 3 10" in page.text
     assert "de 50%" in page.text
