@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 import pytest
 
@@ -39,3 +40,9 @@ def test_unknown_code_names_the_valid_ones() -> None:
         reason_class("lang.typo")
     with pytest.raises(KeyError, match=r"in\.\*.*sys\.\*"):
         reason("nothing")
+
+
+def test_the_readme_lists_every_code() -> None:
+    readme = (Path(__file__).parents[2] / "curation" / "README.md").read_text()
+    for code in Reason:
+        assert f"| `{code.value}` | {code.cls.value} | {code.meaning} |" in readme, f"{code.value} is missing or outdated"
