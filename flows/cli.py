@@ -28,6 +28,8 @@ app = typer.Typer(
 out = Console(soft_wrap=True, highlight=False, emoji=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
+TERMINATED = 128 + signal.SIGTERM
+"""Exit status of a process that SIGTERM ended."""
 RecipeArgument = Annotated[Path, typer.Argument(help="The recipe (YAML).", show_default=False)]
 StoreArgument = Annotated[Path, typer.Argument(help="Folder of the store.", show_default=False)]
 StoreOption = Annotated[Path, typer.Option("--store", help="Folder of the store; made if it is not there.")]
@@ -63,12 +65,21 @@ def _explained() -> Iterator[None]:
     from pipelines.workers import AddressError, PartFailed
     from pipelines.yaml_place import RecipeError
 
+    ended = False
+
     def terminated(_number: int, _frame: FrameType | None) -> NoReturn:
-        raise SystemExit(143)
+        nonlocal ended
+        ended = True
+        raise SystemExit(TERMINATED)
 
     signal.signal(signal.SIGTERM, terminated)
     try:
         yield
+    except SystemExit:
+        # Ray's blocking calls let a SystemExit through, but with the status 1
+        if ended:
+            raise SystemExit(TERMINATED) from None
+        raise
     except (RecipeError, StoreError, SourceError, AddressError) as error:
         _fail(str(error), 2)
     except SqlError as error:

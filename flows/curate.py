@@ -1,8 +1,9 @@
 """The flow `curate`: the main job as Prefect sees it, one task for each step, so that it can be scheduled and watched.
 
 Truth is the store; Prefect is a view of it. So nothing is retried here (parts are, where they run; what still fails is
-a recipe's or a machine's doing, and running again continues), nothing is kept as a Prefect result, and a Prefect server
-that is lost on the way does not undo work that is done: see `run_flow`.
+a recipe's or a machine's doing, and running again continues), nothing is kept as a Prefect result (only the text of an
+exception, as JSON: Prefect's default would be a pickle), and a Prefect server that is lost on the way does not undo
+work that is done: see `run_flow`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from prefect.cache_policies import NO_CACHE  # noqa: E402
 from prefect.events.worker import EventsWorker  # noqa: E402
 
 
-@flow(name="curate", persist_result=False)
+@flow(name="curate", persist_result=False, result_serializer="json")
 def curate(
     recipe: str,
     store: str,
@@ -106,7 +107,7 @@ def completed_since(store: Path, began: float) -> dict[str, Any] | None:
 def as_task(name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Do `work` as one Prefect task of that name; returns its counts."""
 
-    @task(name=name, persist_result=False, cache_policy=NO_CACHE)
+    @task(name=name, persist_result=False, result_serializer="json", cache_policy=NO_CACHE)
     def step() -> dict[str, Any]:
         with _terminable():
             return work()

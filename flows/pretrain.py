@@ -15,7 +15,7 @@ server.prepare_environment()
 from prefect import flow  # noqa: E402
 
 
-@flow(name="pretrain", persist_result=False)
+@flow(name="pretrain", persist_result=False, result_serializer="json")
 def pretrain(config: str, store: str, address: str = "local") -> dict[str, Any]:
     """Train and evaluate; returns the model's folder name and its figures. A model that is there is not trained again.
 

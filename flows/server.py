@@ -12,8 +12,7 @@ SETTINGS = {
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     # Without a server Prefect starts one for the run, in 14-25 s on two busy cores; its default patience is 20 s.
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-    # The default serializer is pickle, which executes what it reads. Nothing here persists results; this is the lock
-    # on a door that stays shut.
+    # The default serializer is pickle, which executes what it reads. Results are not kept, but exceptions are.
     "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
     # A run says everything itself, on stdout and in the flow run's log: on the console it would appear twice. Under a
     # worker Prefect is imported before this, and the deployment says it (infra/prefect.yaml).

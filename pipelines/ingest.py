@@ -59,8 +59,10 @@ def ingest(recipe: Recipe, store: Store) -> dict[str, Any]:
     con = database.connect()
     con.register("incoming", incoming)
     con.register("known_texts", known_texts)
-    fresh = database.arrow(con, database.query("ingest/new_rows"))
+    told = database.arrow(con, database.query("ingest/new_rows"))
     con.close()
+    fresh = told.filter(pc.invert(told.column("known"))).drop_columns(["known"])
+    again = {row["text_uid"]: row for row in told.filter(told.column("known")).to_pylist()}
     home = {
         sample: each.index
         for each in pool
@@ -68,11 +70,13 @@ def ingest(recipe: Recipe, store: Store) -> dict[str, Any]:
     }
     parts = {each.index: each for each in pool}
     made = 0
-    for index, rows in _by_part(fresh, home, len(pool), recipe.samples_per_part):
-        before = parts.get(index)
+    by_part = dict(_by_part(fresh, home, len(pool), recipe.samples_per_part))
+    for index in sorted(by_part.keys() | {home[row["sample_uid"]] for row in again.values()}):
+        before, rows = parts.get(index), by_part.get(index, fresh.slice(0, 0))
         links = before.links if before else _write_links(store, index, rows)
-        parts[index] = PoolPart(index, links, _write_texts(store, index, rows, columns, before))
-        made += 1
+        texts = _write_texts(store, index, rows, columns, before, again)
+        made += before is None or texts != before.texts
+        parts[index] = PoolPart(index, links, texts)
     _reconcile(incoming, list(parts.values()))
     known = {source["key"]: source for source in store.pool_sources()}
     known |= {entry["key"]: entry for entry in entries}
@@ -199,18 +203,48 @@ def _write_links(store: Store, index: int, rows: pa.Table) -> Part:
     return write_part(store.table("links"), index, key, table)
 
 
-def _write_texts(store: Store, index: int, rows: pa.Table, columns: Columns, before: PoolPart | None) -> Part:
-    """The part's texts, those it had before included."""
+def _write_texts(
+    store: Store,
+    index: int,
+    rows: pa.Table,
+    columns: Columns,
+    before: PoolPart | None,
+    again: dict[str, dict[str, Any]],
+) -> Part:
+    """The part's texts, those it had before included, with what is said `again` of those."""
     schema = pa.schema([*TEXTS, *(pa.field(name, pa.string()) for name in columns.extra)])
     table = pa.table({**{name: rows.column(name) for name in schema.names if name != "position"}, **_positions(rows)})
     table = table.select(schema.names).cast(schema)
     if before is not None:
         old = read_part(before.texts.path).replace_schema_metadata(None)
+        merged = _said_again(old, again, columns.extra)
+        if merged is None and rows.num_rows == 0:
+            return before.texts
+        old = old if merged is None else merged
         shift = pc.add(table.column("position"), pa.scalar(old.num_rows, pa.int32()))
         table = table.set_column(schema.get_field_index("position"), "position", shift)
         table = pa.concat_tables([old, table], promote_options="default")
         table = table.sort_by([("sample_uid", "ascending"), ("position", "ascending")])
     return write_part(store.table("texts"), index, digest("texts", VERSION, table.to_pylist()), table)
+
+
+def _said_again(old: pa.Table, again: dict[str, dict[str, Any]], extra: list[str]) -> pa.Table | None:
+    """`old` texts with the languages and extra values that new link tables claim for them; None where nothing is new.
+
+    What was said first stays; a claim is only ever added, so that the pool is the same however its links came in.
+    """
+    found, is_new = [], False
+    for row in old.to_pylist():
+        new = again.get(row["text_uid"])
+        merged = row
+        if new is not None:
+            filled = {name: new[name] for name in ("language_claimed", *extra) if row.get(name) is None}
+            languages = sorted({*row["languages_claimed"], *new["languages_claimed"]})
+            merged = {**row, **filled, "languages_claimed": languages}
+            is_new = is_new or any(merged[name] != row.get(name) for name in merged)
+        found.append(merged)
+    schema = pa.schema([*old.schema, *(pa.field(name, pa.string()) for name in extra if name not in old.schema.names)])
+    return pa.Table.from_pylist(found, schema=schema) if is_new else None
 
 
 def _positions(rows: pa.Table) -> dict[str, pa.Array]:

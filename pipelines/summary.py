@@ -106,7 +106,9 @@ def _flat(table: pa.Table) -> pa.Table:
         if pa.types.is_nested(column.type) or pa.types.is_binary(column.type):
             texts = [None if v is None else json.dumps(v, default=repr, ensure_ascii=False) for v in column.to_pylist()]
             column = pa.array(texts, pa.string())
-        if any(is_text(column.type) for is_text in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)):
+        if any(
+            is_text(column.type) for is_text in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+        ):
             # a cell that begins like a formula would be run by a spreadsheet
             cells = [f"'{v}" if v and v[0] in "=+-@\t\r" else v for v in column.to_pylist()]
             column = pa.array(cells, pa.string())

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -24,7 +25,7 @@ FULL_SIGNALS = [
     "content_hash.ContentHash",
     "perceptual_hash.PerceptualHash",
 ]
-FULL_POLICY = [
+FULL_POLICY: list[dict[str, Any]] = [
     {"rule": "caption_not_empty", "keep": "text_clean is not null"},
     {"rule": "no_boilerplate", "keep": "not is_boilerplate and not is_file_name"},
     {"rule": "large_enough", "keep": "short_side_px >= 8"},

@@ -48,7 +48,7 @@ class Served:
         return pq.read_table(self.links)
 
 
-def recipe(path: Path, policy: list[dict[str, Any]] | None = None, **changes: Any) -> Path:
+def recipe(path: Path, policy: Sequence[dict[str, Any]] | None = None, **changes: Any) -> Path:
     """A recipe of cheap signals with one policy; `changes` replace top-level fields."""
     content: dict[str, Any] = {
         "name": "small",
@@ -56,7 +56,7 @@ def recipe(path: Path, policy: list[dict[str, Any]] | None = None, **changes: An
         "source": {"columns": {"url": "url", "text": "caption", "language": "language", "extra": ["split"]}},
         "signals": [{"use": f"curation.signals.{name}"} for name in SIGNALS],
         "duplicates": {"exact": ["sha256"], "perceptual": False},
-        "policy": policy or LOOSE,
+        "policy": list(policy or LOOSE),
         "pack": {"samples_per_shard": 6, "columns": ["split"], "text_columns": ["num_words"]},
     }
     path.write_text(yaml.safe_dump({**content, **changes}, sort_keys=False))
@@ -151,7 +151,7 @@ class Done:
 
 
 def tamis(*arguments: str | Path) -> Done:
-    """The command line in this process, which saves a second of imports; an error that it does not explain is raised."""
+    """The command line in this process, to save its imports; an error that it does not explain is raised."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         result = CliRunner().invoke(app, [str(each) for each in arguments], catch_exceptions=False)

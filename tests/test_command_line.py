@@ -89,7 +89,7 @@ def test_a_mistake_is_named_and_nothing_is_made(folder: Path, tmp_path: Path, ch
     assert not (tmp_path / "store" / "tables").exists()
 
 
-def test_a_recipe_with_a_typo(folder: Path, tmp_path: Path) -> None:
+def test_a_recipe_with_a_typo(tmp_path: Path) -> None:
     wrong = recipe(tmp_path / "r.yaml", [*LOOSE, {"rule": "wide", "keep": "widht_px > 3"}])
     for name in ("run", "plan"):
         done = tamis(name, wrong, "--store", tmp_path / "store")
@@ -117,9 +117,8 @@ def test_a_store_in_use_and_a_store_of_another_version(folder: Path, tmp_path: P
 
 def test_plan_runs_nothing_and_knows_of_allowed_networks(folder: Path) -> None:
     before = digests(folder)
-    done = tamis(
-        "plan", folder / "r.yaml", "--store", folder / "store", "--links", folder / "l.parquet", "--allow-net", NETWORKS[0]
-    )
+    links: list[str | Path] = ["--links", folder / "l.parquet", "--allow-net", *NETWORKS]
+    done = tamis("plan", folder / "r.yaml", "--store", folder / "store", *links)
     assert done.returncode == 0, done.stderr
     lines = {line.split()[0]: line for line in done.stdout.splitlines()}
     assert "0 parts" in lines["download"]
@@ -180,8 +179,8 @@ def test_verify_names_damage_and_a_damaged_store_gives_no_traceback(folder: Path
     done = tamis("verify", tmp_path / "store")
     assert done.returncode == 3
     assert media.name in done.stderr
-    for arguments in (["status", tmp_path / "store"], ["why", tmp_path / "store", "x"]):
-        done = tamis(*arguments)
+    for name, more in (("status", []), ("why", ["x"])):
+        done = tamis(name, tmp_path / "store", *more)
         assert done.returncode in (2, 4)
         assert "Traceback" not in done.stderr
     done = tamis_alone(*run_arguments(tmp_path / "store", folder / "r.yaml", folder / "l.parquet"))
@@ -192,9 +191,8 @@ def test_verify_names_damage_and_a_damaged_store_gives_no_traceback(folder: Path
 
 def test_training_without_what_it_needs(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "t.yaml").write_text("name: x\nsteps: many\n")
-    for arguments in (["train", tmp_path / "no.yaml"], ["train", tmp_path / "t.yaml"], ["eval", tmp_path / "t.yaml"]):
-        address = ["--address", "serial"] if "train" in arguments else []
-        done = tamis(*arguments, "--store", folder / "store", *address)
+    for name, config, more in (("train", "no", ["--address", "serial"]), ("train", "t", []), ("eval", "t", [])):
+        done = tamis(name, tmp_path / f"{config}.yaml", "--store", folder / "store", *more)
         assert done.returncode == 2, done.stderr
         assert ".yaml" in done.stderr
         assert "Traceback" not in done.stderr

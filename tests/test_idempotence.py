@@ -4,6 +4,7 @@ Killed at every stage, by SIGKILL to the whole process group and by SIGTERM to t
 recipe or in the links is all that is done again.
 """
 
+import contextlib
 import os
 import random
 import signal
@@ -99,14 +100,17 @@ def after(pattern: str, count: int, seconds: float) -> Callable[[Path], bool]:
     return reached
 
 
+def at(moment: float) -> Callable[[Path], bool]:
+    """Once the clock (`time.monotonic`) has reached the moment, whatever the store holds."""
+    return lambda _: time.monotonic() >= moment
+
+
 POINTS: dict[str, Callable[[Path], bool]] = {
     "as the store is made": some_files("store.json", 1),
     "in ingest": some_files("tables/texts/*.parquet", 1),
-    "as the pool is published": some_files("pool/*.json", 1),
     "in download": some_files("tables/media/*.parquet", 1),
     "in the midst of a part": after("tables/media/*.parquet", 1, 0.15),
     "in score": some_files("tables/signal_*/*.parquet", 3),
-    "in select": some_files("tables/decisions/*.parquet", 1),
     "in pack": some_files("versions/*/*.parquet", 1),
     "as the version is sealed": some_files("versions/*/manifest.json", 1),
 }
@@ -136,10 +140,8 @@ def interrupt(process: "subprocess.Popen[bytes]", store: Path, reached: Callable
 
 def end_group(process: "subprocess.Popen[bytes]") -> None:
     """Kill what is left of the group of a process that we started."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait(30)
 
 
@@ -209,7 +211,7 @@ def test_on_local_ray(job: Job, tmp_path: Path, how: str) -> None:
     process = job.start(store, "local")
     assert interrupt(process, store, POINTS["in score"], how)
     assert process.returncode == (143 if how == "SIGTERM" else -signal.SIGKILL)
-    finish(job, store, "local")
+    finish(job, store, "local" if how == "SIGKILL" else "serial")
     job.check(store)
 
 
@@ -230,7 +232,9 @@ def test_killed_at_random_moments(job: Job, tmp_path: Path) -> None:
         store = tmp_path / f"store-{number}"
         for _ in range(2 if number % 4 == 0 else 1):
             moment = time.monotonic() + rng.uniform(0.3, whole)
-            ended += interrupt(job.start(store, "serial"), store, lambda _, at=moment: time.monotonic() >= at, "SIGKILL")
+            ended += interrupt(
+                job.start(store, "serial"), store, lambda _, at=moment: time.monotonic() >= at, "SIGKILL"
+            )
         finish(job, store)
         job.check(store)
     assert ended >= 20

@@ -175,9 +175,14 @@ def held(tmp_path: Path) -> Iterator[Held]:
 
 
 @pytest.fixture(scope="session")
-def prefect_harness() -> Iterator[None]:
-    """A Prefect server of the tests' own. Prefect's default patience, 30 s, is too short on two busy cores."""
+def prefect_harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A Prefect server of the tests' own; gives the folder where Prefect would keep results.
+
+    Prefect's default patience, 30 s, is too short on two busy cores.
+    """
+    from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
     from prefect.testing.utilities import prefect_test_harness
 
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
+    storage = tmp_path_factory.mktemp("results")
+    with prefect_test_harness(server_startup_timeout=120), temporary_settings({PREFECT_LOCAL_STORAGE_PATH: storage}):
+        yield storage

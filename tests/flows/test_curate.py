@@ -11,7 +11,6 @@ from prefect.artifacts import Artifact
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.settings import get_current_settings
 
 from flows.curate import completed_since, curate
 from flows.main_job import Options, running, steps
@@ -36,7 +35,9 @@ def newest_run() -> FlowRun:
         return client.read_flow_runs(sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=1)[0]
 
 
-def test_one_task_a_step_and_the_tables(crawl: Crawl, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_task_a_step_and_the_tables(
+    crawl: Crawl, prefect_harness: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     store = tmp_path / "store"
     began = time.time()
     done = curate(**arguments(crawl, store))
@@ -79,8 +80,7 @@ def test_one_task_a_step_and_the_tables(crawl: Crawl, tmp_path: Path, capsys: py
     assert left == sorted(left, reverse=True)
     assert left[0] > left[-1] > 0
 
-    storage = get_current_settings().results.local_storage_path
-    assert storage is None or not list(Path(storage).glob("**/*"))  # nothing pickled anywhere
+    assert not list(prefect_harness.iterdir())
 
 
 def test_a_recipe_that_cannot_run_fails_the_flow_before_anything_is_made(crawl: Crawl, tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_recipe_that_cannot_run_fails_the_flow_before_anything_is_made(crawl: 
     assert not (tmp_path / "store").exists()
 
 
-def test_a_stage_that_fails_fails_its_task_once_and_the_run(crawl: Crawl, tmp_path: Path) -> None:
+def test_a_stage_that_fails_fails_the_run(crawl: Crawl, prefect_harness: Path, tmp_path: Path) -> None:
     links = tmp_path / "broken.parquet"
     links.write_bytes(b"PAR1 this is none")
     store = tmp_path / "store"
@@ -105,3 +105,6 @@ def test_a_stage_that_fails_fails_its_task_once_and_the_run(crawl: Crawl, tmp_pa
     assert newest_run().state_name == "Failed"
     assert last_record(store)["outcome"] == "failed"
     assert completed_since(store, began) is None
+    kept = [json.loads(path.read_text()) for path in prefect_harness.iterdir()]
+    assert kept  # the exception's text
+    assert all("broken.parquet" in str(each) or "typo.yaml" in str(each) for each in kept)  # and none is a pickle

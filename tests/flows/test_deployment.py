@@ -191,6 +191,7 @@ def test_a_worker_runs_curate_and_pretrain(deployed: Server, crawl: Crawl, tmp_p
     assert {row["suite"] for row in json.loads(figures["data"])} == {"held_out_pictures"}
 
 
+@pytest.mark.slow
 def test_cancelling_ends_the_workers_and_frees_the_store(
     deployed: Server, worker: "subprocess.Popen[bytes]", crawl: Crawl, held: Held, tmp_path: Path
 ) -> None:
@@ -214,6 +215,7 @@ def test_cancelling_ends_the_workers_and_frees_the_store(
         pass
 
 
+@pytest.mark.slow
 def test_a_lost_server_does_not_undo_what_is_done(server: Server, crawl: Crawl, held: Held, tmp_path: Path) -> None:
     """Last here: it kills the server."""
     store = tmp_path / "store"

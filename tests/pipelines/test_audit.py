@@ -11,9 +11,12 @@ import pytest
 
 from curation.table import open_part, read_part, write_parquet
 from pipelines import database
-from pipelines.run import AccountingError, audit, audit_store
+from pipelines.recipe import load_recipe
+from pipelines.run import audit, audit_store
+from pipelines.stage import AccountingError, Run
 from pipelines.store import Store
 from pipelines.views import open_store
+from pipelines.workers import SerialWorkers
 
 Row = dict[str, Any]
 
@@ -151,7 +154,7 @@ def test_damage_is_found(
 
 
 @pytest.mark.parametrize("score", [float("nan"), float("inf"), -1.5])
-def test_a_score_out_of_range_is_found(finished: Path, score: float) -> None:
+def test_a_score_out_of_range_is_found(score: float) -> None:
     con = database.connect()
     ledger = pa.table({"text_uid": ["a", "b", "c"], "clip_score": pa.array([0.3, None, score], pa.float32())})
     con.register("ledger", ledger)
@@ -162,10 +165,6 @@ def test_a_score_out_of_range_is_found(finished: Path, score: float) -> None:
 
 
 def test_the_audit_fails_the_run(finished: Path, tmp_path: Path) -> None:
-    from pipelines.recipe import load_recipe
-    from pipelines.stage import Run
-    from pipelines.workers import SerialWorkers
-
     shutil.copytree(finished, tmp_path / "store")
     store = Store.open(tmp_path / "store")
     said: list[str] = []

@@ -25,8 +25,8 @@ def test_copies_of_the_crawl_are_found_and_nothing_else(finished: Path, served: 
     copies = [url for url, row in truth.items() if row["copy_of"] is not None]
     assert copies
     for url in copies:
-        (group,) = [urls for urls in groups.values() if url in urls]
-        assert truth[url]["copy_of"] in group
+        (members,) = [urls for urls in groups.values() if url in urls]
+        assert truth[url]["copy_of"] in members
 
 
 def test_every_group_is_joined_by_pairs_that_say_how(finished: Path) -> None:
@@ -55,7 +55,13 @@ def test_groups_are_found_again_only_when_needed(tmp_path: Path, served: Served)
     near = {"exact": ["sha256"], "perceptual": True, "radius": 4}
     run(store, recipe(tmp_path / "r.yaml", signals=PERCEPTUAL, duplicates=near), links)
     first = digests(store / "tables" / "duplicates")
-    run(store, recipe(tmp_path / "r.yaml", [*LOOSE, {"rule": "x", "keep": "width_px > 1"}], signals=PERCEPTUAL, duplicates=near), links)
+    run(
+        store,
+        recipe(
+            tmp_path / "r.yaml", [*LOOSE, {"rule": "x", "keep": "width_px > 1"}], signals=PERCEPTUAL, duplicates=near
+        ),
+        links,
+    )
     assert made(store) == (0, 1)
     captioned = links_file(tmp_path / "2.parquet", [(served.pictures[0], "a new caption")])
     run(store, recipe(tmp_path / "r.yaml", signals=PERCEPTUAL, duplicates=near), links, captioned)

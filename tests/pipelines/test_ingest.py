@@ -167,6 +167,33 @@ def test_a_new_caption_of_a_known_picture(tmp_path: Path, store: Store) -> None:
     assert len(texts(store)) == 21
 
 
+def test_claims_about_a_known_text_are_added(tmp_path: Path, store: Store) -> None:
+    table: list[Link] = [("http://a.example/1", "taxi"), ("http://a.example/2", "bus")]
+    first = links_file(tmp_path / "1.parquet", table, language=["de", None])
+    second = links_file(tmp_path / "2.parquet", table[::-1], language=["fr", "en"])
+    whole = links_file(tmp_path / "3.parquet", table + table[::-1], language=["de", None, "fr", "en"])
+    ingest(made(tmp_path, first), store)
+    counts = ingest(made(tmp_path, first, second), store)
+    assert (counts["texts_new"], counts["samples_new"], counts["parts_made"]) == (0, 0, 1)
+    claims = {row["text"]: (row["language_claimed"], row["languages_claimed"]) for row in texts(store)}
+    assert claims == {"taxi": ("de", ["de", "en"]), "bus": ("fr", ["fr"])}
+    at_once = Store.create(tmp_path / "at-once")
+    ingest(made(tmp_path, whole), at_once)
+    assert [each.texts.path.name for each in at_once.pool()] == [each.texts.path.name for each in store.pool()]
+    assert ingest(made(tmp_path, first, second, whole), store)["parts_made"] == 0  # says nothing new
+
+
+def test_a_column_that_is_asked_for_later(tmp_path: Path, served: Served) -> None:
+    links = links_file(tmp_path / "l.parquet", [(url, "a caption") for url in served.pictures[:3]])
+    store = tmp_path / "store"
+    run(store, recipe(tmp_path / "r.yaml", source={"columns": {"text": "caption"}}, pack={}), links)
+    run(store, recipe(tmp_path / "r.yaml"), links)  # packs the column `split`
+    assert parts_run(store)["download"] == 0
+    assert rows(store, "select distinct split, language_claimed from texts") == [
+        {"split": "train", "language_claimed": "en"}
+    ]
+
+
 @pytest.mark.parametrize("wrong", ["empty", "truncated", "no column"])
 def test_a_bad_file_takes_nothing_in(tmp_path: Path, store: Store, wrong: str) -> None:
     good = links_file(tmp_path / "a.parquet", [("http://a.example/1", "one")])

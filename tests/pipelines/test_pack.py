@@ -35,13 +35,25 @@ def test_the_layout_of_shards(finished: Path) -> None:
         assert columns["image"].compression == "UNCOMPRESSED"
         assert set(columns["image"].encodings) <= {"PLAIN", "RLE"}
         assert columns["texts.list.element.text"].compression == "ZSTD"
-        assert {name: str(kind) for name, kind in zip(table.schema.names, table.schema.types, strict=True)} == manifest["columns"]
-        assert (table.num_rows, sum(map(len, table.column("texts").to_pylist()))) == (said["num_samples"], said["num_texts"])
+        assert {name: str(kind) for name, kind in zip(table.schema.names, table.schema.types, strict=True)} == manifest[
+            "columns"
+        ]
+        assert (table.num_rows, sum(map(len, table.column("texts").to_pylist()))) == (
+            said["num_samples"],
+            said["num_texts"],
+        )
         total, texts = total + table.num_rows, texts + said["num_texts"]
         for row in table.to_pylist():
             assert hashlib.sha256(row["image"]).hexdigest() == row["image_sha256"]
             assert [text["text_uid"] for text in row["texts"]] == sorted(text["text_uid"] for text in row["texts"])
-            assert set(row["texts"][0]) == {"text_uid", "text", "language", "languages", "num_words", "keep_probability"}
+            assert set(row["texts"][0]) == {
+                "text_uid",
+                "text",
+                "language",
+                "languages",
+                "num_words",
+                "keep_probability",
+            }
             assert row["split"] in ("train", "val")
     assert (total, texts) == (manifest["num_samples"], manifest["num_texts"])
     assert [said["num_samples"] for said in manifest["shards"][:-1]] == [10] * (len(shards) - 1)
@@ -68,7 +80,10 @@ def table_of(path: Path, served: Served, some: slice) -> Path:
 
 def test_however_the_pool_grew_the_version_is_the_same(tmp_path: Path, served: Served) -> None:
     whole = table_of(tmp_path / "whole.parquet", served, slice(0, 12))
-    halves = [table_of(tmp_path / "1.parquet", served, slice(7, 12)), table_of(tmp_path / "2.parquet", served, slice(0, 7))]
+    halves = [
+        table_of(tmp_path / "1.parquet", served, slice(7, 12)),
+        table_of(tmp_path / "2.parquet", served, slice(0, 7)),
+    ]
     run(tmp_path / "one", recipe(tmp_path / "r.yaml"), whole)
     run(tmp_path / "two", recipe(tmp_path / "r.yaml"), halves[0])
     half = version(tmp_path / "two").name
@@ -137,7 +152,12 @@ def test_a_changed_column_is_another_version(small: Path, tmp_path: Path) -> Non
     run(store, recipe(tmp_path / "r.yaml", pack={"samples_per_shard": 6, "columns": ["aspect_ratio"]}), links)
     names = [path.name for path in (store / "versions").iterdir()]
     assert len(names) == 2
-    assert pq.read_schema(next((store / "versions" / (set(names) - {first}).pop()).glob("*.parquet"))).names.count("aspect_ratio") == 1
+    assert (
+        pq.read_schema(next((store / "versions" / (set(names) - {first}).pop()).glob("*.parquet"))).names.count(
+            "aspect_ratio"
+        )
+        == 1
+    )
     run(store, small / "r.yaml", links)
     (name,) = rows(store, "select version from versions order by packed desc limit 1")
     assert name["version"] == first  # the latest is what was asked for last

@@ -25,7 +25,9 @@ def folder(tmp_path: Path, served: Served) -> Path:
 def planned(folder: Path, *more: Path, **changes: Any) -> dict[str, tuple[str, str]]:
     store = Store(folder / "store")
     before = digests(folder)
-    settings = load(options(store.root, recipe(folder.parent / f"{folder.name}.yaml", **changes), [folder / "l.parquet", *more]))
+    settings = load(
+        options(store.root, recipe(folder.parent / f"{folder.name}.yaml", **changes), [folder / "l.parquet", *more])
+    )
     lines = plan(Run(settings, store, SerialWorkers(), store.state()))
     assert digests(folder) == before
     return {line.step: (line.to_run, line.to_reuse) for line in lines}

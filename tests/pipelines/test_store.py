@@ -58,7 +58,7 @@ def test_another_format_and_a_damaged_marker(tmp_path: Path) -> None:
         Store.open(store.root)
     for damaged in ("", "{", "[]", "{}", "3", '{"form": 1}'):
         marker.write_text(damaged)
-        with pytest.raises(StoreError, match="store.json is damaged"):
+        with pytest.raises(StoreError, match=r"store\.json is damaged"):
             Store.open(store.root)
 
 
@@ -76,12 +76,19 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str) -> None:
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
     root = tmp_path / "store"
     holder = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
+        [sys.executable, "-c", HOLD, str(root)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
     )
     try:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(StoreError, match=rf"in use by another run \(process {holder.pid}\)"), Store.open(root).locked():
+        with (
+            pytest.raises(StoreError, match=rf"in use by another run \(process {holder.pid}\)"),
+            Store.open(root).locked(),
+        ):
             pass
         os.kill(holder.pid, signal.SIGKILL)  # the lock ends with the process, however that ends
         holder.wait(10)

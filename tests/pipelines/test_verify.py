@@ -82,7 +82,10 @@ def test_two_parts_that_changed_places(store: Store) -> None:
     first, second = one.read_bytes(), two.read_bytes()
     one.write_bytes(second)
     two.write_bytes(first)
-    assert {name for name in (one.name, two.name) if any(name in line for line in problems(store))} == {one.name, two.name}
+    assert {name for name in (one.name, two.name) if any(name in line for line in problems(store))} == {
+        one.name,
+        two.name,
+    }
 
 
 @pytest.mark.parametrize(
@@ -94,7 +97,7 @@ def test_two_parts_that_changed_places(store: Store) -> None:
         ('"digest": "', '"digest": "0'),
         ('"shards": [', '"shard": ['),
         ('"shards": [', '"shards": ['[:-1]),
-        ('{', '['),
+        ("{", "["),
     ],
 )
 def test_a_damaged_manifest(store: Store, old: str, new: str) -> None:

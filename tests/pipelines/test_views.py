@@ -1,5 +1,6 @@
 """The store as SQL sees it: the ledger has one row for each text, whatever became of it."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
@@ -85,7 +86,7 @@ def test_the_funnel_adds_up(finished: Path) -> None:
     funnel = database.rows(con, database.query("report/funnel"))
     con.close()
     assert [row["step"] for row in funnel][:2] == ["in the pool", "downloaded"]
-    for before, after in zip(funnel, funnel[1:], strict=False):
+    for before, after in pairwise(funnel):
         assert before["texts_left"] - after["texts_lost"] == after["texts_left"]
         assert before["samples_left"] >= after["samples_left"]
     (total,) = rows(finished, "select count(*) as n, count(*) filter (where kept) as kept from ledger")

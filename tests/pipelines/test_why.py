@@ -18,7 +18,14 @@ def test_every_name_of_a_sample_tells_the_same_story(finished: Path) -> None:
     for name in (row["url"], row["media_uid"], row["url"].replace("http://", "HTTP://") + "#part"):
         assert story(store, name) == told
     assert story(store, row["text_uid"]).splitlines()[0] == told.splitlines()[0] == f"sample {row['sample_uid']}"
-    for each in ("link and fetch", "status: ok", "signal probe", "signal perceptual_hash", "decision: kept", "num_words:"):
+    for each in (
+        "link and fetch",
+        "status: ok",
+        "signal probe",
+        "signal perceptual_hash",
+        "decision: kept",
+        "num_words:",
+    ):
         assert each in told
     (version,) = rows(finished, "select version from versions")
     assert f"versions that hold it: {version['version']}" in told
@@ -61,7 +68,9 @@ def test_what_is_not_there(finished: Path, what: str) -> None:
 
 def test_hostile_texts_do_not_steer_the_terminal(tmp_path: Path, served: Served) -> None:
     texts = ["\x1b[2Jgone", "a\nrejected by nobody", "\u202egnp.exe", "x" * 5000]
-    links = links_file(tmp_path / "l.parquet", [(served.pictures[0], text) for text in texts] + [("http://[bad", "bad")])
+    links = links_file(
+        tmp_path / "l.parquet", [(served.pictures[0], text) for text in texts] + [("http://[bad", "bad")]
+    )
     run(tmp_path / "store", recipe(tmp_path / "r.yaml"), links)
     store = Store.open(tmp_path / "store")
     told = story(store, served.pictures[0])
@@ -84,7 +93,9 @@ def test_a_story_in_the_middle_of_a_run(tmp_path: Path, served: Served) -> None:
     asked = options(store, small, [first, second])
     load(asked)
     with running(asked, lambda _: None) as opened:
-        for step, expected in zip(steps(opened, "serial"), ("not downloaded yet", "not computed yet", "decision", None), strict=False):
+        for step, expected in zip(
+            steps(opened, "serial"), ("not downloaded yet", "not computed yet", "decision", None), strict=False
+        ):
             step.work()
             if expected == "decision":
                 break

@@ -116,13 +116,14 @@ class TestRay:
         assert {task.name: result["tries"] for task, result in one.run(tasks)} == {"deadly 0": 3, "deadly 1": 3}
         one.close()
 
-    def test_a_part_that_always_kills_fails_by_name_and_the_others_are_kept(self, pool: RayWorkers, tmp_path: Path) -> None:
+    def test_a_part_that_always_kills_fails_by_name_and_the_others_are_kept(
+        self, pool: RayWorkers, tmp_path: Path
+    ) -> None:
         log = tmp_path / "log"
         deadly = Task("score of part 3", dies, {"log": str(log), "times": 99})
-        done = []
+        done: list[str] = []
         with pytest.raises(PartFailed, match=f"score of part 3: its worker died {ATTEMPTS} times"):
-            for task, _ in pool.run([*squares(2), deadly]):
-                done.append(task.name)
+            done.extend(task.name for task, _ in pool.run([*squares(2), deadly]))
         assert log.stat().st_size == ATTEMPTS
         assert done == ["square of 0", "square of 1"]
         assert len(list(pool.run(squares(4)))) == 4  # and the pool is as good as new
@@ -130,7 +131,7 @@ class TestRay:
     def test_a_full_disk_is_tried_again(self, pool: RayWorkers, tmp_path: Path) -> None:
         task = Task("full", full_disk, {"log": str(tmp_path / "log"), "times": 2})
         assert [result for _, result in pool.run([task])] == [{"tries": 3}]
-        with pytest.raises(PartFailed, match="full: OSError: .*No space left"):
+        with pytest.raises(PartFailed, match=r"full: OSError: .*No space left"):
             list(pool.run([Task("full", full_disk, {"log": str(tmp_path / "two"), "times": 99})]))
 
     def test_a_mistake_is_not_tried_again(self, pool: RayWorkers, tmp_path: Path) -> None:
