@@ -184,9 +184,10 @@ def figures(rows: list[dict[str, Any]]) -> str:
     for suite, direction in dict.fromkeys((row["suite"], row["direction"]) for row in whole):
         some = [row for row in whole if (row["suite"], row["direction"]) == (suite, direction)]
         parts = [
-            f"{row['metric'].replace('recall_at_', 'R@')} {row['value']:.3f} [{row['lo']:.3f}, {row['hi']:.3f}] (chance {row['chance']:.3f})"
+            f"R@{k} {row['value']:.3f} [{row['lo']:.3f}, {row['hi']:.3f}] (chance {row['chance']:.3f})"
             for row in some
-            if str(row["metric"]).startswith("recall")
+            for _, is_recall, k in [str(row["metric"]).partition("recall_at_")]
+            if is_recall
         ]
         lines.append(f"  {suite}, {direction}, {some[0]['num_candidates']:,} candidates: " + ", ".join(parts))
     return "\n".join(lines) or "  nothing to evaluate: no held-out pictures and no held-out languages"

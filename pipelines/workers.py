@@ -16,8 +16,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+log = logging.getLogger(__name__)
 ATTEMPTS = 3
 """Times a part is tried before the run fails: two lost workers in a row are bad luck, three are the part's doing."""
+LOCAL_CPUS = 0.5
+"""CPUs that a worker reserves of a local Ray. Workers that reserve all of them starve, without a word, whatever else is
+to start there; there are no more workers than CPUs anyway."""
+NOTICE_S = 120
+"""Seconds without the end of any part after which that is said."""
 OBJECT_STORE_BYTES = 200_000_000
 """Only arguments and statistics pass through Ray's object store; media go through files."""
 
@@ -112,7 +118,8 @@ class RayWorkers:
         import ray
 
         # our own loop tries tasks again, a bounded number of times; in Ray's libraries the default is without end
-        options = {"num_cpus": 1, "num_gpus": num_gpus, "max_restarts": 0, "max_task_retries": 0}
+        cpus = LOCAL_CPUS if self.address == "local" else 1
+        options = {"num_cpus": cpus, "num_gpus": num_gpus, "max_restarts": 0, "max_task_retries": 0}
         return ray.remote(_PartWorker).options(**options).remote()
 
     def _replaced(self, lost: Any) -> Any:
@@ -143,7 +150,11 @@ class RayWorkers:
                 task, attempt = waiting.pop()
                 actor = idle.pop()
                 running[actor.run.remote(task.call, task.arguments)] = (task, attempt, actor)
-            (done,), _ = ray.wait(list(running), num_returns=1)
+            ended, _ = ray.wait(list(running), num_returns=1, timeout=NOTICE_S)
+            if not ended:
+                log.warning("no part has ended for %d s (%s ...): long parts, or no free CPUs", NOTICE_S, task.name)
+                continue
+            (done,) = ended
             task, attempt, actor = running.pop(done)
             try:
                 result = ray.get(done)

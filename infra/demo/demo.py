@@ -3,8 +3,8 @@
 
     demo.py [--folder demo] [--synthetic N] [--package FILE.deb]
 
-Builds the corpus, serves it on loopback, runs `tamis run curation/recipes/demo.yaml` as the Prefect flow `curate`, writes
-the report and says what to try next. A second run reuses all that is there.
+Builds the corpus, serves it on loopback, runs `tamis run curation/recipes/demo.yaml` as the Prefect flow `curate`,
+writes the report and says what to try next. A second run reuses all that is there.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def main() -> None:
     print(f"\nthe demo took {time.monotonic() - started:.0f} s. Try next:")
     print(f"  {shown} why {store} {url}")
     print(f"  {shown} sql {store} report/languages")
-    print(f"  {shown} sql {store} \"select rejected_by, count(*) as n from ledger group by all order by n desc\"")
+    print(f'  {shown} sql {store} "select rejected_by, count(*) as n from ledger group by all order by n desc"')
 
 
 EXAMPLE = "select url from ledger where list_contains(rejected_by, 'near_duplicate') order by url limit 1"

@@ -93,7 +93,7 @@ def test_several_text_columns(tmp_path: Path, store: Store) -> None:
 
 
 def test_repeated_rows_fold_and_their_languages_gather(tmp_path: Path, store: Store) -> None:
-    table: list[Link] = [("http://a.example/1", "taxi")] * 4 + [("http://a.example/1", "Bus")]
+    table: list[Link] = [*[("http://a.example/1", "taxi")] * 4, ("http://a.example/1", "Bus")]
     path = links_file(tmp_path / "l.parquet", table, language=["de", "en", None, "de", None])
     ingest(made(tmp_path, path), store)
     found = {row["text"]: (row["language_claimed"], row["languages_claimed"]) for row in texts(store)}
