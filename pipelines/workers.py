@@ -118,7 +118,8 @@ class RayWorkers:
         import ray
 
         # our own loop tries tasks again, a bounded number of times; in Ray's libraries the default is without end
-        cpus = LOCAL_CPUS if self.address == "local" else 1
+        # a worker with a GPU reserves no CPU: on a cluster those without one hold all of them
+        cpus = 0 if num_gpus else LOCAL_CPUS if self.address == "local" else 1
         options = {"num_cpus": cpus, "num_gpus": num_gpus, "max_restarts": 0, "max_task_retries": 0}
         return ray.remote(_PartWorker).options(**options).remote()
 
