@@ -71,9 +71,13 @@ def load(options: Options) -> Recipe:
 
             where = f"{options.recipe}: rounds[{index}].train" if recipe.rounds else f"{options.recipe}: train"
             try:
-                parse_config(each.train, where)
+                config = parse_config(each.train, where)
+                # parts that do not fit together are found when they are put together: now, not after the curation
+                config.model.without_weights().build(config.image_size)
             except ConfigError as error:
                 raise RecipeError(str(error)) from error
+            except ValueError as error:
+                raise RecipeError(f"{where}: {error}") from error
     return recipe.changed(source=source, download=recipe.download.changed(fetch=fetch))
 
 

@@ -27,6 +27,8 @@ def train_config(config: Path, store: Path, address: str, say: Report) -> Path:
         return train(settings, found.root, None if address == "serial" else address, say).folder
     except (ConfigError, VersionError) as error:
         raise RecipeError(str(error)) from error
+    except ValueError as error:  # parts of a model that do not fit together
+        raise RecipeError(f"{config}: {error}") from error
 
 
 def evaluate_config(config: Path, store: Path, say: Report) -> list[dict[str, Any]]:
