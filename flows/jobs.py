@@ -34,6 +34,8 @@ POLL_S = 0.5
 RECONNECTS = 20
 """Times in a row that contact with the cluster may fail, `RECONNECT_WAIT_S` apart, before we stop following the job."""
 RECONNECT_WAIT_S = 3.0
+AGENT_START_S = 90
+"""Seconds that a cluster may take until it accepts jobs."""
 SUBMIT_TRIES = 5
 """Rivals that may take the next attempt's id between our look and our submission."""
 
@@ -125,7 +127,10 @@ def _ensure(client: JobSubmissionClient, options: Options, say: Callable[[str], 
     the next one finds every part of it in the store and is cheap.
     """
     name = logical_id(options)
-    for _ in range(SUBMIT_TRIES):
+    deadline = time.monotonic() + AGENT_START_S
+    tries = 0
+    while tries < SUBMIT_TRIES:
+        tries += 1
         with _understood(options.address):
             jobs = {job.submission_id: job.status for job in client.list_jobs()}
         taken = [re.fullmatch(f"{name}-a([0-9]+)", each or "") for each in jobs]
@@ -142,8 +147,12 @@ def _ensure(client: JobSubmissionClient, options: Options, say: Callable[[str], 
                     metadata={"recipe": str(options.recipe), "store": str(options.store)},
                 )
         except RuntimeError as error:
+            if "No available agent" in str(error) and time.monotonic() < deadline:
+                tries -= 1  # a head that has just been started: the process that takes jobs comes last
+                time.sleep(POLL_S)
+                continue
             if "already" not in str(error):
-                raise
+                raise JobError(f"{options.address}: {str(error).splitlines()[0]}") from error
             continue  # another submitter was faster: attach to its job
         say(f"job {job} submitted to {options.address}")
         return job

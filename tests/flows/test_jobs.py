@@ -66,6 +66,8 @@ def head() -> Iterator[Head]:
     command = [
         *(str(Path(sys.executable).with_name("ray")), "start", "--head", "--node-ip-address", "127.0.0.1"),
         *("--port", str(free_port()), "--dashboard-host", "127.0.0.1", "--dashboard-port", str(dashboard)),
+        # its default is the same for every Ray of a machine, and a Ray that does not get it takes no jobs
+        *("--dashboard-agent-listen-port", str(free_port()), "--dashboard-agent-grpc-port", str(free_port())),
         *("--ray-client-server-port", str(free_port()), "--num-cpus", "2", "--object-store-memory", "150000000"),
         *("--min-worker-port", str(first), "--max-worker-port", str(first + 99)),
         *("--disable-usage-stats", "--temp-dir", str(temp_dir)),
