@@ -70,11 +70,11 @@ class Reason(StrEnum):
     NET_TLS_NAME = "net.tls_name", _P, "the certificate is for another host"
     NET_TLS_UNTRUSTED = "net.tls_untrusted", _P, "the certificate is self-signed or of an unknown authority"
     NET_TLS_HANDSHAKE = "net.tls_handshake", _P, "no TLS session could be agreed on"
-    NET_HOST_CIRCUIT_OPEN = "net.host_circuit_open", _T, "the host failed too often; its other links wait"
+    NET_HOST_CIRCUIT_OPEN = "net.host_circuit_open", _T, "the host failed too often in a row; its other links wait"
     # http: the answer's head
     HTTP_4XX_GONE = "http.4xx_gone", _P, "404, 410 or another 4xx that means: not here"
     HTTP_FORBIDDEN = "http.forbidden", _P, "401, 402, 403, 407 or 451: not for us"
-    HTTP_RATE_LIMITED = "http.rate_limited", _T, "429, or asked to come back later than the run waits"
+    HTTP_RATE_LIMITED = "http.rate_limited", _T, "429, or its turn would come later than the run waits"
     HTTP_5XX = "http.5xx", _T, "the server failed (5xx), or asked to try again (408, 425)"
     HTTP_REDIRECT_LOOP = "http.redirect_loop", _P, "a redirect leads back to a URL already seen"
     HTTP_REDIRECT_TOO_MANY = "http.redirect_too_many", _P, "more redirects than allowed"

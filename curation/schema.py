@@ -13,7 +13,7 @@ LINKS = pa.schema(
         ("url", pa.string()),  # as the link table has it, the first spelling seen
         ("url_canonical", pa.string()),  # what is fetched; null where the URL is refused
         ("url_reason", pa.string()),  # reason code of the refusal
-        ("expected_sha256", pa.string()),  # digest that the link table promises, or null
+        ("expected_hash", pa.string()),  # SHA-256 or MD5 in lower-case hex that the link table promises, or null
     ]
 )
 """What ingest knows of each media item before anything is fetched."""
@@ -31,19 +31,23 @@ MEDIA = pa.schema(
         ("detail", pa.string()),  # free text, bounded
         ("http_status", pa.int32()),
         ("content_type", pa.string()),  # as the server claims
-        ("size_bytes", pa.int64()),
+        ("consent", pa.string()),  # what robots.txt, ai.txt and tdmrep.json of the last host said; null if not asked
+        ("size_bytes", pa.int64()),  # of `bytes`; where those are null, of the bytes as they came
         ("sha256", pa.string()),  # of the bytes as they came
-        ("image_format", pa.string()),  # by content: PNG, JPEG, WEBP, GIF
-        ("width_px", pa.int32()),  # after EXIF orientation
+        ("stored_sha256", pa.string()),  # of `bytes`: another than sha256 where the recipe had them encoded anew
+        ("image_format", pa.string()),  # of `bytes`, by content: PNG, JPEG, WEBP, GIF
+        ("width_px", pa.int32()),  # of `bytes`, after EXIF orientation
         ("height_px", pa.int32()),
+        ("original_width_px", pa.int32()),  # as it came, after EXIF orientation
+        ("original_height_px", pa.int32()),
         ("num_frames", pa.int32()),
         ("has_alpha", pa.bool_()),
-        ("bytes", pa.binary()),  # the encoded medium, null unless ok
+        ("bytes", pa.binary()),  # the encoded medium as the recipe stores it, null unless ok
     ]
 )
 """One row for each media item of the pool, whatever became of it."""
 
-OUTCOME = ("media_uid", "status", "reason", "sha256", "width_px", "height_px")
+OUTCOME = ("media_uid", "status", "reason", "sha256", "stored_sha256", "width_px", "height_px")
 """What later steps depend on of a download: these columns give a media part its identity, detail and headers do not."""
 
 TEXTS = pa.schema(

@@ -80,7 +80,7 @@ class ImageSignal(Signal):
     """The picture is given shrunk so that its shorter side has at most this many pixels; never enlarged."""
 
     def reads(self) -> tuple[str, ...]:
-        return ("sha256",)
+        return ("stored_sha256",)
 
     @abstractmethod
     def of_images(self, images: Sequence[Image | None]) -> dict[str, Sequence[object] | np.ndarray | pa.Array]:

@@ -72,6 +72,11 @@ def host_of(canonical: str) -> str:
     return authority if authority.endswith("]") else re.sub(r":\d+$", "", authority)
 
 
+def origin_of(canonical: str) -> str:
+    """Scheme, host and port of a canonical URL: `https://example.com`, `http://127.0.0.1:8071`."""
+    return "/".join(canonical.split("/", 3)[:3])
+
+
 @lru_cache(maxsize=1 << 16)
 def registrable_domain(host: str) -> str:
     """The part of a host name that somebody can register: `images.example.co.uk` -> `example.co.uk`.

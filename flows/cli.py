@@ -109,6 +109,12 @@ def run(
     columns: ColumnsOption = None,
     allow_net: NetOption = None,
     address: AddressOption = "local",
+    retry_failed: Annotated[
+        bool,
+        typer.Option(
+            "--retry-failed", help="Try those links again, alone, whose failure may have passed (5xx, DNS ...)."
+        ),
+    ] = False,
     prefect: Annotated[
         bool, typer.Option("--prefect", help="Run as the Prefect flow `curate` even without a server.")
     ] = False,
@@ -118,7 +124,7 @@ def run(
         from flows.main_job import Options, load, perform
         from flows.server import prefect_is_configured
 
-        options = Options(recipe, store, tuple(links or ()), columns, tuple(allow_net or ()), address)
+        options = Options(recipe, store, tuple(links or ()), columns, tuple(allow_net or ()), address, retry_failed)
         load(options)
         if address.startswith(("http://", "https://")):
             from flows.jobs import submit

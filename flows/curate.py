@@ -42,14 +42,16 @@ def curate(
     columns: str | None = None,
     allow_net: list[str] | None = None,
     address: str = "local",
+    retry_failed: bool = False,
 ) -> dict[str, Any]:
     """Run a recipe on a store, as `tamis run` does; returns the recipe's name and what each stage did.
 
-    recipe, store, links: paths, relative to the deployment's folder; columns, allow_net: see `tamis run --help`.
+    recipe, store, links: paths, relative to the deployment's folder; columns, allow_net, retry_failed: see
+    `tamis run --help`.
     address: serial | local | auto | ray://HOST:PORT, or http://HOST:8265, where the whole run is one Ray job.
     """
     say = teller()
-    options = Options(Path(recipe), Path(store), _paths(links), columns, tuple(allow_net or ()), address)
+    options = Options(Path(recipe), Path(store), _paths(links), columns, tuple(allow_net or ()), address, retry_failed)
     if address.startswith(("http://", "https://")):
         return as_task("ray job", lambda: _job(options, say))
     with running(options, say) as run:
@@ -75,6 +77,7 @@ def run_flow(options: Options) -> dict[str, Any]:
             columns=options.columns,
             allow_net=list(options.allow_net) or None,
             address=options.address,
+            retry_failed=options.retry_failed,
         )
     except httpx.HTTPError as lost:
         _drop_events()

@@ -80,6 +80,8 @@ def entrypoint(options: Options) -> str:
         arguments += ["--columns", options.columns]
     for network in options.allow_net:
         arguments += ["--allow-net", network]
+    if options.retry_failed:
+        arguments.append("--retry-failed")
     python = f'"$(command -v {shlex.quote(sys.executable)} || command -v python3)"'
     # exec: the stop signal is to reach Python, not a shell around it
     return f"exec {python} -u {shlex.join([*arguments, '--address', 'auto'])}"

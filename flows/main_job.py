@@ -46,6 +46,7 @@ class Options:
     columns: str | None = None
     allow_net: tuple[str, ...] = ()
     address: str = "local"
+    retry_failed: bool = False
 
 
 def load(options: Options) -> Recipe:
@@ -86,9 +87,13 @@ def parse_columns(text: str) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for pair in text.split(","):
         name, equals, column = pair.partition("=")
-        if not equals or not column or name.strip() not in ("url", "text", "language", "sha256", "extra"):
+        if (
+            not equals
+            or not column
+            or name.strip() not in ("url", "text", "language", "hash", "sha256", "md5", "extra")
+        ):
             raise RecipeError(
-                f"--columns: {pair!r} is not NAME=COLUMN; valid names: url, text, language, sha256, extra "
+                f"--columns: {pair!r} is not NAME=COLUMN; valid names: url, text, language, hash, extra "
                 "(text and extra may be given several times)"
             )
         if name.strip() in ("text", "extra"):
@@ -105,7 +110,9 @@ def running(options: Options, say: Report) -> Iterator[Run]:
     store = Store.create(options.store)
     started = time.time()
     with store.locked():
-        run = Run(recipe, store, make_workers(options.address), store.state(), say=say)
+        run = Run(
+            recipe, store, make_workers(options.address), store.state(), say=say, retry_failed=options.retry_failed
+        )
         outcome = "failed"
         try:
             yield run

@@ -1,27 +1,31 @@
 """The guarded fetcher: many links at once on one thread, each ending as bytes or as a reason code.
 
 libcurl's multi interface moves the bytes; what it may not do (addresses, redirects, sizes, times, opt-outs) is decided
-here and in `pipelines.transfer`. Every wait has an end, so `fetch_many` has one too.
+here and in `pipelines.transfer`; whether a link may be asked for at all, in `pipelines.permission`. Every wait has an
+end, so `fetch_many` has one too.
 """
 
 import concurrent.futures
-import hashlib
-import selectors
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Self
 
-import pycurl
-
 from curation.reasons import Reason, ReasonClass, reason_class
-from curation.urls import canonical_url, host_of, registrable_domain, uid
+from curation.urls import canonical_url, host_of, uid
+from pipelines import site_rules
 from pipelines.addresses import AddressPolicy
+from pipelines.answer import Answer
+from pipelines.curl_loop import CurlLoop
+from pipelines.deny import HashList
 from pipelines.fetch_options import FetchOptions, certificate_bundle
+from pipelines.fetched import Fetched, Job
 from pipelines.host_queue import HostQueues
 from pipelines.http_fields import redirect_target, retry_after_s
-from pipelines.transfer import Answer, Transfer
+from pipelines.permission import Permission
+from pipelines.transfer import Transfer
 
 _SWEEP_S = 0.1  # how often deadlines are looked at, so a row may outlive its deadline by this
 _NUM_RESOLVERS = 8
@@ -30,67 +34,27 @@ _REFUSED = frozenset({Reason.NET_BLOCKED_ADDRESS, Reason.NET_BLOCKED_PORT, Reaso
 _REFUSED_STAGES = ("url", "policy")
 
 
-@dataclass
-class Fetched:
-    """What became of one link.
+class Fetcher:
+    """Fetches links under one set of options. Reusable (connections stay open between calls); for one thread.
 
-    url: as given. final_url: the last URL asked for, None if none was. status: "ok"; "failed"; "refused", where this
-    project or the source said no (`url.*`, `policy.*`, blocked addresses, ports and redirects). reason: None if ok.
-    detail: at most 200 characters, the same in every run, from the server in part and so not to be trusted.
-    http_status, content_type: of the last answer; the type is a claim. body, sha256 (64 hex digits): None unless ok.
-    num_redirects: hops of the last attempt. num_attempts: 0 if nothing was asked. elapsed_s: spent on transfers,
-    without waiting; differs from run to run, so it belongs in no table that is compared.
+    num_fetchers: how many of them share the limits on connections and requests to one host. spool: folder for bodies
+    that are too large for memory; the system's for temporary files if None.
     """
 
-    url: str
-    final_url: str | None = None
-    status: str = "failed"
-    reason: str | None = None
-    detail: str | None = None
-    http_status: int | None = None
-    content_type: str | None = None
-    body: bytes | None = None
-    sha256: str | None = None
-    num_redirects: int = 0
-    num_attempts: int = 0
-    elapsed_s: float = 0.0
-
-
-@dataclass
-class _Job:
-    """A link on its way. `hop` is the URL to ask for next, at `host` (a registrable domain)."""
-
-    index: int
-    first: str
-    out: Fetched
-    hop: str
-    host: str
-    seen: set[str] = field(default_factory=set)
-    redirected_from: tuple[str, int] | None = None
-    is_fresh: bool = False
-    spent_s: float = 0.0
-    started_at: float = 0.0
-
-
-class Fetcher:
-    """Fetches links under one set of options. Reusable (connections stay open between calls); for one thread."""
-
-    def __init__(self, options: FetchOptions | None = None) -> None:
-        self.options = options or FetchOptions()
-        policy = AddressPolicy(self.options.allow_networks, self.options.ports)
+    def __init__(self, options: FetchOptions | None = None, num_fetchers: int = 1, spool: Path | None = None) -> None:
+        self.options = options = options or FetchOptions()
+        policy = AddressPolicy(options.allow_networks, options.ports)
         certificates = certificate_bundle()
-        self._idle = [Transfer(self.options, policy, certificates) for _ in range(self.options.max_connections)]
+        folder = spool or Path(tempfile.gettempdir())
+        self._idle = [Transfer(options, policy, certificates, folder) for _ in range(options.max_connections)]
         self._transfers = {id(transfer.curl): transfer for transfer in self._idle}
-        self._active: dict[int, _Job] = {}  # by id of the handle
-        self._queues: HostQueues[_Job] = HostQueues(self.options.max_connections_per_host)
-        self._resolving: dict[concurrent.futures.Future[Reason], tuple[_Job, Answer, float]] = {}
+        self._active: dict[int, Job] = {}  # by id of the handle
+        self._queues: HostQueues[Job] = HostQueues(max(1, options.max_connections_per_host // num_fetchers))
+        self._permission = Permission(options, num_fetchers)
+        self._known_bad = HashList(options.known_bad_hashes)
+        self._resolving: dict[concurrent.futures.Future[Reason], tuple[Job, Answer, float]] = {}
         self._resolvers: concurrent.futures.ThreadPoolExecutor | None = None
-        self._selector = selectors.DefaultSelector()
-        self._curl_due: float | None = None
-        self._multi = pycurl.CurlMulti()
-        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_socket)
-        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._on_timer)
-        self._multi.setopt(pycurl.M_MAXCONNECTS, self.options.max_connections)
+        self._loop = CurlLoop(options.max_connections)
 
     def __enter__(self) -> Self:
         return self
@@ -101,10 +65,9 @@ class Fetcher:
     def close(self) -> None:
         """Close all connections. The fetcher cannot be used afterwards."""
         self._drop_everything()
-        self._multi.close()
+        self._loop.close()
         for transfer in self._transfers.values():
             transfer.curl.close()
-        self._selector.close()
         if self._resolvers is not None:
             self._resolvers.shutdown(wait=False, cancel_futures=True)
 
@@ -132,18 +95,40 @@ class Fetcher:
         if canonical is None:
             self._close(index, out, reason, None)
         else:
-            job = _Job(index, canonical, out, canonical, _host_key(canonical))
-            self._queues.push(job.host, job, time.monotonic())
+            self._queue([Job(index, canonical, out)], in_front=False)
 
-    def _start(self, job: _Job, transfer: Transfer) -> None:
+    def _queue(self, jobs: Sequence[Job], in_front: bool = True) -> None:
+        now = time.monotonic()
+        for job in reversed(jobs) if in_front else jobs:
+            self._queues.push(job.host, job, now, in_front)
+
+    def _launch(self, job: Job) -> None:
+        """Start a job whose turn it is, unless it may not be asked for, or not yet."""
+        now = time.monotonic()
+        refusal = self._permission.refusal(job, now)
+        if refusal is None:
+            self._queues.pause(job.host, now + self._permission.interval_s(job))
+            self._start(job, self._idle.pop())
+            return
+        self._queues.release(job.host, now)
+        if refusal.reason is None:  # not yet
+            self._queue(refusal.first)
+        elif job.file is not None:
+            self._conclude(job, Answer(refusal.reason, refusal.detail))
+        else:
+            self._close(job.index, job.out, refusal.reason, refusal.detail)
+
+    def _start(self, job: Job, transfer: Transfer) -> None:
         if job.hop == job.first and not job.seen:
             job.out.num_attempts += 1
         job.seen.add(job.hop)
         job.started_at = time.monotonic()
         job.out.final_url = job.hop
-        transfer.start(job.hop, job.redirected_from, self.options.total_timeout_s - job.spent_s, job.is_fresh)
+        rules_cap = None if job.file is None else site_rules.MAX_FILE_BYTES
+        left_s = self.options.total_timeout_s - job.spent_s
+        transfer.start(job.hop, job.redirected_from, left_s, job.is_fresh, rules_cap)
         self._active[id(transfer.curl)] = job
-        self._multi.add_handle(transfer.curl)
+        self._loop.multi.add_handle(transfer.curl)
 
     # The loop
 
@@ -151,60 +136,26 @@ class Fetcher:
         sweep_at = time.monotonic() + _SWEEP_S
         while self._num_open:
             while self._idle and (job := self._queues.pop(time.monotonic())) is not None:
-                self._start(job, self._idle.pop())
-            for key, mask in self._selector.select(self._patience_s(sweep_at)):
-                bits = (pycurl.CSELECT_IN if mask & selectors.EVENT_READ else 0) | (
-                    pycurl.CSELECT_OUT if mask & selectors.EVENT_WRITE else 0
-                )
-                self._multi.socket_action(key.fd, bits)
-            if self._curl_due is not None and self._curl_due <= time.monotonic():
-                self._curl_due = None
-                self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
-            self._collect()
+                self._launch(job)
+            if not self._num_open:
+                return
+            self._loop.step(self._wake_at(sweep_at))
+            for curl, error, message in self._loop.ended():
+                self._end(self._transfers[id(curl)], error, message)
             if time.monotonic() >= sweep_at:
                 self._sweep()
                 sweep_at = time.monotonic() + _SWEEP_S
 
-    def _patience_s(self, sweep_at: float) -> float:
+    def _wake_at(self, sweep_at: float) -> float:
         due = sweep_at if self._active or self._resolving else sweep_at + 10 * _SWEEP_S
-        if self._curl_due is not None:
-            due = min(due, self._curl_due)
         waiting = self._queues.next_due()
-        if waiting is not None and self._idle:
-            due = min(due, waiting)
-        return max(0.0, due - time.monotonic())
-
-    def _on_socket(self, what: int, fd: int, _multi: object, _data: object) -> None:
-        if what == pycurl.POLL_REMOVE:
-            if fd in self._selector.get_map():
-                self._selector.unregister(fd)
-            return
-        events = (selectors.EVENT_READ if what & pycurl.POLL_IN else 0) | (
-            selectors.EVENT_WRITE if what & pycurl.POLL_OUT else 0
-        )
-        if fd in self._selector.get_map():
-            self._selector.modify(fd, events)
-        else:
-            self._selector.register(fd, events)
-
-    def _on_timer(self, timeout_ms: int) -> None:
-        self._curl_due = None if timeout_ms < 0 else time.monotonic() + timeout_ms / 1000
-
-    def _collect(self) -> None:
-        while True:
-            num_left, done, failed = self._multi.info_read()
-            for curl in done:
-                self._end(curl, 0, "")
-            for curl, error, message in failed:
-                self._end(curl, error, message)
-            if not num_left:
-                return
+        return min(due, waiting) if waiting is not None and self._idle else due
 
     def _sweep(self) -> None:
         now = time.monotonic()
         for key in list(self._active):
             if self._transfers[key].overdue(now) is not None:
-                self._end(self._transfers[key].curl, 0, "")
+                self._end(self._transfers[key], 0, "")
         for future in [future for future, waiting in self._resolving.items() if future.done() or now > waiting[2]]:
             job, answer, _ = self._resolving.pop(future)
             answer.reason = future.result() if future.done() else Reason.NET_DNS_TIMEOUT
@@ -212,10 +163,10 @@ class Fetcher:
 
     # Ends
 
-    def _end(self, curl: pycurl.Curl, error: int, message: str) -> None:
-        transfer, job = self._transfers[id(curl)], self._active.pop(id(curl))
+    def _end(self, transfer: Transfer, error: int, message: str) -> None:
+        job = self._active.pop(id(transfer.curl))
         answer = transfer.finish(error, message)
-        self._multi.remove_handle(curl)
+        self._loop.multi.remove_handle(transfer.curl)
         self._idle.append(transfer)
         now = time.monotonic()
         self._queues.release(job.host, now)
@@ -224,7 +175,7 @@ class Fetcher:
         job.out.elapsed_s += spent_s
         was_fresh, job.is_fresh = job.is_fresh, answer.is_stale
         if answer.is_stale and not was_fresh:
-            self._queues.push(job.host, job, now, in_front=True)  # again at once; no attempt of its own
+            self._queue([job])  # again at once; no attempt of its own
         elif answer.reason is Reason.NET_DNS_SERVFAIL:
             # libcurl does not say whether the name does not exist or nobody could tell; the resolver does
             future = self._resolver().submit(_why_unresolved, host_of(job.hop))
@@ -234,7 +185,7 @@ class Fetcher:
         else:
             self._conclude(job, answer)
 
-    def _redirect(self, job: _Job, answer: Answer) -> None:
+    def _redirect(self, job: Job, answer: Answer) -> None:
         """Check a hop as if it were a link, and what only a redirect can do wrong."""
         job.out.num_redirects += 1
         target, blocked = redirect_target(job.hop, answer.location or "")
@@ -245,25 +196,37 @@ class Fetcher:
         elif job.out.num_redirects > self.options.max_redirects:
             self._conclude(job, _with(answer, Reason.HTTP_REDIRECT_TOO_MANY, f"more than {self.options.max_redirects}"))
         else:
-            job.hop, job.redirected_from, job.host = target, answer.peer, _host_key(target)
-            self._queues.push(job.host, job, time.monotonic(), in_front=True)
+            self._queue(self._permission.note(job, answer, time.monotonic()))
+            job.go_to(target, answer.peer)
+            self._queue([job])
 
-    def _conclude(self, job: _Job, answer: Answer) -> None:
+    def _conclude(self, job: Job, answer: Answer) -> None:
         """Try again later, or close the row."""
-        out = job.out
+        out, now = job.out, time.monotonic()
         out.http_status, out.content_type = answer.http_status, answer.content_type
+        self._queue(self._permission.note(job, answer, now))
         if answer.reason is not None and reason_class(answer.reason) is ReasonClass.TRANSIENT:
             asked_s = retry_after_s(answer.retry_after) if answer.http_status in (429, 503) else None
             if asked_s is not None and asked_s > self.options.max_retry_after_s:
                 answer = _with(answer, Reason.HTTP_RATE_LIMITED, f"{answer.http_status}: asked to wait too long")
-            elif out.num_attempts <= self.options.retries:
+            elif out.num_attempts <= self._permission.retries(job, now):
                 self._try_later(job, asked_s)
                 return
-        if answer.reason is None and answer.body is not None:
-            out.body, out.sha256 = answer.body, hashlib.sha256(answer.body).hexdigest()
+        if job.file is not None:
+            refused, wanted = self._permission.take_file(job, answer, now)
+            for each in refused:
+                self._close(each.index, each.out, answer.reason, f"{job.file}: {answer.detail}"[:200])
+            self._queue(wanted)
+            return
+        if answer.reason is None:
+            out.body, out.body_path, out.sha256 = answer.body, answer.body_path, answer.sha256
+            known_by = self._known_bad.algorithm_that_knows(out)
+            if known_by is not None:
+                out.drop_body()
+                answer = _with(answer, Reason.POLICY_KNOWN_BAD_HASH, f"its {known_by} is on a list")
         self._close(job.index, out, answer.reason, answer.detail)
 
-    def _try_later(self, job: _Job, asked_s: float | None) -> None:
+    def _try_later(self, job: Job, asked_s: float | None) -> None:
         out = job.out
         draw = int(uid("retry", job.first, str(out.num_attempts))[:8], 16) / 2**32
         pause_s = self.options.backoff_s * 2 ** (out.num_attempts - 1) * (0.5 + draw)
@@ -271,8 +234,7 @@ class Fetcher:
         if asked_s is not None:
             pause_s += asked_s
             self._queues.pause(job.host, now + asked_s)  # the host, not only this link of it
-        job.hop, job.redirected_from, job.host = job.first, None, _host_key(job.first)
-        job.seen, job.spent_s, out.num_redirects = set(), 0.0, 0
+        job.start_again()
         self._queues.push_later(job.host, job, now + pause_s)
 
     def _close(self, index: int, out: Fetched, reason: str | None, detail: str | None) -> None:
@@ -293,22 +255,20 @@ class Fetcher:
     def _drop_everything(self) -> None:
         """After the last row, or after an exception (an interrupt, `on_result`'s): nothing goes on behind the back."""
         for key in list(self._active):
-            self._multi.remove_handle(self._transfers[key].curl)
+            self._loop.multi.remove_handle(self._transfers[key].curl)
+            self._transfers[key].drop()
             self._idle.append(self._transfers[key])
         for future in self._resolving:
             future.cancel()
         self._active.clear()
         self._resolving.clear()
         self._queues.clear(time.monotonic())
+        self._permission.end_call()
 
 
 def _with(answer: Answer, reason: Reason, detail: str) -> Answer:
     answer.reason, answer.detail, answer.body = reason, detail[:200], None
     return answer
-
-
-def _host_key(canonical: str) -> str:
-    return registrable_domain(host_of(canonical))
 
 
 def _why_unresolved(host: str) -> Reason:

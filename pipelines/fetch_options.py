@@ -1,18 +1,31 @@
 """What a fetch may cost, and whom it may bother. Part of a recipe, so every field has a default and a reason."""
 
+import hashlib
 import importlib.util
 import ipaddress
 import ssl
 from pathlib import Path
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, field_validator
 
 from curation.step import Step
+from pipelines import optout, site_rules
 from pipelines.addresses import WEB_PORTS
+from pipelines.deny import DenyList, HashList, denied_domain, denied_url
+
+Consent = Literal["obey", "ignore"]
 
 
 class FetchOptions(Step):
     """Limits for each link and manners towards each host. Times in seconds, sizes in bytes."""
+
+    not_in_key: ClassVar[frozenset[str]] = frozenset(
+        {"max_connections", "max_connections_per_host", "requests_per_second_per_host", "max_host_s"}
+        | {"memory_cap_bytes"}
+        | {"circuit_failures", "circuit_pause_s", "max_crawl_delay_s", "deny_lists", "known_bad_hashes"}
+    )
+    """How fast the links are fetched is not what comes of them; of the lists the content counts."""
 
     user_agent: str = Field(default="tamis/0.1", pattern=r"^[\x21-\x7e]+(?: [\x21-\x7e]+)*$", max_length=200)
     """Who asks. The name before the slash is the one under which a site may address this crawler alone."""
@@ -21,6 +34,8 @@ class FetchOptions(Step):
     other people's servers."""
     max_bytes: int = Field(default=20_000_000, gt=0)
     """Largest body. A larger one is a failed row (`dl.too_large`), never a cut one."""
+    memory_cap_bytes: int = Field(default=64_000_000, gt=0)
+    """A larger body goes through a temporary file, so that memory has a bound where `max_bytes` is large (video)."""
     connect_timeout_s: float = Field(default=5.0, gt=0)
     """For the name, the connection and TLS together."""
     first_byte_timeout_s: float = Field(default=10.0, gt=0)
@@ -45,6 +60,34 @@ class FetchOptions(Step):
     """Pause before the first of them; doubled each time, times 0.5-1.5 drawn from the URL, so the same in every run."""
     max_retry_after_s: float = Field(default=30.0, ge=0)
     """Longest `Retry-After` that is waited for. A longer one ends the row as `http.rate_limited`, for a later run."""
+    requests_per_second_per_host: float = Field(default=50.0, gt=0)
+    """Requests to one registrable domain, those for robots.txt included; shared by the workers of a run."""
+    max_host_s: float = Field(default=300.0, gt=0)
+    """Longest that the links of one domain may take in one part, from their first request. The rest ends as
+    `http.rate_limited`, for a later run, so that a slow host or a long Crawl-delay never holds a part."""
+    circuit_failures: int = Field(default=10, gt=0)
+    """Transient failures in a row after which an origin is left alone: its other links end as `net.host_circuit_open`,
+    without a request, for a later run."""
+    circuit_pause_s: float = Field(default=60.0, gt=0)
+    """For how long. After that one request tries again; the others wait for its outcome."""
+    robots: Consent = "obey"
+    """robots.txt with its Content-Signal (`ai-train`) and Content-Usage (`train-ai`) lines. Obeyed, a host without one
+    (any 4xx) allows everything, and one that cannot say (5xx, no answer) is not asked for more in this run."""
+    ai_txt: Consent = "obey"
+    """Spawning's /ai.txt; where it cannot be had it says nothing."""
+    tdmrep: Consent = "obey"
+    """/.well-known/tdmrep.json; where it cannot be had it says nothing. Headers are obeyed always."""
+    max_crawl_delay_s: float = Field(default=10.0, ge=0)
+    """Longest Crawl-delay that is kept; a longer one is taken as this."""
+    deny_domains: tuple[str, ...] = ()
+    """Domains that are never asked, with all their subdomains (`policy.domain_denied`)."""
+    deny_urls: tuple[str, ...] = ()
+    """URLs that are never asked for; with a `*` at the end, all that begin so."""
+    deny_lists: tuple[Path, ...] = ()
+    """Files of such domains and URLs, one a line, relative to the recipe."""
+    known_bad_hashes: tuple[Path, ...] = ()
+    """Files of MD5, SHA-1 or SHA-256 digests, one a line, relative to the recipe. Bytes that are on one are not kept
+    (`policy.known_bad_hash`). A hook: such lists are for those who may lawfully hold them."""
     allow_networks: tuple[str, ...] = ()
     """CIDR blocks that may be connected to although they are not public, such as `127.0.0.0/8`."""
     ports: tuple[int, ...] = WEB_PORTS
@@ -62,6 +105,35 @@ class FetchOptions(Step):
         if wrong:
             raise ValueError(f"no port numbers: {wrong}")
         return ports
+
+    @field_validator("deny_domains")
+    @classmethod
+    def _are_domains(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(denied_domain(entry) for entry in entries)
+
+    @field_validator("deny_urls")
+    @classmethod
+    def _are_urls(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(denied_url(entry) for entry in entries)
+
+    def with_lists(self, folder: Path) -> Self:
+        """With the paths of the lists, which are relative to `folder`, absolute.
+
+        Raises OSError or ValueError naming the file where one cannot be read as what it should be.
+        """
+        found = {name: tuple((folder / each).absolute() for each in getattr(self, name))
+                 for name in ("deny_lists", "known_bad_hashes")}  # fmt: skip
+        DenyList(files=found["deny_lists"])
+        HashList(found["known_bad_hashes"])
+        return self.changed(**found)
+
+    def key_extras(self) -> dict[str, object]:
+        """The rules that read consent, and the content of the lists."""
+        lists = {"deny_lists": self.deny_lists, "known_bad_hashes": self.known_bad_hashes}
+        content = {
+            name: [hashlib.sha256(path.read_bytes()).hexdigest() for path in each] for name, each in lists.items()
+        }
+        return {**content, "site_rules": site_rules.RULES_VERSION, "optout": optout.RULES_VERSION}
 
     @property
     def user_agent_header(self) -> str:

@@ -7,6 +7,7 @@ that part's texts, not its links, so nothing is fetched again.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,12 @@ from curation.table import Part, read_part, write_part
 from curation.urls import canonical_url, uid
 from pipelines import database
 from pipelines.recipe import Columns, Recipe
-from pipelines.sources import file_digest, find_files, read_links
+from pipelines.sources import SourceError, file_digest, find_files, read_links
 from pipelines.stage import AccountingError
 from pipelines.store import PoolPart, Store
 
-VERSION = 1
+_HASH = re.compile(r"[0-9a-f]{32}(?:[0-9a-f]{32})?")
+VERSION = 2
 """Of the rules in this file that decide uids, texts and parts."""
 
 
@@ -141,7 +143,7 @@ def _identified(batch: pa.Table, columns: Columns) -> pa.Table:
         "url_reason": pa.array(reasons, pa.string()),
         "sample_uid": pa.array(samples, pa.string()),
         "language": _optional(batch, columns.language),
-        "expected_sha256": pc.utf8_lower(_optional(batch, columns.sha256)),
+        "expected_hash": _hashes(batch, columns.hash),
         **{name: batch.column(name) for name in columns.extra},
     }
     made = {name: pa.array(out[name], pa.string()) for name in ("text", "text_source", "text_uid")}
@@ -150,6 +152,17 @@ def _identified(batch: pa.Table, columns: Columns) -> pa.Table:
 
 def _optional(batch: pa.Table, name: str | None) -> pa.Array | pa.ChunkedArray:
     return pa.nulls(batch.num_rows, pa.string()) if name is None else batch.column(name)
+
+
+def _hashes(batch: pa.Table, name: str | None) -> pa.Array:
+    """The promised digests in lower case, null where empty. Raises SourceError where one is no MD5 and no SHA-256."""
+    values = [(value or "").strip().lower() or None for value in _optional(batch, name).to_pylist()]
+    wrong = next((value for value in values if value is not None and not _HASH.fullmatch(value)), None)
+    if wrong is not None:
+        raise SourceError(
+            f"column {name!r}: {wrong[:80]!r} is no digest: it wants a SHA-256 (64 hex digits) or an MD5 (32)"
+        )
+    return pa.array(values, pa.string())
 
 
 def _concat(tables: list[pa.Table], schema: pa.Schema) -> pa.Table:
@@ -182,9 +195,9 @@ def _write_links(store: Store, index: int, rows: pa.Table) -> Part:
     """One row for each sample: the spelling of the URL that was seen first, and the first digest that is promised."""
     samples = rows.column("sample_uid").to_pylist()
     promised: dict[str, str] = {}
-    for sample, sha256 in zip(samples, rows.column("expected_sha256").to_pylist(), strict=True):
-        if sha256 is not None:
-            promised.setdefault(sample, sha256)
+    for sample, promise in zip(samples, rows.column("expected_hash").to_pylist(), strict=True):
+        if promise is not None:
+            promised.setdefault(sample, promise)
     first = [i for i, sample in enumerate(samples) if i == 0 or sample != samples[i - 1]]
     table = rows.take(pa.array(first, pa.int64()))
     count, samples = table.num_rows, table.column("sample_uid").to_pylist()
@@ -195,7 +208,7 @@ def _write_links(store: Store, index: int, rows: pa.Table) -> Part:
             "role": pa.array(["primary"] * count),
             "modality": pa.array(["image"] * count),
             **{name: table.column(name) for name in ("url", "url_canonical", "url_reason")},
-            "expected_sha256": pa.array([promised.get(sample) for sample in samples], pa.string()),
+            "expected_hash": pa.array([promised.get(sample) for sample in samples], pa.string()),
         },
         schema=LINKS,
     )

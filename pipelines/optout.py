@@ -1,7 +1,7 @@
 """What a response's headers say about using its body to train models.
 
 Read here: `X-Robots-Tag`, TDMRep's `tdm-reservation` and AIPREF's `Content-Usage`. Files that speak for a whole host
-(robots.txt, ai.txt, /.well-known/tdmrep.json) are not read here. Not legal advice.
+(robots.txt, ai.txt, /.well-known/tdmrep.json) are read in `pipelines.site_rules`. Not legal advice.
 """
 
 import datetime
@@ -40,7 +40,7 @@ def opt_out_reason(
         if value.strip() == "1":
             return Reason.POLICY_TDMREP.value, value
     for value in headers.get("content-usage", ()):
-        if _content_usage_objects(value):
+        if content_usage_objects(value):
             return Reason.POLICY_CONTENT_USAGE.value, value
     return None
 
@@ -89,7 +89,7 @@ def _date(text: str) -> datetime.datetime | None:
     return date.replace(tzinfo=datetime.timezone(datetime.timedelta(hours=hours)))
 
 
-def _content_usage_objects(value: str) -> bool:
+def content_usage_objects(value: str) -> bool:
     """`train-ai=n` in a structured dictionary such as `train-ai=n, search=y` (draft-ietf-aipref-attach-05).
 
     The last of several members of one name counts (RFC 8941, 3.2). Parameters after a semicolon do not change it.

@@ -128,9 +128,7 @@ def pack_shard(plan: pa.Table, folder: Path, index: int, key: str) -> dict[str, 
     for row, image in enumerate(images):
         if hashlib.sha256(image).hexdigest() != plan.column("image_sha256")[row].as_py():
             uid = plan.column("sample_uid")[row].as_py()
-            raise ValueError(
-                f"the bytes of sample {uid} in {plan.column('file')[row]} are not those that were downloaded"
-            )
+            raise ValueError(f"the bytes of sample {uid} in {plan.column('file')[row]} are not those that were stored")
     position = plan.column_names.index("image_format")
     table = plan.drop_columns(["file", "row_in_file"]).add_column(position, "image", pa.array(images, pa.binary()))
     table = table.replace_schema_metadata(None)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 import inspect
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self
 
 import pyarrow as pa
 from pydantic import BeforeValidator, Field, SerializeAsAny, StringConstraints, ValidationError, model_validator
 
 from curation.media.decode import DecodeLimits
+from curation.media.image_output import ImageOutput
 from curation.near_duplicates import DEFAULT_RADIUS
 from curation.policy import Balance, Dedupe, Policy, Rule, Top
 from curation.schema import MEDIA, TEXTS
@@ -31,17 +32,24 @@ class Columns(Step):
     """One column of captions or several (alt, title ...): each non-null value is a text of the sample."""
     language: str | None = None
     """Column with the claimed language (BCP 47), if there is one."""
-    sha256: str | None = None
-    """Column with the expected SHA-256 of the bytes, if the link table promises one."""
+    hash: str | None = None
+    """Column with the expected SHA-256 or MD5 (hex) of the bytes, if the link table promises one; also called `sha256`
+    or `md5` here."""
     extra: list[str] = []
     """Columns kept beside the texts, for SQL and for packing (a split, a category)."""
 
     @model_validator(mode="before")
     @classmethod
-    def _one_text_column(cls, values: Any) -> Any:
-        if isinstance(values, dict) and isinstance(values.get("text"), str):
-            return {**values, "text": [values["text"]]}
-        return values
+    def _other_spellings(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        named = [name for name in ("hash", "sha256", "md5") if values.get(name) is not None]
+        if len(named) > 1:
+            raise ValueError(
+                f"one column of digests at most, not {' and '.join(named)}: each row has the one or the other"
+            )
+        found = {("hash" if name in ("sha256", "md5") else name): value for name, value in values.items()}
+        return {**found, "text": [found["text"]]} if isinstance(found.get("text"), str) else found
 
 
 class Source(Step):
@@ -53,10 +61,25 @@ class Source(Step):
 
 
 class Download(Step):
-    """Limits on what is fetched and decoded."""
+    """Limits on what is fetched and decoded, and what is stored of it."""
 
     fetch: FetchOptions = FetchOptions()
     decode: DecodeLimits = DecodeLimits()
+    image: ImageOutput = ImageOutput()
+    engine: Literal["tamis", "img2dataset"] = "tamis"
+    """img2dataset: its `Downloader` fetches and resizes, for those who must match an older corpus bit for bit."""
+    allow_unguarded: bool = False
+    """Has to be set for `engine: img2dataset`, which connects to private addresses, opens `file:` URLs, reads without a
+    limit and decodes in the worker's own process."""
+
+    @model_validator(mode="after")
+    def _guarded(self) -> Self:
+        if self.engine == "img2dataset" and not self.allow_unguarded:
+            raise ValueError(
+                "engine: img2dataset has no address guard, no byte limit and no isolated decoder; "
+                "say `allow_unguarded: true` beside it, or take `engine: tamis`"
+            )
+        return self
 
 
 class DuplicateSearch(Step):
@@ -200,8 +223,12 @@ def load_recipe(path: Path) -> Recipe:
         _check_policy(each, types, places, prefix)
     types = column_types(recipe, recipe.signals_until(len(recipe.all_rounds()) - 1), places)
     _check_columns(recipe, types, places)
-    links = [path.parent / link if not link.is_absolute() else link for link in recipe.source.links]
-    return recipe.changed(source=recipe.source.changed(links=links))
+    links = [path.parent / link for link in recipe.source.links]
+    try:
+        fetch = recipe.download.fetch.with_lists(path.parent)
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"{places('download', 'fetch')}: {error}") from error
+    return recipe.changed(source=recipe.source.changed(links=links), download=recipe.download.changed(fetch=fetch))
 
 
 def column_types(recipe: Recipe, signals: list[Signal], places: Places) -> dict[str, pa.DataType]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -29,6 +30,11 @@ class Run:
     """Where progress goes, one line at a time."""
     stages: list[dict[str, Any]] = field(default_factory=list)
     """What each stage did: name, round, seconds, parts run and reused, counts."""
+
+    retry_failed: bool = False
+    """Whether rows whose failure may have passed (`curation.reasons`, class transient) are tried again."""
+    id: str = field(default_factory=lambda: secrets.token_hex(8))
+    """Tells this run from others in the same processes; no result depends on it."""
 
     trained: dict[str, Path] = field(default_factory=dict)
     """Round -> folder of the model that it trained."""

@@ -6,77 +6,30 @@ Redirects, retries and queues are the fetcher's (`pipelines.fetch`); nothing her
 import errno
 import socket
 import time
-from dataclasses import dataclass, field
+from pathlib import Path
 
 import pycurl
 
 from curation.reasons import Reason
 from curation.reasons import reason as reason_of
 from pipelines.addresses import AddressPolicy
+from pipelines.answer import BROKEN, ERRORS, MAX_DETAIL_CHARS, REDIRECTS, WITH_BODY, Answer, Head, by_status
+from pipelines.body import Body
 from pipelines.fetch_options import FetchOptions
 from pipelines.optout import opt_out_reason
 
-MAX_DETAIL_CHARS = 200
 MAX_HEADER_LINES = 100
 MAX_INFORMATIONAL = 10  # 1xx answers before the real one
 MAX_DISCARDED_BYTES = 65_536  # of a body that nobody wants, read only so that its connection can be used again
 DNS_CACHE_S = 300  # at least 60, so that a name cannot change its address between a link and its redirect
 
-REDIRECTS = (301, 302, 303, 307, 308)
-WITH_BODY = (200, 203)
-
-_ERRORS = {
-    pycurl.E_URL_MALFORMAT: Reason.URL_UNPARSABLE,
-    pycurl.E_COULDNT_RESOLVE_HOST: Reason.NET_DNS_SERVFAIL,
-    pycurl.E_COULDNT_CONNECT: Reason.NET_CONNECT_REFUSED,
-    pycurl.E_INTERFACE_FAILED: Reason.NET_CONNECT_REFUSED,
-    pycurl.E_PARTIAL_FILE: Reason.DL_LENGTH_MISMATCH,
-    pycurl.E_OUT_OF_MEMORY: Reason.SYS_OOM,
-    pycurl.E_SSL_CONNECT_ERROR: Reason.NET_TLS_HANDSHAKE,
-    pycurl.E_PEER_FAILED_VERIFICATION: Reason.NET_TLS_UNTRUSTED,
-    pycurl.E_GOT_NOTHING: Reason.NET_RESET,
-    pycurl.E_SEND_ERROR: Reason.NET_RESET,
-    pycurl.E_RECV_ERROR: Reason.NET_RESET,
-    pycurl.E_BAD_CONTENT_ENCODING: Reason.DL_ENCODING,
-    pycurl.E_FILESIZE_EXCEEDED: Reason.DL_TOO_LARGE,
-    100: Reason.HTTP_HEADERS_TOO_LARGE,  # CURLE_TOO_LARGE, which pycurl does not name
-}
-_BROKEN = (errno.ECONNRESET, errno.EPIPE, errno.ETIMEDOUT, errno.ECONNABORTED)
-
-
-@dataclass
-class Answer:
-    """What one request gave. `reason` None means: a body worth keeping, or a redirect (`location` is set)."""
-
-    reason: Reason | None
-    detail: str | None = None
-    http_status: int | None = None
-    content_type: str | None = None
-    location: str | None = None
-    retry_after: str | None = None
-    body: bytes | None = None
-    peer: tuple[str, int] | None = None
-    is_stale: bool = False  # a kept connection that the server had closed meanwhile: says nothing about the link
-
-
-@dataclass
-class _Head:
-    """The header block of the answer so far."""
-
-    status: int = 0
-    is_complete: bool = False
-    fields: dict[str, list[str]] = field(default_factory=dict)
-
-    def first(self, name: str) -> str | None:
-        values = self.fields.get(name)
-        return values[0] if values else None
-
 
 class Transfer:
     """A reusable easy handle. `start` it, let the multi handle drive it, then `finish` it."""
 
-    def __init__(self, options: FetchOptions, policy: AddressPolicy, certificates: str) -> None:
+    def __init__(self, options: FetchOptions, policy: AddressPolicy, certificates: str, spool: Path) -> None:
         self._options, self._policy = options, policy
+        self._body = Body(options.memory_cap_bytes, spool)
         self.curl = curl = pycurl.Curl()
         self._reset(None, 0.0)
         curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
@@ -110,15 +63,26 @@ class Transfer:
         self._verdict: Answer | None = None
         self._blocked: tuple[str, str] | None = None
         self._peer: tuple[str, int] | None = None
-        self._head = _Head()
+        self._head = Head()
         self._num_heads = self._num_header_lines = 0
-        self._num_header_bytes, self._num_bytes = 0, 0
-        self._chunks: list[bytes] = []
+        self._num_header_bytes = 0
+        self._body.discard()
+        self._num_discarded = 0
+        self._rules_cap: int | None = None
 
-    def start(self, url: str, redirected_from: tuple[str, int] | None, left_s: float, is_fresh: bool) -> None:
+    def start(
+        self,
+        url: str,
+        redirected_from: tuple[str, int] | None,
+        left_s: float,
+        is_fresh: bool = False,
+        rules_cap: int | None = None,
+    ) -> None:
         """Prepare a GET of a canonical URL. left_s: what is left of the attempt's total time. is_fresh: on a connection
-        of its own."""
+        of its own. rules_cap: for a file of rules (robots.txt), of which at most so many bytes are read and kept, and
+        whose headers say nothing about training: nobody wants to train on it."""
         self._reset(redirected_from, left_s)
+        self._rules_cap = rules_cap
         self.curl.setopt(pycurl.FRESH_CONNECT, int(is_fresh))
         self.curl.setopt(pycurl.URL, url)
 
@@ -137,7 +101,7 @@ class Transfer:
                 self._refuse(Reason.DL_DEADLINE, f"no byte within {options.first_byte_timeout_s:g} s") if late else None
             )
         if now > self._window_at + options.min_rate_window_s:
-            received = self._num_header_bytes + self._num_bytes
+            received = self._num_header_bytes + self._body.size + self._num_discarded
             if received - self._window_bytes < options.min_rate_bytes_s * options.min_rate_window_s:
                 return self._refuse(Reason.DL_TOO_SLOW, f"under {options.min_rate_bytes_s} bytes/s")
             self._window_at, self._window_bytes = now, received
@@ -153,21 +117,34 @@ class Transfer:
         answer.peer = self._peer
         is_untouched = self._num_header_bytes == 0 and not self._has_opened
         answer.is_stale = is_untouched and answer.reason is Reason.NET_RESET
+        self._body.discard()
         return answer
 
     def _judge(self, error: int, message: str) -> Answer:
         head = self._head
         if head.is_complete and head.status not in WITH_BODY:
-            return _by_status(head)  # whatever then befell a body that nobody wants
+            return by_status(head)  # whatever then befell a body that nobody wants
+        if self._is_cut():
+            return Answer(None, body=self._body.start(self._rules_cap or 0))
         if error:
             return self._by_error(error, message)
         if not head.is_complete:
             return self._refuse(Reason.HTTP_BAD_RESPONSE, "no whole header")
-        body = b"".join(self._chunks)
         promised = head.first("content-length")
-        if promised is not None and "transfer-encoding" not in head.fields and promised.strip() != str(len(body)):
-            return self._refuse(Reason.DL_LENGTH_MISMATCH, f"{len(body)} of {promised} bytes")
-        return Answer(None, body=body) if body else self._refuse(Reason.DL_EMPTY, "no bytes")
+        if promised is not None and "transfer-encoding" not in head.fields and promised.strip() != str(self._body.size):
+            return self._refuse(Reason.DL_LENGTH_MISMATCH, f"{self._body.size} of {promised} bytes")
+        if self._body.size == 0:
+            return self._refuse(Reason.DL_EMPTY, "no bytes")
+        sha256 = self._body.sha256()
+        body, path = self._body.take()
+        return Answer(None, body=body, body_path=path, sha256=sha256)
+
+    def _is_cut(self) -> bool:
+        return self._rules_cap is not None and self._body.size > self._rules_cap
+
+    def drop(self) -> None:
+        """Give up a transfer that was started and not finished."""
+        self._body.discard()
 
     # What libcurl calls. Each returns what libcurl wants: -1 (or 1, or SOCKET_BAD) ends the transfer.
 
@@ -208,7 +185,7 @@ class Transfer:
         if line.startswith(b"HTTP/"):
             self._num_heads += 1
             parts = line.split(None, 2)
-            self._head = _Head(int(parts[1]) if len(parts) > 1 and parts[1].isdigit() else 0)
+            self._head = Head(int(parts[1]) if len(parts) > 1 and parts[1].isdigit() else 0)
             if self._num_heads > MAX_INFORMATIONAL:
                 self._refuse(Reason.HTTP_BAD_RESPONSE, "too many 1xx answers")
                 return -1
@@ -223,7 +200,7 @@ class Transfer:
     def _objection(self) -> bool:
         """Whether the headers alone end it, before a byte of the body is read."""
         head = self._head
-        if head.status in WITH_BODY or head.status in REDIRECTS:
+        if self._rules_cap is None and (head.status in WITH_BODY or head.status in REDIRECTS):
             objection = opt_out_reason(head.fields, self._options.user_agent_token)
             if objection is not None:
                 self._refuse(reason_of(objection[0]), objection[1])
@@ -236,20 +213,26 @@ class Transfer:
                 self._refuse(Reason.DL_ENCODING, f"{name}: {other[0]}")
                 return True
         promised = head.first("content-length")
-        if promised is not None and promised.isdigit() and int(promised) > self._options.max_bytes:
+        is_capped = self._rules_cap is None
+        if is_capped and promised is not None and promised.isdigit() and int(promised) > self._options.max_bytes:
             self._refuse(Reason.DL_TOO_LARGE, f"{promised} bytes promised, at most {self._options.max_bytes}")
             return True
         return False
 
     def _on_body(self, chunk: bytes) -> int | None:
-        self._num_bytes += len(chunk)
         if self._head.status not in WITH_BODY:
-            return -1 if self._num_bytes > MAX_DISCARDED_BYTES else None
-        if self._num_bytes > self._options.max_bytes:
-            self._chunks.clear()
+            self._num_discarded += len(chunk)
+            return -1 if self._num_discarded > MAX_DISCARDED_BYTES else None
+        try:
+            self._body.add(chunk)
+        except OSError as error:
+            self._refuse(Reason.SHARD_WRITE_FAILED, f"no place for the body: {error.strerror}")
+            return -1
+        if self._rules_cap is not None:
+            return -1 if self._is_cut() else None
+        if self._body.size > self._options.max_bytes:
             self._refuse(Reason.DL_TOO_LARGE, f"more than {self._options.max_bytes} bytes")
             return -1
-        self._chunks.append(chunk)
         return None
 
     def _refuse(self, reason: Reason, detail: str) -> Answer:
@@ -259,7 +242,7 @@ class Transfer:
     def _by_error(self, error: int, message: str) -> Answer:
         """The reason code of a libcurl error. The words are looked at only where the number is not enough."""
         words = message.lower()
-        reason = _ERRORS.get(error, Reason.HTTP_BAD_RESPONSE)
+        reason = ERRORS.get(error, Reason.HTTP_BAD_RESPONSE)
         if self._blocked is not None and error in (pycurl.E_COULDNT_CONNECT, pycurl.E_OPERATION_TIMEDOUT):
             return self._refuse(reason_of(self._blocked[0]), self._blocked[1])
         if error == pycurl.E_OPERATION_TIMEDOUT:
@@ -271,7 +254,7 @@ class Transfer:
                 reason = Reason.NET_TLS_EXPIRED
             elif "subject name" in words or "does not match" in words or "mismatch" in words:
                 reason = Reason.NET_TLS_NAME
-        elif error == pycurl.E_SSL_CONNECT_ERROR and self.curl.getinfo(pycurl.OS_ERRNO) in _BROKEN:
+        elif error == pycurl.E_SSL_CONNECT_ERROR and self.curl.getinfo(pycurl.OS_ERRNO) in BROKEN:
             reason = Reason.NET_RESET
         elif error == pycurl.E_RECV_ERROR and ("chunk" in words or "header" in words or "transfer-encoding" in words):
             reason = Reason.HTTP_BAD_RESPONSE
@@ -284,23 +267,3 @@ class Transfer:
         if self.curl.getinfo(pycurl.NAMELOOKUP_TIME) == 0:
             return Reason.NET_DNS_TIMEOUT, detail
         return Reason.NET_CONNECT_TIMEOUT, detail
-
-
-def _by_status(head: _Head) -> Answer:
-    status = head.status
-    if status in REDIRECTS:
-        locations = head.fields.get("location", [])
-        if len(set(locations)) == 1 and locations[0]:
-            return Answer(None, location=locations[0])
-        return Answer(Reason.HTTP_BAD_RESPONSE, f"{status} with {len(locations)} locations")
-    if status in (204, 205):
-        return Answer(Reason.DL_EMPTY, str(status))
-    if status in (401, 402, 403, 407, 451):
-        return Answer(Reason.HTTP_FORBIDDEN, str(status))
-    if status == 429:
-        return Answer(Reason.HTTP_RATE_LIMITED, str(status))
-    if status in (408, 425) or 500 <= status < 600:
-        return Answer(Reason.HTTP_5XX, str(status))
-    if 400 <= status < 500:
-        return Answer(Reason.HTTP_4XX_GONE, str(status))
-    return Answer(Reason.HTTP_BAD_RESPONSE, str(status))

@@ -64,8 +64,8 @@ def test_a_second_run_reuses_everything(folder: Path) -> None:
     [
         (["r.yaml=no.yaml"], "no.yaml: cannot be read"),
         (["l.parquet=no.parquet"], "no.parquet: there is no such file or folder"),
-        (["+--columns", "+url:URL"], "valid names: url, text, language, sha256, extra"),
-        (["+--columns", "+link=URL"], "valid names: url, text, language, sha256, extra"),
+        (["+--columns", "+url:URL"], "valid names: url, text, language, hash, extra"),
+        (["+--columns", "+link=URL"], "valid names: url, text, language, hash, extra"),
         (["+--columns", "+text=TEXT"], "has no column 'TEXT'"),
         (["+--allow-net", "+127.0.0.0/99"], "127.0.0.0/99"),
         (["+--address", "+somewhere"], "valid are serial, local, auto"),

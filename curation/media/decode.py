@@ -25,6 +25,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from curation.media.image_output import ImageOutput
 from curation.reasons import Reason
 
 _CHILD = Path(__file__).with_name("decode_child.py")
@@ -33,6 +34,15 @@ _ANSWER = struct.Struct("<IQ")
 _PIPE_BYTES = 1 << 20  # Linux's default ceiling for an unprivileged process
 _MAX_DEATHS = 2  # a death may be an accident (the machine's memory, a person); two of the same bytes are not
 _START_TIMEOUT_S = 30.0  # a loaded machine; a start takes 0.1 s
+_CHECKS, _PIXELS, _STORED = range(3)  # what is wanted of the child
+# Threads would reserve memory, and wait. And glibc should keep a picture's memory for the next one: given back and
+# asked for again it costs 0.1 ms a picture.
+_CHILD_ENVIRONMENT = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MALLOC_MMAP_THRESHOLD_": "1000000000",
+    "MALLOC_TRIM_THRESHOLD_": "1000000000",
+}
 
 
 @dataclass(frozen=True)
@@ -66,6 +76,8 @@ class Decoded:
     num_frames: 1 for a still; counted up to the limit. has_alpha: a transparency channel or colour.
     pixels: (H, W, 3) uint8 RGB of the first frame, read-only: oriented, transparency on white, shrunk as asked; None
     where not asked for or where there is a reason.
+    stored: by `Decoder.convert`, the bytes to store; None where those are the bytes as they came (or for a reason).
+    out_format, out_width_px, out_height_px: by `Decoder.convert`, of what is to be stored.
     reason: `img.*` code, None if all is well. detail: at most 200 characters, from the decoder, so not to be trusted.
     """
 
@@ -75,6 +87,10 @@ class Decoded:
     num_frames: int | None = None
     has_alpha: bool | None = None
     pixels: npt.NDArray[np.uint8] | None = None
+    stored: bytes | None = None
+    out_format: str | None = None
+    out_width_px: int | None = None
+    out_height_px: int | None = None
     reason: str | None = None
     detail: str | None = None
 
@@ -96,8 +112,11 @@ class Decoder:
     `img.quarantined` unseen.
     """
 
-    def __init__(self, limits: DecodeLimits | None = None, quarantine: Iterable[str] = ()) -> None:
+    def __init__(
+        self, limits: DecodeLimits | None = None, quarantine: Iterable[str] = (), output: ImageOutput | None = None
+    ) -> None:
         self.limits = limits or DecodeLimits()
+        self.output = output or ImageOutput()
         self.quarantine = frozenset(quarantine)
         self.fatal: dict[str, Decoded] = {}
         self.num_starts = 0
@@ -128,6 +147,16 @@ class Decoder:
         percentile, at 5.8 ms; with Lanczos 39.6 and 32.1 dB at 10.2 ms.)
         pixels=False: everything but the pixels, damage included, at less cost.
         """
+        return self._ask(data, short_side_px or 0, _PIXELS if pixels else _CHECKS)
+
+    def convert(self, data: bytes) -> Decoded:
+        """Check one picture completely and make what `output` wants to be stored of it, in one decoding.
+
+        The checks of the limits come first, then those of `output`, all by the header; see `Decoded.stored`.
+        """
+        return self._ask(data, 0, _STORED)
+
+    def _ask(self, data: bytes, short_side_px: int, wanted: int) -> Decoded:
         with self._lock:
             known = self._known(data)
             if known is not None:
@@ -135,7 +164,7 @@ class Decoder:
             for _ in range(_MAX_DEATHS):
                 child = self._start()
                 try:
-                    return child.decode(data, short_side_px or 0, pixels)
+                    return child.decode(data, short_side_px, wanted)
                 except ChildDied as death:
                     verdict = Decoded(reason=death.reason.value, detail=str(death))
                     self._discard()
@@ -159,7 +188,7 @@ class Decoder:
 
     def _start(self) -> "_Child":
         if self._child is None:
-            child = _Child(self.limits)
+            child = _Child(self.limits, self.output)
             child.wait_until_ready()
             self._child = child
             self.num_starts += 1
@@ -174,20 +203,18 @@ class Decoder:
 class _Child:
     """The process and its two pipes."""
 
-    def __init__(self, limits: DecodeLimits) -> None:
-        spec = importlib.util.find_spec("PIL")
-        if spec is None or spec.origin is None:
-            raise ImportError("Pillow is not installed")
-        folder = str(Path(spec.origin).parent.parent)
-        # -I -S: no environment, no user or site packages; Pillow's own folder is the only addition. Not a fork: the
-        # parent may be a Ray worker with threads and gigabytes of memory.
-        self._command = [sys.executable, "-I", "-S", "-B", str(_CHILD), folder, json.dumps(asdict(limits))]
+    def __init__(self, limits: DecodeLimits, output: ImageOutput) -> None:
+        folders = _folders("PIL", "numpy", "cv2") if output.may_encode else _folders("PIL")
+        settings = {**asdict(limits), "output": output.model_dump(), "with_arrays": output.may_encode}
+        # -I -S: no environment, no user or site packages; the folders of what it decodes with are the only addition.
+        # Not a fork: the parent may be a Ray worker with threads and gigabytes of memory.
+        self._command = [sys.executable, "-I", "-S", "-B", str(_CHILD), json.dumps(folders), json.dumps(settings)]
         self._process = subprocess.Popen(
             self._command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={},
+            env=_CHILD_ENVIRONMENT,
             cwd="/",
             start_new_session=True,
         )
@@ -208,16 +235,18 @@ class _Child:
             self.kill()
             raise RuntimeError(f"the decoder's process does not start ({death}): {' '.join(self._command)}") from death
 
-    def decode(self, data: bytes, short_side_px: int, pixels: bool) -> Decoded:
+    def decode(self, data: bytes, short_side_px: int, wanted: int) -> Decoded:
         """One request and its answer. Errors: ChildDied."""
         deadline = time.monotonic() + self._limits.timeout_s
-        self._queue = [memoryview(_REQUEST.pack(len(data), short_side_px, pixels)), memoryview(data)]
-        len_json, len_pixels = _ANSWER.unpack(self._read(_ANSWER.size, deadline))
+        self._queue = [memoryview(_REQUEST.pack(len(data), short_side_px, wanted)), memoryview(data)]
+        len_json, len_body = _ANSWER.unpack(self._read(_ANSWER.size, deadline))
         answer: dict[str, Any] = json.loads(bytes(self._read(len_json, deadline)))
+        if wanted == _STORED:
+            return Decoded(stored=bytes(self._read(len_body, deadline)) or None, **answer)
         size = (answer.pop("out_height_px", 0), answer.pop("out_width_px", 0), 3)
-        if not len_pixels:
+        if not len_body:
             return Decoded(**answer)
-        array = np.frombuffer(self._read(len_pixels, deadline), np.uint8).reshape(size)
+        array = np.frombuffer(self._read(len_body, deadline), np.uint8).reshape(size)
         array.flags.writeable = False
         return Decoded(pixels=array, **answer)
 
@@ -294,6 +323,17 @@ class _Child:
         if status == -24:  # SIGXCPU
             return ChildDied(Reason.IMG_DECODER_TIMEOUT, "CPU time")
         return ChildDied(Reason.IMG_DECODER_CRASH, f"signal {-status}" if status < 0 else f"exit status {status}")
+
+
+def _folders(*packages: str) -> list[str]:
+    """Where the packages are installed. Errors: ImportError."""
+    found: dict[str, None] = {}
+    for package in packages:
+        spec = importlib.util.find_spec(package)
+        if spec is None or spec.origin is None:
+            raise ImportError(f"{package} is not installed")
+        found[str(Path(spec.origin).parent.parent)] = None
+    return list(found)
 
 
 def _grow_pipe(fd: int) -> None:

@@ -1,54 +1,31 @@
 """The process in which untrusted bytes are decoded: reads a request, answers, and so on until its input closes.
 
-Run as a file by `curation.media.decode`, never imported by it; imports the standard library and Pillow only, so that it
-starts in some 50 ms. It gives up what it does not need before it reads the first byte: memory, files, core dumps.
+Run as a file by `curation.media.decode`, never imported by it; imports the standard library and Pillow only, so that
+it starts in some 50 ms (0.2 s where pictures are to be resized: numpy and OpenCV). It gives up what it does not need
+before it reads the first byte: memory, files, core dumps.
 
-Request:  header `<QIB` (number of bytes, short side in pixels or 0, 1 if pixels are wanted), then the bytes.
-Answer:    header `<IQ` (length of a JSON object, number of pixel bytes), the JSON object, the pixels (H, W, 3, uint8).
+Request:  header `<QIB` (number of bytes, short side in pixels or 0, what is wanted: 0 the checks, 1 pixels, 2 the
+          picture as it is to be stored), then the bytes.
+Answer:    header `<IQ` (length of a JSON object, number of bytes behind it), the JSON object, then the pixels (H, W, 3,
+          uint8) or the encoded picture (none: the bytes as they came will do).
           One empty answer at the start says that it is ready.
-JSON keys: reason, detail, format, width_px, height_px, num_frames, has_alpha, out_width_px, out_height_px.
+JSON keys: reason, detail, format, width_px, height_px, num_frames, has_alpha, out_width_px, out_height_px, out_format.
 """
 
+import importlib.util
 import io
 import json
 import resource
 import struct
 import sys
 import zlib
+from pathlib import Path
 from typing import Any, BinaryIO
 
 REQUEST = struct.Struct("<QIB")
 ANSWER = struct.Struct("<IQ")
 MAX_DETAIL_CHARS = 200
-
-# First bytes -> Pillow's name. Anything else that is known to be a picture is named, so that it is refused by name.
-_MAGIC = (
-    (b"\xff\xd8\xff", "JPEG"),
-    (b"\x89PNG\r\n\x1a\n", "PNG"),
-    (b"GIF87a", "GIF"),
-    (b"GIF89a", "GIF"),
-    (b"BM", "BMP"),
-    (b"II*\x00", "TIFF"),
-    (b"MM\x00*", "TIFF"),
-    (b"II+\x00", "TIFF"),
-    (b"MM\x00+", "TIFF"),
-    (b"8BPS", "PSD"),
-    (b"\x00\x00\x01\x00", "ICO"),
-    (b"\x00\x00\x02\x00", "CUR"),
-    (b"\x00\x00\x00\x0cjP  ", "JPEG2000"),
-    (b"\xff\x4f\xff\x51", "JPEG2000"),
-    (b"\xff\x0a", "JXL"),
-    (b"\x00\x00\x00\x0cJXL ", "JXL"),
-    (b"%!PS-Adobe", "EPS"),
-    (b"\xc5\xd0\xd3\xc6", "EPS"),
-    (b"SIMPLE  =", "FITS"),
-    (b"BLP1", "BLP"),
-    (b"BLP2", "BLP"),
-    (b"DDS ", "DDS"),
-    (b"qoif", "QOI"),
-    (b"gimp xcf", "XCF"),
-)
-_BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIF", b"heix": "HEIF", b"hevc": "HEIF", b"mif1": "HEIF"}
+CHECKS, PIXELS, STORED = range(3)
 
 # What Pillow's plugins raise on malformed files; anything else ends the process, which the parent reports as a crash of
 # these bytes.
@@ -57,6 +34,21 @@ _MALFORMED += (AttributeError, RuntimeError, ArithmeticError, AssertionError, st
 _TRUNCATED_WORDS = ("truncated", "unexpected end", "not enough image data", "image file is incomplete", "cannot read")
 
 _ORIENTATION_TAG = 0x0112  # EXIF 2.32, 4.6.4
+_MAX_EXIF_BYTES = 65_533  # a JPEG segment
+_GREY = ("1", "L", "I;16", "I;16B", "I;16L", "I")
+
+
+def _neighbour(name: str) -> Any:
+    """A module of this folder; its package is not importable here."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+header, making, metadata = map(_neighbour, ("header_child", "output_child", "metadata_child"))
 
 
 class Refused(Exception):
@@ -67,57 +59,13 @@ class Refused(Exception):
         self.reason = reason
 
 
-def sniff(data: bytes) -> str | None:
-    """Name of the format by the first bytes; None for what is no picture (HTML, text, archives, video)."""
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WEBP"
-    if data[4:8] == b"ftyp":
-        return _BRANDS.get(data[8:12])
-    for magic, name in _MAGIC:
-        if data.startswith(magic):
-            return name
-    head = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    is_svg = head.startswith(b"<svg") or (head.startswith((b"<?xml", b"<!doctype svg", b"<!--")) and b"<svg" in head)
-    return "SVG" if is_svg else None
-
-
-def webp_size(data: bytes) -> tuple[int, int] | None:
-    """(width, height) from a WebP's first chunk, before Pillow opens it: opening alone reserves two whole canvases."""
-    kind = data[12:16]
-    if kind == b"VP8X" and len(data) >= 30:
-        return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
-    if kind == b"VP8L" and len(data) >= 25:
-        bits = int.from_bytes(data[21:25], "little")
-        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    if kind == b"VP8 " and len(data) >= 30:
-        return int.from_bytes(data[26:28], "little") & 0x3FFF, int.from_bytes(data[28:30], "little") & 0x3FFF
-    return None
-
-
-def gif_num_frames(data: bytes, max_frames: int) -> int:
-    """Number of image blocks of a GIF, counted by walking its blocks without unpacking; stops at max_frames + 1."""
-    at = 13 + (3 << (data[10] & 7) + 1 if data[10] & 0x80 else 0)
-    frames = 0
-    while at < len(data) and data[at] != 0x3B and frames <= max_frames:
-        if data[at] == 0x2C:
-            frames += 1
-            flags = data[at + 9] if at + 9 < len(data) else 0
-            at += 10 + (3 << (flags & 7) + 1 if flags & 0x80 else 0) + 1
-        elif data[at] == 0x21:
-            at += 2
-        else:
-            break  # junk between blocks: what was counted so far is what a viewer shows
-        while at < len(data) and data[at]:
-            at += data[at] + 1
-        at += 1
-    return max(frames, 1)
-
-
-def decode(data: bytes, short_side_px: int, want_pixels: bool, limits: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-    """Answer to one request: the JSON object and the pixel bytes (empty where not wanted or refused)."""
+def decode(data: bytes, short_side_px: int, wanted: int, limits: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    """Answer to one request: the JSON object and what follows it (nothing where not wanted or refused)."""
     out: dict[str, Any] = {}
     try:
-        return out, _decode(data, short_side_px, want_pixels, limits, out)
+        if wanted == STORED:
+            return out, _stored(data, limits, out)
+        return out, _decode(data, short_side_px, wanted == PIXELS, limits, out)
     except Refused as error:
         out.update(reason=error.reason, detail=str(error)[:MAX_DETAIL_CHARS])
     except MemoryError:
@@ -129,27 +77,36 @@ def decode(data: bytes, short_side_px: int, want_pixels: bool, limits: dict[str,
     return out, b""
 
 
-def _decode(data: bytes, short_side_px: int, want_pixels: bool, limits: dict[str, Any], out: dict[str, Any]) -> bytes:
+def _open(data: bytes, limits: dict[str, Any], out: dict[str, Any]) -> Any:
+    """Pillow's image after every check that needs no decoding. Errors: Refused."""
     from PIL import Image
 
-    out["format"] = name = sniff(data)
+    out["format"] = name = header.sniff(data)
     if name is None:
         raise Refused("img.not_image", f"starts with {data[:16]!r}")
     if name not in limits["formats"]:
         raise Refused("img.format_not_allowed", name)
     if name == "WEBP":
-        _check_size(webp_size(data), limits, out)
+        _check_size(header.webp_size(data), limits, out)
     image = Image.open(io.BytesIO(data), formats=(name,))
     _check_size(image.size, limits, out)
-    num_frames = gif_num_frames(data, limits["max_frames"]) if name == "GIF" else int(getattr(image, "n_frames", 1))
+    num_frames = (
+        header.gif_num_frames(data, limits["max_frames"]) if name == "GIF" else int(getattr(image, "n_frames", 1))
+    )
     out["num_frames"] = num_frames
     if num_frames > limits["max_frames"]:
         raise Refused("img.bomb_frames", f"more than {limits['max_frames']} frames")
+    return image
 
+
+def _decode(data: bytes, short_side_px: int, want_pixels: bool, limits: dict[str, Any], out: dict[str, Any]) -> bytes:
+    from PIL import Image
+
+    image = _open(data, limits, out)
     width, height = image.size
     scale = min(1.0, short_side_px / min(width, height)) if short_side_px else 1.0
     target = (max(1, round(width * scale)), max(1, round(height * scale)))
-    if name == "JPEG":
+    if out["format"] == "JPEG":
         # libjpeg reads every coefficient at any scale, so damage shows at 1/8 too. Where pixels are wanted, at least
         # twice the target is decoded and the rest is left to the antialiased filter.
         if not want_pixels:
@@ -166,12 +123,95 @@ def _decode(data: bytes, short_side_px: int, want_pixels: bool, limits: dict[str
     rgb = _flatten(image)
     if rgb.size != target:
         rgb = rgb.resize(target, Image.Resampling.HAMMING, reducing_gap=2.0)  # antialiased; see decode.py
-    turn = _TURNS.get(orientation)
-    if turn is not None:
-        rgb = rgb.transpose(Image.Transpose(turn))
-    out["out_width_px"], out["out_height_px"] = rgb.size
-    pixels: bytes = rgb.tobytes()
+    pixels: bytes = _upright(rgb, orientation, out).tobytes()
     return pixels
+
+
+def _upright(image: Any, orientation: int, out: dict[str, Any]) -> Any:
+    from PIL import Image
+
+    way = _TURNS.get(orientation)
+    if way is not None:
+        image = image.transpose(Image.Transpose(way))
+    out["out_width_px"], out["out_height_px"] = image.size
+    return image
+
+
+def _stored(data: bytes, limits: dict[str, Any], out: dict[str, Any]) -> bytes:
+    """The picture as the recipe wants it stored; empty where that is the bytes as they came."""
+    output = limits["output"]
+    image = _open(data, limits, out)
+    size, name = image.size, out["format"]
+    unwanted = making.objection(size, out["num_frames"], output)
+    if unwanted is not None:
+        raise Refused(*unwanted)
+    orientation = _orientation(image)
+    if orientation >= 5:
+        out["width_px"], out["height_px"] = size[1], size[0]
+    if name == "JPEG":
+        out["has_alpha"] = False
+        if making.must_encode(name, size, True, output):
+            return _encoded(data, image, orientation, output, out)
+        image.draft(image.mode, (1, 1))
+    image.load()
+    out["has_alpha"] = image.has_transparency_data
+    if making.must_encode(name, size, not out["has_alpha"] and out["num_frames"] == 1, output):
+        return _encoded(data, image, orientation, output, out)
+    out["out_format"], out["out_width_px"], out["out_height_px"] = name, out["width_px"], out["height_px"]
+    if output["keep_gps"] or not metadata.has_metadata(data, name):
+        return b""
+    try:
+        return bytes(metadata.replaced(data, name, making.exif_of(image, orientation, output)))
+    except _MALFORMED:
+        fresh = _open(data, limits, out)  # JPEG: the other one is loaded at 1/8
+        return _plainly_encoded(fresh, orientation, output, out)
+
+
+def _encoded(data: bytes, image: Any, orientation: int, output: dict[str, Any], out: dict[str, Any]) -> bytes:
+    """Decoded, flattened, resized, turned upright, cut or framed, and encoded."""
+    if not _has_arrays():
+        return _plainly_encoded(image, orientation, output, out)
+    resized, canvas = making.fit(image.size, output)
+    is_grey, pixels = image.mode in _GREY and not (image.mode == "L" and "transparency" in image.info), None
+    if out["format"] == "JPEG" and image.mode in ("L", "RGB"):
+        pixels = making.scaled_jpeg(data, image.size, resized, is_grey)
+    was_scaled = pixels is not None
+    if pixels is None:
+        image.load()
+        pixels = making.pixels_of(_flatten(image), is_grey)
+    pixels = making.turn(making.resize(pixels, resized, was_scaled), orientation)
+    pixels = making.lay_out(pixels, canvas if orientation < 5 else canvas[::-1])
+    format = making.format_wanted(out["format"], output)
+    encoded: bytes = making.encode(pixels, format, output["quality"], _exif(image, output))
+    out["out_format"] = making.FORMATS[format]
+    out["out_height_px"], out["out_width_px"] = pixels.shape[:2]
+    return encoded
+
+
+def _plainly_encoded(image: Any, orientation: int, output: dict[str, Any], out: dict[str, Any]) -> bytes:
+    """As `_encoded` at full size, by Pillow alone."""
+    image.load()
+    upright = _upright(_flatten(image), orientation, out)
+    format = making.format_wanted(out["format"], output)
+    out["out_format"] = making.FORMATS[format]
+    encoded: bytes = making.save(upright, format, output["quality"], _exif(image, output))
+    return encoded
+
+
+def _exif(image: Any, output: dict[str, Any]) -> bytes:
+    """EXIF for a picture that is encoded upright; none where the block is damaged."""
+    if not (output["keep_exif"] or output["keep_gps"]):
+        return b""
+    try:
+        block: bytes = making.exif_of(image, 1, output)
+    except _MALFORMED:
+        return b""
+    return block if len(block) <= _MAX_EXIF_BYTES else b""
+
+
+def _has_arrays() -> bool:
+    """Whether OpenCV was loaded at the start, because the recipe may resize."""
+    return "cv2" in sys.modules
 
 
 def _check_size(size: tuple[int, int] | None, limits: dict[str, Any], out: dict[str, Any]) -> None:
@@ -251,8 +291,8 @@ def refresh_cpu_limit(timeout_s: float) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
 
 
-def load_codecs() -> None:
-    """Import the four plugins now, so that nothing needs to be opened later."""
+def load_codecs(with_arrays: bool) -> None:
+    """Import the four plugins (and OpenCV) now, so that nothing needs to be opened later."""
     from PIL import GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
     Image.MAX_IMAGE_PIXELS = None  # our own limit is checked on every header, before Pillow's
@@ -262,32 +302,38 @@ def load_codecs() -> None:
     with io.BytesIO() as warm_up:  # loads the C side of the encoders and decoders too
         Image.new("RGB", (2, 2)).save(warm_up, "WEBP")
         Image.open(io.BytesIO(warm_up.getvalue())).load()
+    if with_arrays:
+        import cv2
+
+        cv2.setNumThreads(1)
+        making.encode(making.resize(making.pixels_of(Image.new("RGB", (4, 4)), False), (2, 2), False), "webp", 80, b"")
 
 
 def serve(source: BinaryIO, sink: BinaryIO, limits: dict[str, Any]) -> None:
     """Say that it is ready (an empty answer), then answer requests until the input ends."""
     sink.write(ANSWER.pack(0, 0))
     sink.flush()
-    while header := source.read(REQUEST.size):
-        if len(header) < REQUEST.size:
+    while request := source.read(REQUEST.size):
+        if len(request) < REQUEST.size:
             return
-        num_bytes, short_side_px, want_pixels = REQUEST.unpack(header)
+        num_bytes, short_side_px, wanted = REQUEST.unpack(request)
         data = source.read(num_bytes)
         if len(data) < num_bytes:
             return
         refresh_cpu_limit(limits["timeout_s"])
-        answer, pixels = decode(data, short_side_px, bool(want_pixels), limits)
+        answer, body = decode(data, short_side_px, wanted, limits)
         encoded = json.dumps(answer).encode()
-        sink.write(ANSWER.pack(len(encoded), len(pixels)) + encoded)
-        sink.write(pixels)
+        sink.write(ANSWER.pack(len(encoded), len(body)) + encoded)
+        sink.write(body)
         sink.flush()
 
 
 def main() -> None:
-    """`decode_child.py FOLDER_OF_PILLOW LIMITS_AS_JSON`, requests on stdin, answers on stdout."""
-    sys.path.append(sys.argv[1])
+    """`decode_child.py FOLDERS LIMITS` (both JSON; of the packages, of `DecodeLimits` and under `output` of
+    `ImageOutput`), requests on stdin, answers on stdout."""
+    sys.path.extend(json.loads(sys.argv[1]))
     limits = json.loads(sys.argv[2])
-    load_codecs()
+    load_codecs(limits["with_arrays"])
     give_up_rights(limits)
     serve(sys.stdin.buffer, sys.stdout.buffer, limits)
 

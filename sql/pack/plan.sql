@@ -9,7 +9,7 @@ select
     any_value(k.image_format) as image_format,
     any_value(k.width_px) as width_px,
     any_value(k.height_px) as height_px,
-    any_value(k.sha256) as image_sha256,
+    any_value(k.stored_sha256) as image_sha256,
     list({'text_uid': k.text_uid, 'text': k.text_final, 'language': k.language_final, 'languages': k.languages_claimed
           {text_fields}} order by k.text_uid) as texts
     {extra},

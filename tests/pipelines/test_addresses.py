@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pipelines.addresses import NOT_PUBLIC_V4, NOT_PUBLIC_V6, AddressPolicy
 from pipelines.fetch import Fetcher
 from pipelines.fetch_options import FetchOptions
+from pipelines.transfer import Transfer
 
 
 def _load(name: str) -> ModuleType:
@@ -210,12 +211,68 @@ def test_probes_as_redirects_connect_to_nothing(canary: Any) -> None:
             location = f"http://{authority}:{canary.port}/".encode().decode("latin-1")
             raw = f"HTTP/1.1 302 F\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode("latin-1")
             server.routes[f"/{number}"] = lambda r, raw=raw: r.send(raw)
-        options = FetchOptions(allow_networks=("127.0.0.0/8",), retries=0, connect_timeout_s=2)
+        options = FetchOptions(
+            allow_networks=("127.0.0.0/8",), retries=0, connect_timeout_s=2, requests_per_second_per_host=1e6
+        )
         with Fetcher(options) as fetcher:
             outs = fetcher.fetch_many([server.url(f"/{number}") for number in range(len(authorities))])
     assert len(outs) > 150
     allowed = {"net.blocked_address", "http.redirect_blocked", "net.dns_nxdomain"}
     assert not {out.final_url: out.reason for out in outs if out.reason not in allowed}
+    assert canary.num_connections + canary.six.num_connections == 0
+
+
+MORE = ["0.0.0.1", "10.255.255.255", "100.64.0.1", "100.127.255.254", "127.0.0.2", "127.0.1.1", "127.255.255.254"]
+MORE += ["168.63.129.16", "169.254.0.1", "169.254.170.2", "172.16.0.1", "172.17.0.1", "172.31.255.254", "192.0.0.1"]
+MORE += ["192.0.0.170", "192.0.2.1", "192.31.196.1", "192.52.193.1", "192.88.99.1", "192.168.0.1", "192.168.255.254"]
+MORE += ["192.175.48.1", "198.18.0.1", "198.19.255.254", "198.51.100.1", "203.0.113.1", "224.0.0.251"]
+MORE += ["239.255.255.250", "240.0.0.1", "255.255.255.254", "255.255.255.255", "10.96.0.1", "10.0.2.2", "172.20.10.1"]
+MORE += ["192.168.49.2", "192.168.65.1", "100.88.0.1", "169.254.169.123", "169.254.169.253", "127.0.0.53"]
+
+
+@pytest.mark.parametrize("consent", ["obey", "ignore"])
+def test_the_whole_table_of_probes(canary: Any, consent: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than 1,200 spellings of forbidden addresses, each as a link and as a redirect: no socket is opened for any.
+
+    Not only this machine's addresses count: every socket that libcurl is given is recorded with where it leads.
+    """
+    opened: list[tuple[str, int]] = []
+    open_socket = Transfer._open_socket
+
+    def recorded(self: Transfer, purpose: int, address: Any) -> Any:
+        given = open_socket(self, purpose, address)
+        if given != pycurl.SOCKET_BAD:
+            opened.append(address[3][:2])
+        return given
+
+    monkeypatch.setattr(Transfer, "_open_socket", recorded)
+    authorities = [spelling for target in TARGETS + MORE for spelling in spellings(target)] + NAMES
+    literals = [f"[{ip}]" for ip in FORBIDDEN if ":" in ip and "%" not in ip]
+    # a redirect may lead to the very host that it came from, so 127.0.0.1's own spellings are no probe of redirects
+    own = {*spellings("127.0.0.1"), *spellings("127.0.0.2"), *NAMES[:3]}
+    authorities += literals
+    assert len(authorities) > 1200
+    options = FetchOptions(
+        retries=0, connect_timeout_s=2, requests_per_second_per_host=1e6, circuit_failures=10**6,
+        robots=consent, ai_txt=consent, tdmrep=consent,
+    )  # fmt: skip
+    allowed = {"net.blocked_address", "url.unparsable", "url.userinfo", "url.bad_host", "net.dns_nxdomain"}
+    with Fetcher(options) as fetcher:
+        outs = fetcher.fetch_many([f"http://{authority}:{canary.port}/" for authority in authorities])
+    assert not {out.url: out.reason for out in outs if out.reason not in allowed}
+    assert opened == []
+    probes = [authority for authority in authorities if authority not in own]
+    with loopback.Server("127.0.0.1") as server:
+        for number, authority in enumerate(probes):
+            location = f"http://{authority}:{canary.port}/".encode().decode("latin-1")
+            raw = f"HTTP/1.1 302 F\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode("latin-1")
+            server.routes[f"/{number}"] = lambda r, raw=raw: r.send(raw)
+        with Fetcher(options.changed(allow_networks=("127.0.0.1/32", "127.66.0.0/16"))) as fetcher:
+            outs = fetcher.fetch_many([server.url(f"/{number}") for number in range(len(probes))])
+            assert not {
+                out.final_url: out.reason for out in outs if out.reason not in allowed | {"http.redirect_blocked"}
+            }
+            assert {*opened} == {("127.0.0.1", server.port)}
     assert canary.num_connections + canary.six.num_connections == 0
 
 
@@ -229,5 +286,6 @@ def test_names_are_judged_by_the_address_they_lead_to(canary: Any) -> None:
         rebind, split = fetcher.fetch_many(urls)
     assert rebind.reason == "net.blocked_address"
     assert split.body == b"secret"
-    assert [request.local_ip for request in canary.seen] == ["127.0.0.1"]
+    assert {request.local_ip for request in canary.seen} == {"127.0.0.1"}
+    assert {request.path for request in canary.seen} == {"/robots.txt", "/ai.txt", "/.well-known/tdmrep.json", "/"}
     assert canary.num_connections == 1

@@ -16,8 +16,9 @@ import pytest
 from pydantic import ValidationError
 
 from curation.reasons import ReasonClass, reason_class
-from pipelines.fetch import Fetched, Fetcher
+from pipelines.fetch import Fetcher
 from pipelines.fetch_options import FetchOptions, certificate_bundle
+from pipelines.fetched import Fetched
 
 
 def _load(name: str) -> ModuleType:
@@ -32,6 +33,8 @@ def _load(name: str) -> ModuleType:
 loopback = _load("loopback")
 BODY = b"\x89PNG" + bytes(range(256)) * 40
 QUICK = {"allow_networks": ("127.0.0.0/8",), "backoff_s": 0.01, "connect_timeout_s": 2.0, "first_byte_timeout_s": 0.5}
+QUICK |= {"robots": "ignore", "ai_txt": "ignore", "tdmrep": "ignore", "requests_per_second_per_host": 1e6}
+QUICK |= {"circuit_failures": 1000}  # the tests of all these: test_permission.py
 QUICK |= {"total_timeout_s": 2.0, "min_rate_window_s": 0.4, "retries": 0, "max_retry_after_s": 2.0}
 
 

@@ -105,7 +105,7 @@ def test_a_promised_digest_is_found_whichever_row_has_it(tmp_path: Path, store: 
         tmp_path / "l.parquet", [("http://a.example/1", "one"), ("http://a.example/1", "two")], sha=[None, "AB" * 32]
     )
     ingest(made(tmp_path, path, source={"columns": {"text": "caption", "sha256": "sha"}}, pack={}), store)
-    assert [row["expected_sha256"] for row in links_of(store)] == ["ab" * 32]
+    assert [row["expected_hash"] for row in links_of(store)] == ["ab" * 32]
 
 
 def test_the_order_of_rows_does_not_matter(tmp_path: Path) -> None:

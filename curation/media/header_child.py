@@ -1,0 +1,79 @@
+"""What a picture's first bytes say, read without any decoder.
+
+Loaded as a file by `decode_child.py`; standard library only.
+"""
+
+# First bytes -> Pillow's name. Anything else that is known to be a picture is named, so that it is refused by name.
+_MAGIC = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"GIF87a", "GIF"),
+    (b"GIF89a", "GIF"),
+    (b"BM", "BMP"),
+    (b"II*\x00", "TIFF"),
+    (b"MM\x00*", "TIFF"),
+    (b"II+\x00", "TIFF"),
+    (b"MM\x00+", "TIFF"),
+    (b"8BPS", "PSD"),
+    (b"\x00\x00\x01\x00", "ICO"),
+    (b"\x00\x00\x02\x00", "CUR"),
+    (b"\x00\x00\x00\x0cjP  ", "JPEG2000"),
+    (b"\xff\x4f\xff\x51", "JPEG2000"),
+    (b"\xff\x0a", "JXL"),
+    (b"\x00\x00\x00\x0cJXL ", "JXL"),
+    (b"%!PS-Adobe", "EPS"),
+    (b"\xc5\xd0\xd3\xc6", "EPS"),
+    (b"SIMPLE  =", "FITS"),
+    (b"BLP1", "BLP"),
+    (b"BLP2", "BLP"),
+    (b"DDS ", "DDS"),
+    (b"qoif", "QOI"),
+    (b"gimp xcf", "XCF"),
+)
+_BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIF", b"heix": "HEIF", b"hevc": "HEIF", b"mif1": "HEIF"}
+
+
+def sniff(data: bytes) -> str | None:
+    """Name of the format by the first bytes; None for what is no picture (HTML, text, archives, video)."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    if data[4:8] == b"ftyp":
+        return _BRANDS.get(data[8:12])
+    for magic, name in _MAGIC:
+        if data.startswith(magic):
+            return name
+    head = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    is_svg = head.startswith(b"<svg") or (head.startswith((b"<?xml", b"<!doctype svg", b"<!--")) and b"<svg" in head)
+    return "SVG" if is_svg else None
+
+
+def webp_size(data: bytes) -> tuple[int, int] | None:
+    """(width, height) from a WebP's first chunk, before Pillow opens it: opening alone reserves two whole canvases."""
+    kind = data[12:16]
+    if kind == b"VP8X" and len(data) >= 30:
+        return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
+    if kind == b"VP8L" and len(data) >= 25:
+        bits = int.from_bytes(data[21:25], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if kind == b"VP8 " and len(data) >= 30:
+        return int.from_bytes(data[26:28], "little") & 0x3FFF, int.from_bytes(data[28:30], "little") & 0x3FFF
+    return None
+
+
+def gif_num_frames(data: bytes, max_frames: int) -> int:
+    """Number of image blocks of a GIF, counted by walking its blocks without unpacking; stops at max_frames + 1."""
+    at = 13 + (3 << (data[10] & 7) + 1 if data[10] & 0x80 else 0)
+    frames = 0
+    while at < len(data) and data[at] != 0x3B and frames <= max_frames:
+        if data[at] == 0x2C:
+            frames += 1
+            flags = data[at + 9] if at + 9 < len(data) else 0
+            at += 10 + (3 << (flags & 7) + 1 if flags & 0x80 else 0) + 1
+        elif data[at] == 0x21:
+            at += 2
+        else:
+            break  # junk between blocks: what was counted so far is what a viewer shows
+        while at < len(data) and data[at]:
+            at += data[at] + 1
+        at += 1
+    return max(frames, 1)

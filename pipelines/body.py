@@ -1,0 +1,71 @@
+"""A body as it comes: in memory up to a cap, in a temporary file beyond it."""
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import BinaryIO
+
+from curation.table import TEMPORARY_PREFIX
+
+
+class Body:
+    """Reusable. folder: where files go, under names that the store's janitor knows."""
+
+    def __init__(self, memory_cap: int, folder: Path) -> None:
+        self._memory_cap, self._folder = memory_cap, folder
+        self._chunks: list[bytes] = []
+        self._file: BinaryIO | None = None
+        self._path: Path | None = None
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    def add(self, chunk: bytes) -> None:
+        """Take the next bytes. Raises OSError where there is no room for them."""
+        self.size += len(chunk)
+        if self._file is None and self.size > self._memory_cap:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            descriptor, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, suffix="-body", dir=self._folder)
+            self._file, self._path = os.fdopen(descriptor, "wb"), Path(name)
+            for each in self._chunks:
+                self._write(each)
+            self._chunks.clear()
+        if self._file is None:
+            self._chunks.append(chunk)
+        else:
+            self._write(chunk)
+
+    def _write(self, chunk: bytes) -> None:
+        assert self._file is not None
+        self._file.write(chunk)
+        self._hash.update(chunk)
+
+    def start(self, size: int) -> bytes:
+        """The first bytes of a body that is in memory."""
+        return b"".join(self._chunks)[:size]
+
+    def sha256(self) -> str:
+        """64 hex digits."""
+        if self._file is None:
+            return hashlib.sha256(b"".join(self._chunks)).hexdigest()
+        return self._hash.hexdigest()
+
+    def take(self) -> tuple[bytes | None, Path | None]:
+        """The bytes, or the path of a file with them that is the caller's from now on."""
+        body, path = None, self._path
+        if self._file is None:
+            body = b"".join(self._chunks)
+        else:
+            self._file.close()
+        self._path = self._file = None
+        self.discard()
+        return body, path
+
+    def discard(self) -> None:
+        """Forget everything, and remove the file if there is one."""
+        if self._file is not None:
+            self._file.close()
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+        self._chunks, self._file, self._path, self.size = [], None, None, 0
+        self._hash = hashlib.sha256()
