@@ -40,6 +40,7 @@ DATA = Path(__file__).parent / "data"
 FIELDS: dict[str, dict[str, Any]] = {
     "NormSim": {"target": DATA / "target_set.npz"},
     "NearestClass": {"target": DATA / "target_set.npz"},
+    "TextQuality": {"model": DATA / "quality.bin"},
     "EmbeddingCluster": {"num_clusters": 3, "target": DATA / "target_set.npz"},
 }
 """Fields of the signals that the laws cannot make without."""
