@@ -40,10 +40,13 @@ DATA = Path(__file__).parent / "data"
 FIELDS: dict[str, dict[str, Any]] = {
     "NormSim": {"target": DATA / "target_set.npz"},
     "NearestClass": {"target": DATA / "target_set.npz"},
+    "ToxicWords": {"lists": {"en": DATA / "words_en.txt", "any": DATA / "words_any.txt"}},
     "TextQuality": {"model": DATA / "quality.bin"},
     "EmbeddingCluster": {"num_clusters": 3, "target": DATA / "target_set.npz"},
 }
 """Fields of the signals that the laws cannot make without."""
+OPTIONAL = {"NounPhrases": "en_core_web_sm"}
+"""Signals that need a package which does not come with the project; where it is missing, they have no laws to keep."""
 
 
 def drawing(seed: int, width: int = 160, height: int = 120) -> np.ndarray:
