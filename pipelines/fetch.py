@@ -113,6 +113,8 @@ class Fetcher:
         self._queues.release(job.host, now)
         if refusal.reason is None:  # not yet
             self._queue(refusal.first)
+            if refusal.due is not None:
+                self._queues.push_later(job.host, job, refusal.due)
         elif job.file is not None:
             self._conclude(job, Answer(refusal.reason, refusal.detail))
         else:
@@ -210,6 +212,7 @@ class Fetcher:
             if asked_s is not None and asked_s > self.options.max_retry_after_s:
                 answer = _with(answer, Reason.HTTP_RATE_LIMITED, f"{answer.http_status}: asked to wait too long")
             elif out.num_attempts <= self._permission.retries(job, now):
+                job.failure = answer.reason, answer.detail
                 self._try_later(job, asked_s)
                 return
         if job.file is not None:
