@@ -83,7 +83,7 @@ class Job:
     is_fresh: bool = False
     spent_s: float = 0.0
     started_at: float = 0.0
-    failure: tuple[Reason, str | None] | None = None
+    failure: tuple[Reason | None, str | None] | None = None
 
     def __post_init__(self) -> None:
         self.go_to(self.hop or self.first, self.redirected_from)
