@@ -105,7 +105,8 @@ class Permission:
         """Learn from an answer how the origin is; returns the jobs that waited for it."""
         if job.file not in (None, ROBOTS):
             return []  # a server that fails at a file that it does not know says little
-        if answer.reason is not None and reason_class(answer.reason) is ReasonClass.TRANSIENT:
+        is_failure = answer.reason is not None and reason_class(answer.reason) is ReasonClass.TRANSIENT
+        if is_failure and not (job.failed_before and answer.http_status is not None):
             # A link's further attempts say nothing new: where only they are left, failures in a row are no surprise.
             if job.out.num_attempts <= 1 or job is self._origins[job.origin].trying:
                 self._origins.failed(job.origin, now)
