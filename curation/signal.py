@@ -30,6 +30,9 @@ class Signal(Step, ABC):
 
     level: ClassVar[Level]
     """Which rows it describes: one row for each media item, or for each text."""
+    whole_samples: ClassVar[bool] = False
+    """Whether it compares the texts of one sample with each other, so that a batch must hold all of a sample's texts
+    (a part always does)."""
 
     def table_name(self) -> str:
         """Name of the signal's table in the store and of its view in SQL: the class name in snake case."""
