@@ -20,20 +20,21 @@ from curation.schema import MEDIA
 from curation.signal import ColumnSignal, ImageSignal, Signal, drop_nonfinite
 from curation.step import digest
 from curation.table import Part, find_part, read_part, write_part
-from pipelines.download import decoder, media_parts
+from pipelines.canary import check_canaries
+from pipelines.download import media_parts
+from pipelines.picture_pass import from_pictures
 from pipelines.stage import Run, Wanted, run_parts
 from pipelines.workers import Task
 
 UID = {"media": "media_uid", "text": "text_uid"}
-PICTURES_AT_A_TIME = 64
-"""Decoded pictures held at once by a worker: at 512 x 512 pixels, 50 MB."""
 MEDIA_COLUMNS = [name for name in MEDIA.names if name != "bytes"]
 
 
-def waves(signals: Sequence[Signal], known: set[str]) -> Iterator[list[Signal]]:
-    """Groups of signals that can run together: all that they read is known, and all or none of them run a model.
+def waves(signals: Sequence[Signal], known: set[str], apart: bool = True) -> Iterator[list[Signal]]:
+    """Groups of signals that can run together: all that they read is known.
 
-    `known` are the columns of the base tables. Each group's columns are known to the next.
+    `known` are the columns of the base tables. Each group's columns are known to the next. apart: all or none of a
+    group run a model, so that nothing else takes a GPU's time; without GPUs, one pass over the media serves both.
     """
     left, known = list(signals), set(known)
     while left:
@@ -41,7 +42,7 @@ def waves(signals: Sequence[Signal], known: set[str]) -> Iterator[list[Signal]]:
         if not ready:
             names = ", ".join(type(signal).__name__ for signal in left)
             raise ValueError(f"these signals wait for each other's columns: {names}")
-        cheap = [signal for signal in ready if not signal.needs_model()]
+        cheap = [signal for signal in ready if apart and not signal.needs_model()]
         wave = cheap or ready
         yield wave
         known |= {name for signal in wave for name in signal.writes().names}
@@ -54,7 +55,8 @@ def score(run: Run) -> dict[str, Any]:
     media, pool = media_parts(run), run.store.pool()
     parts: dict[str, list[Part]] = {}
     total: dict[str, Any] = {"signals": len(signals)}
-    for wave in waves(signals, _base_columns(run)):
+    apart = any(signal.needs_model() for signal in signals) and run.workers.num_gpus > 0
+    for wave in waves(signals, _base_columns(run), apart):
         wanted = []
         for position, (medium, each) in enumerate(zip(media, pool, strict=True)):
             upstream = {table: made[position] for table, made in parts.items()}
@@ -148,7 +150,9 @@ def _wanted(run: Run, wave: Sequence[Signal], media: Part, texts: Part, upstream
         "index": media.index,
         "limits": run.recipe.download.decode,
     }
-    task = Task(f"score of part {media.index}", score_part, arguments, any(each.needs_model() for each in wave))
+    needs_model = any(each.needs_model() for each in wave)
+    arguments["num_decoders"] = run.workers.num_decoders(needs_model)
+    task = Task(f"score of part {media.index}", score_part, arguments, needs_model)
     return [Wanted(folders[table], media.index, key, task) for table, key in keys.items()]
 
 
@@ -161,6 +165,7 @@ def score_part(
     tables: Path,
     index: int,
     limits: DecodeLimits,
+    num_decoders: int = 1,
 ) -> dict[str, Any]:
     """Compute several signals of one part in one pass and publish a part for each. Runs in a worker."""
     media_rows = _joined(read_part(media, MEDIA_COLUMNS), upstream, levels, "media")
@@ -169,12 +174,13 @@ def score_part(
         text_rows = _joined(read_part(texts), upstream, levels, "text")
         text_rows = _with_media(text_rows, media_rows)
     pictures = [signal for signal, _ in signals if isinstance(signal, ImageSignal)]
-    from_pictures = _from_pictures(media, pictures, limits)
+    check_canaries([signal for signal, _ in signals], tables.parent / "canaries")
+    of_pictures = from_pictures(media, pictures, limits, num_decoders)
     nonfinite = 0
     for signal, key in signals:
         rows = media_rows if signal.level == "media" else text_rows
         if isinstance(signal, ImageSignal):
-            columns = from_pictures[signal.table_name()]
+            columns = of_pictures[signal.table_name()]
         elif isinstance(signal, ColumnSignal) and rows is not None:
             columns = signal.compute(rows.select(list(dict.fromkeys(signal.reads()))))
         else:
@@ -217,23 +223,3 @@ def _with_media(texts: pa.Table, media: pa.Table) -> pa.Table:
         if name not in texts.column_names:
             texts = texts.append_column(name, pc.take(media.column(name), take))
     return texts
-
-
-def _from_pictures(media: Path, signals: list[ImageSignal], limits: DecodeLimits) -> dict[str, pa.Table]:
-    """The columns of all picture signals, by table: each picture is decoded once, in the limited child.
-
-    In batches, so that memory does not grow with the part; signals look at one row at a time, so nothing changes.
-    """
-    made: dict[str, list[pa.Table]] = {signal.table_name(): [] for signal in signals}
-    if not signals:
-        return {}
-    column = read_part(media, ["bytes"]).column(0)
-    sides = sorted({signal.short_side_px for signal in signals}, reverse=True)
-    for start in range(0, max(1, len(column)), PICTURES_AT_A_TIME):
-        batch = column.slice(start, PICTURES_AT_A_TIME).to_pylist()
-        for side in sides:
-            images = [None if data is None else decoder(limits).decode(data, side).pixels for data in batch]
-            for signal in signals:
-                if signal.short_side_px == side:
-                    made[signal.table_name()].append(signal.compute_images(images))
-    return {table: pa.concat_tables(batches) for table, batches in made.items()}
