@@ -22,6 +22,7 @@ from curation.step import digest
 from curation.table import Part, find_part, read_part, write_part
 from pipelines.download import decoder, media_parts
 from pipelines.stage import Run, Wanted, run_parts
+from pipelines.store import legend_name
 from pipelines.workers import Task
 
 UID = {"media": "media_uid", "text": "text_uid"}
@@ -67,11 +68,25 @@ def score(run: Run) -> dict[str, Any]:
             run.state.tables[f"signal_{table}"] = [run.store.relative(part.path) for part in parts[table]]
         for name, value in stats.items():
             total[name] = total.get(name, 0) + value
+    for signal in signals:
+        _store_legend(run, signal)
     # signals that this round does not know keep their parts on disk but leave the views
     for stale in run.state.signals.keys() - {signal.table_name() for signal in signals}:
         del run.state.signals[stale]
         del run.state.tables[f"signal_{stale}"]
+        run.state.tables.pop(legend_name(stale), None)
     return total
+
+
+def _store_legend(run: Run, signal: Signal) -> None:
+    name, key = legend_name(signal.table_name()), digest("legend", signal.key())
+    part = find_part(run.store.table(name), 0, key)
+    if part is None:
+        legend = signal.legend()
+        if legend is None:
+            return
+        part = write_part(run.store.table(name), 0, key, legend)
+    run.state.tables[name] = [run.store.relative(part.path)]
 
 
 def planned_signals(run: Run) -> tuple[int, int, bool]:
