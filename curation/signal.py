@@ -47,6 +47,10 @@ class Signal(Step, ABC):
     def writes(self) -> pa.Schema:
         """The new columns, all nullable."""
 
+    def legend(self) -> pa.Table | None:
+        """What the ids in its columns stand for, if it writes ids: stored beside it once."""
+        return None
+
     def needs_model(self) -> bool:
         """Whether it runs a neural network: such signals go to workers that hold a GPU where there is one."""
         return False

@@ -8,10 +8,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from curation.entries import load_entries
 from curation.policy import Balance, Dedupe, Policy, PolicyItem, Rule, Top
 from curation.reasons import reason
-from curation.signals.metadata_entries import MetadataEntries
 from pipelines import database, report_charts
 from pipelines.database import Connection
 from pipelines.store import State, Store
@@ -224,9 +222,8 @@ def balance(con: Connection, found: Packed | None) -> dict[str, Any] | None:
     head = database.rows(
         con, "select * from entry_counts order by passed desc, entry_id limit $most", {"most": ENTRIES}
     )
-    names = _entry_names(found.manifest if found else {})
     for row in head:
-        row["name"] = names[row["entry_id"]] if row["entry_id"] < len(names) else None
+        row["name"] = row.pop("entry")
     chart = report_charts.ranks(before, after, item.t if item else None)
     (sums,) = database.rows(con, "select sum(passed)::bigint as passed, sum(kept)::bigint as kept from entry_counts")
     share = {"head_before": sum(before[:ENTRIES]) / sums["passed"]}
@@ -237,10 +234,3 @@ def balance(con: Connection, found: Packed | None) -> dict[str, Any] | None:
 def _counts(con: Connection, sql: str) -> list[int]:
     counts: list[int] = database.arrow(con, sql).column("n").to_pylist()
     return counts
-
-
-def _entry_names(manifest: dict[str, Any]) -> list[str]:
-    """The entries that the ids stand for, if the manifest's signal is one with the packaged list; else nothing."""
-    key = manifest.get("signals", {}).get("metadata_entries")
-    signals = [MetadataEntries(mode=mode) for mode in ("fixed", "strict")]
-    return next((load_entries(signal.entries) for signal in signals if signal.key() == key), [])

@@ -27,6 +27,7 @@ from pipelines.fit import find_fit, make_fit
 from pipelines.part_rows import MEDIA_COLUMNS, UID, media_rows, text_rows
 from pipelines.picture_pass import from_pictures
 from pipelines.stage import Run, Wanted, run_parts
+from pipelines.store import legend_name
 from pipelines.workers import Task
 
 
@@ -74,11 +75,25 @@ def score(run: Run) -> dict[str, Any]:
             total[name] = total.get(name, 0) + value
     run.state.tables = {name: files for name, files in run.state.tables.items() if not name.startswith("fit_")}
     run.state.tables |= {f"fit_{table}": [run.store.relative(fit.path)] for table, fit in all_fits.items()}
+    for signal in signals:
+        _store_legend(run, signal)
     # signals that this round does not know keep their parts on disk but leave the views
     for stale in run.state.signals.keys() - {signal.table_name() for signal in signals}:
         del run.state.signals[stale]
         del run.state.tables[f"signal_{stale}"]
+        run.state.tables.pop(legend_name(stale), None)
     return total
+
+
+def _store_legend(run: Run, signal: Signal) -> None:
+    name, key = legend_name(signal.table_name()), digest("legend", signal.key())
+    part = find_part(run.store.table(name), 0, key)
+    if part is None:
+        legend = signal.legend()
+        if legend is None:
+            return
+        part = write_part(run.store.table(name), 0, key, legend)
+    run.state.tables[name] = [run.store.relative(part.path)]
 
 
 def planned_signals(run: Run) -> tuple[int, int, bool]:
