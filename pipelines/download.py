@@ -116,7 +116,12 @@ def download_part(
 
 
 def fetched_rows(
-    links: list[dict[str, Any]], settings: Download, num_workers: int, run_id: str, spool: Path
+    links: list[dict[str, Any]],
+    settings: Download,
+    num_workers: int,
+    run_id: str,
+    spool: Path,
+    failed_before: bool = False,
 ) -> list[dict[str, Any]]:
     """A row of `media` for each row of links, in their order. spool: folder for bodies too large for memory."""
     media = [_media_row(row, None, settings) for row in links]
@@ -133,7 +138,7 @@ def fetched_rows(
         fetched.drop_body()  # what is kept of it stands in the row
 
     with Behind(finish) as behind:
-        fetcher.fetch_many([links[i]["url_canonical"] for i in todo], behind.put)
+        fetcher.fetch_many([links[i]["url_canonical"] for i in todo], behind.put, failed_before)
     return media
 
 

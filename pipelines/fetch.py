@@ -71,13 +71,20 @@ class Fetcher:
         if self._resolvers is not None:
             self._resolvers.shutdown(wait=False, cancel_futures=True)
 
-    def fetch_many(self, urls: Sequence[str], on_result: Callable[[int, Fetched], None] | None = None) -> list[Fetched]:
+    def fetch_many(
+        self,
+        urls: Sequence[str],
+        on_result: Callable[[int, Fetched], None] | None = None,
+        failed_before: bool = False,
+    ) -> list[Fetched]:
         """Fetch each URL; results in the order of `urls`, one for each, whatever happened to it.
 
-        on_result(index, fetched): called in this thread as each one ends, in the order of their ends.
+        on_result(index, fetched): called in this thread as each one ends, in the order of their ends. failed_before:
+        whether all of them failed in an earlier run; that a server answers so once more does not break its circuit.
         """
         self._results: list[Fetched] = [Fetched(url) for url in urls]
         self._on_result = on_result
+        self._failed_before = failed_before
         self._num_open = len(urls)
         try:
             for index, url in enumerate(urls):
@@ -95,7 +102,7 @@ class Fetcher:
         if canonical is None:
             self._close(index, out, reason, None)
         else:
-            self._queue([Job(index, canonical, out)], in_front=False)
+            self._queue([Job(index, canonical, out, failed_before=self._failed_before)], in_front=False)
 
     def _queue(self, jobs: Sequence[Job], in_front: bool = True) -> None:
         now = time.monotonic()
@@ -113,6 +120,8 @@ class Fetcher:
         self._queues.release(job.host, now)
         if refusal.reason is None:  # not yet
             self._queue(refusal.first)
+            if refusal.due is not None:
+                self._queues.push_later(job.host, job, refusal.due)
         elif job.file is not None:
             self._conclude(job, Answer(refusal.reason, refusal.detail))
         else:
@@ -210,6 +219,7 @@ class Fetcher:
             if asked_s is not None and asked_s > self.options.max_retry_after_s:
                 answer = _with(answer, Reason.HTTP_RATE_LIMITED, f"{answer.http_status}: asked to wait too long")
             elif out.num_attempts <= self._permission.retries(job, now):
+                job.failure = answer.reason, answer.detail
                 self._try_later(job, asked_s)
                 return
         if job.file is not None:

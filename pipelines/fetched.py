@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from curation.reasons import Reason
 from curation.urls import host_of, origin_of, registrable_domain
 
 
@@ -66,7 +67,8 @@ class Job:
     index: of the link among those of the call. first, hop: the canonical URL, and the one to ask for next. file: name
     of the file (`pipelines.site_rules.PATHS`), None for a link. rules_of: the origin that the file is for. found: the
     files of that origin so far. led_by: `redirected_from` of the link that wants them,
-    None for a link of the table itself.
+    None for a link of the table itself. failure: reason and detail of the attempt before this one.
+    failed_before: whether it failed in an earlier run, so that an answer which says so again is no news of its origin.
     """
 
     index: int
@@ -82,6 +84,8 @@ class Job:
     is_fresh: bool = False
     spent_s: float = 0.0
     started_at: float = 0.0
+    failed_before: bool = False
+    failure: tuple[Reason | None, str | None] | None = None
 
     def __post_init__(self) -> None:
         self.go_to(self.hop or self.first, self.redirected_from)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from curation.reasons import ReasonClass, reason_class
+from curation.reasons import Reason, ReasonClass, reason_class
 from curation.table import Part, find_part, open_part, read_part
 from pipelines.download import download, fetched_rows, publish, retry_key, wanted_parts
 from pipelines.recipe import Download
@@ -56,12 +56,14 @@ def retry_part(before: Path, links: Path, settings: Download, num_workers: int, 
     part, rows = open_part(before), read_part(before).to_pylist()
     again = [i for i, row in enumerate(rows) if is_worth_retrying(row["reason"])]
     wanted = read_part(links).take(again).to_pylist()
-    fresh = fetched_rows(wanted, settings, num_workers, run_id, before.parent)
+    fresh = fetched_rows(wanted, settings, num_workers, run_id, before.parent, failed_before=True)
     if [row["media_uid"] for row in fresh] != [rows[i]["media_uid"] for i in again]:
         raise ValueError(f"{before} and {links} do not hold the same media in the same order")
-    num_changed = sum(rows[i]["reason"] != row["reason"] for i, row in zip(again, fresh, strict=True))
+    # a link whose turn did not come has nothing new to say
+    found = [(i, row) for i, row in zip(again, fresh, strict=True) if row["reason"] != Reason.NET_HOST_CIRCUIT_OPEN]
+    num_changed = sum(rows[i]["reason"] != row["reason"] for i, row in found)
     if num_changed:
-        for i, row in zip(again, fresh, strict=True):
+        for i, row in found:
             rows[i] = row
         publish(before.parent, part.index, retry_key(part), rows)
     return {"rows_retried": len(again), "rows_changed": num_changed, "parts_retried": int(num_changed > 0)}
