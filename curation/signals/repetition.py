@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 import pyarrow as pa
 
-from curation.entries import normalised
+from curation.entry_forms import normalised
 from curation.signal import TextSignal
 
 CHARACTERS = 5
