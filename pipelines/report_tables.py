@@ -53,7 +53,23 @@ def explained(item: PolicyItem) -> str:
         case Dedupe():
             return f"one of each group, first by {item.prefer}"
         case Balance():
-            return f"t = {item.t:,} where {item.where}; no match: {item.no_match}"
+            return f"{balance_terms(item)} where {item.where}; no match: {item.no_match}"
+
+
+def balance_terms(item: Balance) -> str:
+    """By what a balance keeps how much."""
+    by = (
+        f" of each {item.by}"
+        if item.by is not None
+        else f", thresholds as in {item.per_language}"
+        if item.per_language
+        else ""
+    )
+    if item.t is not None:
+        return f"t = {item.t:,}{by}"
+    if item.most is not None:
+        return f"at most {item.most:,}{by}"
+    return f"{100 * (item.fraction or 0):.4g}% in all, sizes as count ^ {item.exponent:g}{by}"
 
 
 def pool(con: Connection) -> dict[str, Any]:
@@ -218,7 +234,8 @@ def balance(con: Connection, found: Packed | None) -> dict[str, Any] | None:
     after = _counts(con, "select kept as n from entry_counts where kept > 0 order by n desc")
     if not before:
         return None
-    item = next((item for item in found.policy if isinstance(item, Balance)), None) if found else None
+    items = [item for item in found.policy if isinstance(item, Balance) and item.by is None] if found else []
+    item = items[0] if items else None
     head = database.rows(
         con, "select * from entry_counts order by passed desc, entry_id limit $most", {"most": ENTRIES}
     )
