@@ -20,7 +20,8 @@ from curation.schema import MEDIA
 from curation.signal import ColumnSignal, ImageSignal, Signal, drop_nonfinite
 from curation.step import digest
 from curation.table import Part, find_part, read_part, write_part
-from pipelines.download import decoder, media_parts
+from pipelines.download import media_parts
+from pipelines.media_row import decoder
 from pipelines.stage import Run, Wanted, run_parts
 from pipelines.workers import Task
 
