@@ -14,7 +14,8 @@ import fasttext
 import numpy as np
 from pydantic import Field
 
-from curation.entries import file_digest, normalised
+from curation.entries import file_digest
+from curation.entry_forms import normalised
 from curation.keyed_sample import keyed_hashes
 from curation.roc import auc, auc_interval
 from curation.step import Step
@@ -64,7 +65,7 @@ class Trained:
 
 
 def line(text: str) -> str:
-    """What the model reads of a text: tokens between single spaces, case folded (`curation.entries.normalised`)."""
+    """What the model reads of a text: tokens between single spaces, case folded (`curation.entry_forms.normalised`)."""
     return normalised(text.replace("\0", " "))
 
 

@@ -21,20 +21,21 @@ from curation.reasons import Reason
 from curation.signal import ColumnSignal, ImageSignal, Level, Signal, drop_nonfinite
 from curation.step import digest
 from curation.table import Part, find_part, read_part, write_part
-from pipelines.download import decoder, media_parts
+from pipelines.canary import check_canaries
+from pipelines.download import media_parts
 from pipelines.fit import find_fit, make_fit
 from pipelines.part_rows import MEDIA_COLUMNS, UID, media_rows, text_rows
+from pipelines.picture_pass import from_pictures
 from pipelines.stage import Run, Wanted, run_parts
+from pipelines.store import legend_name
 from pipelines.workers import Task
 
-PICTURES_AT_A_TIME = 64
-"""Decoded pictures held at once by a worker: at 512 x 512 pixels, 50 MB."""
 
+def waves(signals: Sequence[Signal], known: set[str], apart: bool = True) -> Iterator[list[Signal]]:
+    """Groups of signals that can run together: all that they read is known.
 
-def waves(signals: Sequence[Signal], known: set[str]) -> Iterator[list[Signal]]:
-    """Groups of signals that can run together: all that they read is known, and all or none of them run a model.
-
-    `known` are the columns of the base tables. Each group's columns are known to the next.
+    `known` are the columns of the base tables. Each group's columns are known to the next. apart: all or none of a
+    group run a model, so that nothing else takes a GPU's time; without GPUs, one pass over the media serves both.
     """
     left, known = list(signals), set(known)
     while left:
@@ -42,7 +43,7 @@ def waves(signals: Sequence[Signal], known: set[str]) -> Iterator[list[Signal]]:
         if not ready:
             names = ", ".join(type(signal).__name__ for signal in left)
             raise ValueError(f"these signals wait for each other's columns: {names}")
-        cheap = [signal for signal in ready if not signal.needs_model()]
+        cheap = [signal for signal in ready if apart and not signal.needs_model()]
         wave = cheap or ready
         yield wave
         known |= {name for signal in wave for name in signal.writes().names}
@@ -56,7 +57,8 @@ def score(run: Run) -> dict[str, Any]:
     parts: dict[str, list[Part]] = {}
     all_fits: dict[str, Part] = {}
     total: dict[str, Any] = {"signals": len(signals)}
-    for wave in waves(signals, _base_columns(run)):
+    apart = any(signal.needs_model() for signal in signals) and run.workers.num_gpus > 0
+    for wave in waves(signals, _base_columns(run), apart):
         upstreams = [{table: made[position] for table, made in parts.items()} for position in range(len(pool))]
         fits = _fits(run, wave, media, upstreams, total)
         all_fits |= fits
@@ -73,11 +75,25 @@ def score(run: Run) -> dict[str, Any]:
             total[name] = total.get(name, 0) + value
     run.state.tables = {name: files for name, files in run.state.tables.items() if not name.startswith("fit_")}
     run.state.tables |= {f"fit_{table}": [run.store.relative(fit.path)] for table, fit in all_fits.items()}
+    for signal in signals:
+        _store_legend(run, signal)
     # signals that this round does not know keep their parts on disk but leave the views
     for stale in run.state.signals.keys() - {signal.table_name() for signal in signals}:
         del run.state.signals[stale]
         del run.state.tables[f"signal_{stale}"]
+        run.state.tables.pop(legend_name(stale), None)
     return total
+
+
+def _store_legend(run: Run, signal: Signal) -> None:
+    name, key = legend_name(signal.table_name()), digest("legend", signal.key())
+    part = find_part(run.store.table(name), 0, key)
+    if part is None:
+        legend = signal.legend()
+        if legend is None:
+            return
+        part = write_part(run.store.table(name), 0, key, legend)
+    run.state.tables[name] = [run.store.relative(part.path)]
 
 
 def planned_signals(run: Run) -> tuple[int, int, bool]:
@@ -207,7 +223,9 @@ def _wanted(
         "limits": run.recipe.download.decode,
         "fits": {table: fit.path for table, fit in fits.items()},
     }
-    task = Task(f"score of part {media.index}", score_part, arguments, any(each.needs_model() for each in wave))
+    needs_model = any(each.needs_model() for each in wave)
+    arguments["num_decoders"] = run.workers.num_decoders(needs_model)
+    task = Task(f"score of part {media.index}", score_part, arguments, needs_model)
     return [Wanted(folders[table], media.index, key, task) for table, key in keys.items()]
 
 
@@ -221,18 +239,20 @@ def score_part(
     index: int,
     limits: DecodeLimits,
     fits: dict[str, Path] | None = None,
+    num_decoders: int = 1,
 ) -> dict[str, Any]:
     """Compute several signals of one part in one pass and publish a part for each. Runs in a worker."""
     of_media, of_texts = media_rows(media, upstream, levels), None
     if any(signal.level == "text" for signal, _ in signals):
         of_texts = text_rows(texts, of_media, upstream, levels)
     pictures = [signal for signal, _ in signals if isinstance(signal, ImageSignal)]
-    from_pictures = _from_pictures(media, pictures, limits)
+    check_canaries([signal for signal, _ in signals], tables.parent / "canaries")
+    of_pictures = from_pictures(media, pictures, limits, num_decoders)
     nonfinite = 0
     for signal, key in signals:
         rows = of_media if signal.level == "media" else of_texts
         if isinstance(signal, ImageSignal):
-            columns = from_pictures[signal.table_name()]
+            columns = of_pictures[signal.table_name()]
         elif isinstance(signal, ColumnSignal) and rows is not None:
             columns = signal.compute(rows.select(list(dict.fromkeys(signal.reads()))))
         elif isinstance(signal, FittedSignal) and rows is not None and fits is not None:
@@ -253,23 +273,3 @@ def score_part(
         )
         write_part(tables / f"signal_{signal.table_name()}", index, key, table)
     return {"rows": of_media.num_rows if of_texts is None else of_texts.num_rows, "nonfinite": nonfinite}
-
-
-def _from_pictures(media: Path, signals: list[ImageSignal], limits: DecodeLimits) -> dict[str, pa.Table]:
-    """The columns of all picture signals, by table: each picture is decoded once, in the limited child.
-
-    In batches, so that memory does not grow with the part; signals look at one row at a time, so nothing changes.
-    """
-    made: dict[str, list[pa.Table]] = {signal.table_name(): [] for signal in signals}
-    if not signals:
-        return {}
-    column = read_part(media, ["bytes"]).column(0)
-    sides = sorted({signal.short_side_px for signal in signals}, reverse=True)
-    for start in range(0, max(1, len(column)), PICTURES_AT_A_TIME):
-        batch = column.slice(start, PICTURES_AT_A_TIME).to_pylist()
-        for side in sides:
-            images = [None if data is None else decoder(limits).decode(data, side).pixels for data in batch]
-            for signal in signals:
-                if signal.short_side_px == side:
-                    made[signal.table_name()].append(signal.compute_images(images))
-    return {table: pa.concat_tables(batches) for table, batches in made.items()}

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 import pyarrow as pa
 
-from curation.entries import normalised
+from curation.entry_forms import normalised
 from curation.signal import TextSignal
 
 CHARACTERS = 5
@@ -23,7 +23,7 @@ class Repetition(TextSignal):
     Columns: `character_repetition` (1 - distinct / all pieces of five characters, case folded, 0 to below 1: 0 where
     none occurs twice or the text is shorter); `longest_run`, int32 (1 or more; the longest run of one character other
     than white space: 10 in "soooooooooo"); `top_token_share` (how many of the tokens are the most frequent one, 0 to 1;
-    tokens as `curation.entries.normalised` cuts them, each Han or kana letter is one; null without tokens). Null
+    tokens as `curation.entry_forms.normalised` cuts them, each Han or kana letter is one; null without tokens). Null
     without a text or in an empty one. Unit: shares; characters. Model: none. Source: the repetition rules of Gopher,
     arXiv 2112.11446, table A1, and data-juicer's character_repetition_filter, for texts as short as captions.
     """

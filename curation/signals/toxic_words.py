@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Annotated, ClassVar
 import pyarrow as pa
 from pydantic import AfterValidator, Field
 
-from curation.entries import EntryMatcher, entries_digest, load_entries, normalised
+from curation.entries import EntryMatcher, file_digest
+from curation.entry_forms import normalised
 from curation.signal import ColumnSignal, Level, as_table
 from curation.signals.language import primary
 
@@ -52,7 +54,7 @@ class ToxicWords(ColumnSignal):
     """Language (primary subtag of BCP 47) or `any` -> a file with one word or phrase a line (UTF-8; `.gz` or not)."""
 
     def key_extras(self) -> dict[str, object]:
-        return {"lists": {language: entries_digest(str(path)) for language, path in self.lists.items()}}
+        return {"lists": {language: _digest(path) for language, path in self.lists.items()}}
 
     def reads(self) -> tuple[str, ...]:
         return ("text_clean", "language")
@@ -66,7 +68,7 @@ class ToxicWords(ColumnSignal):
         found: list[set[str] | None] = [None] * len(texts)
         for language, path in self.lists.items():
             spoken = [i for i, each in enumerate(languages) if texts[i] is not None and language in (ANY, each)]
-            words, matcher = _matcher(path, entries_digest(str(path)))
+            words, matcher = _matcher(path, _digest(path))
             for i, numbers in zip(spoken, matcher.match([texts[i] for i in spoken]).to_pylist(), strict=True):
                 found[i] = (found[i] or set()) | {words[number] for number in numbers}
         columns: dict[str, Sequence[object]] = {
@@ -76,16 +78,21 @@ class ToxicWords(ColumnSignal):
         return as_table({**columns}, self.writes())
 
 
+def _digest(path: Path) -> str:
+    return file_digest(path, path.stat().st_mtime_ns)
+
+
 def _words(path: Path) -> list[str]:
     """The list's lines, each form of a word once."""
     words: dict[str, str] = {}
-    for line in load_entries(str(path)):
+    data = path.read_bytes()
+    for line in (gzip.decompress(data) if path.suffix == ".gz" else data).decode().splitlines():
         if line.strip():
             words.setdefault(normalised(line), line.strip())
     return [word for form, word in words.items() if form]
 
 
 @lru_cache(maxsize=64)
-def _matcher(path: Path, _digest: str) -> tuple[list[str], EntryMatcher]:
+def _matcher(path: Path, _of_content: str) -> tuple[list[str], EntryMatcher]:
     words = _words(path)
-    return words, EntryMatcher(words, "fixed")
+    return words, EntryMatcher.of(words, "fixed")
