@@ -204,7 +204,7 @@ class _Child:
     """The process and its two pipes."""
 
     def __init__(self, limits: DecodeLimits, output: ImageOutput) -> None:
-        folders = _folders("PIL", "numpy", "cv2") if output.may_encode else _folders("PIL")
+        folders = _folders("PIL", "numpy", "cv2", "simplejpeg") if output.may_encode else _folders("PIL")
         settings = {**asdict(limits), "output": output.model_dump(), "with_arrays": output.may_encode}
         # -I -S: no environment, no user or site packages; the folders of what it decodes with are the only addition.
         # Not a fork: the parent may be a Ray worker with threads and gigabytes of memory.
