@@ -5,102 +5,20 @@ torchvision 0.29.1). A process of its own costs next to nothing against decoding
 child, one picture at a time over two pipes; its limits stand in `decode_child.give_up_rights`.
 """
 
-import contextlib
 import hashlib
-import importlib.util
-import json
-import os
-import select
-import struct
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-import numpy as np
-import numpy.typing as npt
-
+from curation.media.child import CHECKS, PIXELS, STORED, Child, ChildDied
+from curation.media.decoded import Decoded, DecodeLimits
 from curation.media.image_output import ImageOutput
 from curation.reasons import Reason
 
-_CHILD = Path(__file__).with_name("decode_child.py")
-_REQUEST = struct.Struct("<QIB")  # the same in decode_child.py, which imports nothing of the project
-_ANSWER = struct.Struct("<IQ")
-_PIPE_BYTES = 1 << 20  # Linux's default ceiling for an unprivileged process
+__all__ = ["ChildDied", "DecodeLimits", "Decoded", "Decoder"]
+
 _MAX_DEATHS = 2  # a death may be an accident (the machine's memory, a person); two of the same bytes are not
-_START_TIMEOUT_S = 30.0  # a loaded machine; a start takes 0.1 s
-_CHECKS, _PIXELS, _STORED = range(3)  # what is wanted of the child
-# Threads would reserve memory, and wait. And glibc should keep a picture's memory for the next one: given back and
-# asked for again it costs 0.1 ms a picture.
-_CHILD_ENVIRONMENT = {
-    "OPENBLAS_NUM_THREADS": "1",
-    "OMP_NUM_THREADS": "1",
-    "MALLOC_MMAP_THRESHOLD_": "1000000000",
-    "MALLOC_TRIM_THRESHOLD_": "1000000000",
-}
-
-
-@dataclass(frozen=True)
-class DecodeLimits:
-    """What a picture may ask of the decoder.
-
-    max_pixels: width x height by the header, checked before any decoding (50 Mpx).
-    max_aspect: longer over shorter side (20).
-    min_side_px: shorter side; what is smaller (a tracking pixel, a spacer) is no picture (4).
-    max_frames: frames of an animation; only the first is decoded, the others cost a walk over the file.
-    max_memory_bytes: address space of the child (RLIMIT_AS); not enforced by macOS.
-    timeout_s: wall-clock seconds for one picture, then the child is killed.
-    formats: Pillow's names of what may be opened at all.
-    """
-
-    max_pixels: int = 50_000_000
-    max_aspect: float = 20.0
-    min_side_px: int = 4
-    max_frames: int = 1_000
-    max_memory_bytes: int = 1_500_000_000
-    timeout_s: float = 20.0
-    formats: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "GIF")
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """What became of the bytes of one picture.
-
-    format: Pillow's name by the first bytes, also where refused by name; None if no picture.
-    width_px, height_px: of the original as it is shown (EXIF orientation applied); None if no header was read.
-    num_frames: 1 for a still; counted up to the limit. has_alpha: a transparency channel or colour.
-    pixels: (H, W, 3) uint8 RGB of the first frame, read-only: oriented, transparency on white, shrunk as asked; None
-    where not asked for or where there is a reason.
-    stored: by `Decoder.convert`, the bytes to store; None where those are the bytes as they came (or for a reason).
-    out_format, out_width_px, out_height_px: by `Decoder.convert`, of what is to be stored.
-    reason: `img.*` code, None if all is well. detail: at most 200 characters, from the decoder, so not to be trusted.
-    """
-
-    format: str | None = None
-    width_px: int | None = None
-    height_px: int | None = None
-    num_frames: int | None = None
-    has_alpha: bool | None = None
-    pixels: npt.NDArray[np.uint8] | None = None
-    stored: bytes | None = None
-    out_format: str | None = None
-    out_width_px: int | None = None
-    out_height_px: int | None = None
-    reason: str | None = None
-    detail: str | None = None
-
-
-class ChildDied(Exception):
-    """The child went away or had to be killed while it worked on a picture; carries the reason code."""
-
-    def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
 
 
 class Decoder:
@@ -112,6 +30,9 @@ class Decoder:
     `img.quarantined` unseen.
     """
 
+    gives_views = False
+    """Whether the child loads what `curation.media.views` needs."""
+
     def __init__(
         self, limits: DecodeLimits | None = None, quarantine: Iterable[str] = (), output: ImageOutput | None = None
     ) -> None:
@@ -120,7 +41,7 @@ class Decoder:
         self.quarantine = frozenset(quarantine)
         self.fatal: dict[str, Decoded] = {}
         self.num_starts = 0
-        self._child: _Child | None = None
+        self._child: Child | None = None
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -147,16 +68,16 @@ class Decoder:
         percentile, at 5.8 ms; with Lanczos 39.6 and 32.1 dB at 10.2 ms.)
         pixels=False: everything but the pixels, damage included, at less cost.
         """
-        return self._ask(data, short_side_px or 0, _PIXELS if pixels else _CHECKS)
+        return self._ask(data, short_side_px or 0, PIXELS if pixels else CHECKS)
 
     def convert(self, data: bytes) -> Decoded:
         """Check one picture completely and make what `output` wants to be stored of it, in one decoding.
 
         The checks of the limits come first, then those of `output`, all by the header; see `Decoded.stored`.
         """
-        return self._ask(data, 0, _STORED)
+        return self._ask(data, 0, STORED)
 
-    def _ask(self, data: bytes, short_side_px: int, wanted: int) -> Decoded:
+    def _ask(self, data: bytes, short_side_px: int, wanted: int, before: bytes = b"") -> Decoded:
         with self._lock:
             known = self._known(data)
             if known is not None:
@@ -164,7 +85,7 @@ class Decoder:
             for _ in range(_MAX_DEATHS):
                 child = self._start()
                 try:
-                    return child.decode(data, short_side_px, wanted)
+                    return child.decode(data, short_side_px, wanted, before)
                 except ChildDied as death:
                     verdict = Decoded(reason=death.reason.value, detail=str(death))
                     self._discard()
@@ -186,9 +107,9 @@ class Decoder:
             return Decoded(reason=Reason.IMG_QUARANTINED.value, detail="killed the decoder in an earlier run")
         return self.fatal.get(digest)
 
-    def _start(self) -> "_Child":
+    def _start(self) -> "Child":
         if self._child is None:
-            child = _Child(self.limits, self.output)
+            child = Child(self.limits, self.output, self.gives_views)
             child.wait_until_ready()
             self._child = child
             self.num_starts += 1
@@ -198,6 +119,7 @@ class Decoder:
         if self._child is not None:
             self._child.kill()
             self._child = None
+<<<<<<< HEAD
 
 
 class _Child:
@@ -344,3 +266,5 @@ def _grow_pipe(fd: int) -> None:
     if command is not None:
         with contextlib.suppress(PermissionError):
             fcntl.fcntl(fd, command, _PIPE_BYTES)
+=======
+>>>>>>> main
