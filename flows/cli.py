@@ -19,12 +19,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from flows import metadata_commands
+
 app = typer.Typer(
     help="Sieve links into pre-training corpora, and corpora into models; every row keeps every signal and decision.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(metadata_commands.app, name="metadata")
 out = Console(soft_wrap=True, highlight=False, emoji=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
