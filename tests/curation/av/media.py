@@ -49,9 +49,9 @@ def scene(seed: int, width: int = 320, height: int = 240) -> np.ndarray:
 
 
 def pan(seed: int, num_frames: int, step_px: int = 2, width: int = 320, height: int = 240) -> list[np.ndarray]:
-    """Frames of a camera that pans over a scene."""
+    """Frames of a camera that pans over a scene, and back where it ends."""
     picture = scene(seed, width, height)
-    starts = [(step_px * k) % (width + 1) for k in range(num_frames)]
+    starts = [width - abs(width - (step_px * k) % (2 * width)) for k in range(num_frames)]
     return [np.ascontiguousarray(picture[:, x : x + width]) for x in starts]
 
 
