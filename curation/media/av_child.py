@@ -206,6 +206,7 @@ def answer_one(request: dict[str, Any], descriptor: int, answer: Answer, limits:
     import av
 
     out: dict[str, Any] = {}
+    malformed: tuple[type[Exception], ...] = (av.error.FFmpegError, *MALFORMED)
     with io.FileIO(descriptor, closefd=True) as file:
         medium = Medium(file, limits, out)
         try:
@@ -218,10 +219,10 @@ def answer_one(request: dict[str, Any], descriptor: int, answer: Answer, limits:
             out.update(reason="av.decoder_memory", detail=f"more than {limits['max_memory_bytes']} bytes")
         except av.error.MemoryError:
             out.update(reason="av.decoder_memory", detail="FFmpeg was refused memory")
-        except (av.error.FFmpegError, *MALFORMED) as error:
+        except malformed as error:
             out.update(reason="av.corrupt", detail=_words(error)[:MAX_DETAIL_CHARS])
         finally:
-            with contextlib.suppress(av.error.FFmpegError, *MALFORMED):
+            with contextlib.suppress(*malformed):
                 medium.close()
     answer.send("e", out)
 

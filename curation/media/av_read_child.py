@@ -4,7 +4,9 @@ Loaded as a file by `av_child.py`. Times are seconds from the start of the conta
 presentation time stamps say; the rotation and the pixels' aspect that the container asks for are applied.
 """
 
+import importlib
 import io
+import pkgutil
 import sys
 from typing import Any
 
@@ -255,6 +257,9 @@ def texts(medium: Any, _request: dict[str, Any], answer: Any, _limits: dict[str,
 
 def warm_up() -> None:
     """Use everything once, so that nothing needs to be opened after the rights are given up."""
+    for module in pkgutil.walk_packages(av.__path__, "av."):  # PyAV imports some at the first stream of their kind
+        if not module.name.endswith(("__main__", ".datasets")):
+            importlib.import_module(module.name)
     sink = io.BytesIO()
     with av.open(sink, "w", format="mp4") as made:
         video, audio = made.add_stream("libx264", rate=25), made.add_stream("aac", rate=48000)
