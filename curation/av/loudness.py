@@ -131,9 +131,9 @@ def silence_share(pcm: Pcm, rate_hz: int, below_dbfs: float = SILENCE_DBFS) -> f
 
 def snr_db(pcm: Pcm, rate_hz: int) -> float | None:
     """Estimate of the signal-to-noise ratio in dB from the windows' powers: the 95th against the 10th percentile, which
-    is taken for the noise. Right for a signal with pauses in steady noise; near 0 for steady sounds, whatever they are.
+    is taken for the noise. Right for a signal with pauses in steady noise; at its least for steady sounds, whatever they are.
 
-    None without five windows or where all is digital silence; at most 100.
+    None without five windows or where all is digital silence; -20 to 100.
     """
     power = window_rms(pcm, rate_hz) ** 2
     if len(power) < 5 or power.max() <= 0:
