@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from curation.av.segment_signal import SegmentSignal
 from curation.media.decode import DecodeLimits
 from curation.reasons import Reason
 from curation.schema import MEDIA
@@ -21,6 +22,7 @@ from curation.signal import ColumnSignal, ImageSignal, Signal, drop_nonfinite
 from curation.step import digest
 from curation.table import Part, find_part, read_part, write_part
 from pipelines.download import decoder, media_parts
+from pipelines.segment_scores import from_segments
 from pipelines.stage import Run, Wanted, run_parts
 from pipelines.workers import Task
 
@@ -170,15 +172,16 @@ def score_part(
         text_rows = _with_media(text_rows, media_rows)
     pictures = [signal for signal, _ in signals if isinstance(signal, ImageSignal)]
     from_pictures = _from_pictures(media, pictures, limits)
+    from_pictures |= from_segments(media, [signal for signal, _ in signals if isinstance(signal, SegmentSignal)])
     nonfinite = 0
     for signal, key in signals:
         rows = media_rows if signal.level == "media" else text_rows
-        if isinstance(signal, ImageSignal):
+        if isinstance(signal, ImageSignal | SegmentSignal):
             columns = from_pictures[signal.table_name()]
         elif isinstance(signal, ColumnSignal) and rows is not None:
             columns = signal.compute(rows.select(list(dict.fromkeys(signal.reads()))))
         else:
-            raise TypeError(f"{type(signal).__name__} is neither a ColumnSignal nor an ImageSignal")
+            raise TypeError(f"{type(signal).__name__} is no ColumnSignal, ImageSignal or SegmentSignal")
         if rows is None or columns.num_rows != rows.num_rows or columns.schema.names != signal.writes().names:
             raise ValueError(
                 f"{type(signal).__name__} broke its contract: {columns.num_rows} rows, {columns.schema.names}"

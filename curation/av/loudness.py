@@ -131,7 +131,7 @@ def silence_share(pcm: Pcm, rate_hz: int, below_dbfs: float = SILENCE_DBFS) -> f
 
 def snr_db(pcm: Pcm, rate_hz: int) -> float | None:
     """Estimate of the signal-to-noise ratio in dB from the windows' powers: the 95th against the 10th percentile, which
-    is taken for the noise. Right for a signal with pauses in steady noise; at its least for steady sounds, whatever they are.
+    is taken for the noise. Right for a signal with pauses in steady noise; at its least for any steady sound.
 
     None without five windows or where all is digital silence; -20 to 100.
     """
