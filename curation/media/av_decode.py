@@ -26,7 +26,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Protocol, Self, TypeVar
 
 from curation.media.av_types import AvLimits, AvOutcome, AvProbe, Chunk, Cut, Cutting, Gathered, Wanted, chunk_of
-from curation.media.decode import ChildDied, _folders
+from curation.media.child import ChildDied, _folders
 from curation.reasons import Reason
 
 _CHILD = Path(__file__).with_name("av_child.py")
