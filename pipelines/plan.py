@@ -9,7 +9,7 @@ from pipelines.dedupe import dedupe_key
 from pipelines.download import wanted_parts
 from pipelines.ingest import pending_sources
 from pipelines.score import planned_signals
-from pipelines.select import select_key
+from pipelines.select import planned_parts
 from pipelines.stage import Run
 
 
@@ -47,13 +47,18 @@ def plan(run: Run) -> list[Planned]:
         if not complete:
             lines.append(Planned(f"dedupe, select, pack{suffix}", "depends on the signals", ""))
             return lines
-        for step, key in (("dedupe", dedupe_key), ("select", select_key)):
-            table = {"dedupe": "duplicates", "select": "decisions"}[step]
-            part = find_part(run.store.table(table), 0, key(run))
-            lines.append(Planned(step + suffix, "0 parts" if part else "1 part", "1 part" if part else "0 parts"))
-            if part is None:
+        for step, table in (("dedupe", "duplicates"), ("select", "decisions")):
+            parts = [find_part(run.store.table(table), 0, dedupe_key(run))] if step == "dedupe" else planned_parts(run)
+            there = [part for part in parts if part is not None]
+            to_run = len(parts) - len(there)
+            lines.append(Planned(step + suffix, _parts(to_run), _parts(len(there))))
+            if to_run:
                 lines.append(Planned(f"what follows {step}{suffix}", "depends on it", ""))
                 return lines
-            run.state.tables[table] = [run.store.relative(part.path)]
+            run.state.tables[table] = [run.store.relative(part.path) for part in there]
         lines.append(Planned(f"pack{suffix}", "only shards that are missing", "the version if it is sealed"))
     return lines
+
+
+def _parts(number: int) -> str:
+    return "1 part" if number == 1 else f"{number} parts"

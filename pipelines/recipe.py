@@ -13,12 +13,12 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, StringConstraints, 
 from curation.media.decode import DecodeLimits
 from curation.media.image_output import ImageOutput
 from curation.near_duplicates import DEFAULT_RADIUS
-from curation.policy import Balance, Dedupe, Policy, Rule, Top
+from curation.policy import Policy, Rule
 from curation.schema import MEDIA, TEXTS
 from curation.signal import Signal
 from curation.step import Step, suggest
-from pipelines.database import check_expression, columns_of
 from pipelines.fetch_options import FetchOptions
+from pipelines.policy_checks import check_policy
 from pipelines.yaml_place import Places, RecipeError, load
 
 Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]*$", max_length=60)]
@@ -220,7 +220,7 @@ def load_recipe(path: Path) -> Recipe:
     for index, each in enumerate(recipe.all_rounds()):
         prefix: tuple[int | str, ...] = ("rounds", index) if recipe.rounds else ()
         types = column_types(recipe, recipe.signals_until(index), places)
-        _check_policy(each, types, places, prefix)
+        check_policy(each.policy, types, places, prefix)
     types = column_types(recipe, recipe.signals_until(len(recipe.all_rounds()) - 1), places)
     _check_columns(recipe, types, places)
     links = [path.parent / link for link in recipe.source.links]
@@ -258,37 +258,8 @@ def column_types(recipe: Recipe, signals: list[Signal], places: Places) -> dict[
     return types
 
 
-def _check_policy(each: Round, types: dict[str, pa.DataType], places: Places, prefix: tuple[int | str, ...]) -> None:
-    names: set[str] = set()
-    # the rule `downloaded` is in the policy but not in the file
-    first = places.length(*prefix, "policy") - len(each.policy)
-    for position, item in enumerate(each.policy, start=first):
-        here = (*prefix, "policy", position)
-        if item.name in names:
-            raise RecipeError(f"{places(*here)}: two rules are called {item.name!r}")
-        names.add(item.name)
-        match item:
-            case Rule():
-                fields = [("keep", item.keep, "BOOLEAN")]
-            case Top():
-                fields = [("by", f"({item.by}\n)::double", "DOUBLE")]
-            case Dedupe():
-                fields = [("prefer", f"row_number() over (order by {item.prefer}\n)", "BIGINT")]
-            case Balance():
-                fields = [("where", item.where, "BOOLEAN"), ("entries", f"len({item.entries}) + draw", "DOUBLE")]
-        for field, expression, wanted in fields:
-            try:
-                columns_of(expression)
-                check_expression(expression, types, wanted)
-            except ValueError as error:
-                known = ", ".join(sorted(types))
-                raise RecipeError(
-                    f"{places(*here, field)}: {error} (value: {expression!r}; columns: {known})"
-                ) from error
-
-
 def _check_columns(recipe: Recipe, types: dict[str, pa.DataType], places: Places) -> None:
-    types = types | {"keep_probability": pa.float64()}
+    types = types | {"keep_probability": pa.float64(), "sampling_weight": pa.float64()}
     wanted = [(("pack", kind), name) for kind in ("columns", "text_columns") for name in getattr(recipe.pack, kind)]
     wanted += [(("duplicates", "exact"), name) for name in recipe.duplicates.exact]
     if recipe.duplicates.perceptual:
@@ -299,7 +270,7 @@ def _check_columns(recipe: Recipe, types: dict[str, pa.DataType], places: Places
         if name not in types:
             raise RecipeError(f"{places(*where)}: there is no column {name!r}; {suggest(name, list(types))}")
     signals = recipe.signals_until(len(recipe.all_rounds()) - 1)
-    of_texts = {*TEXTS.names, *recipe.source.columns.extra, "keep_probability"} - {"sample_uid"}
+    of_texts = {*TEXTS.names, *recipe.source.columns.extra, "keep_probability", "sampling_weight"} - {"sample_uid"}
     of_texts |= {name for signal in signals if signal.level == "text" for name in signal.writes().names}
     for name in recipe.duplicates.exact:
         if name in of_texts:

@@ -16,20 +16,19 @@ DUPLICATES = pa.schema([("media_uid", pa.string()), ("duplicate_group", pa.strin
 DUPLICATE_EDGES = pa.schema(
     [("media_uid", pa.string()), ("other_uid", pa.string()), ("kind", pa.string()), ("distance", pa.int32())]
 )
-DECISIONS = pa.schema(
+DECIDED = pa.schema(
     [
         ("text_uid", pa.string()),
-        ("sample_uid", pa.string()),
-        ("media_uid", pa.string()),
         ("kept", pa.bool_()),
         ("rejected_by", pa.list_(pa.string())),  # names of all rules that reject the row, in the policy's order
         ("saw", pa.list_(pa.string())),  # for each of them the values it saw, as JSON
-        ("duplicate_group", pa.string()),  # smallest media_uid of the group; null where alone
         ("duplicate_of", pa.string()),  # sample_uid of the group's survivor, null for the survivor itself
         ("keep_probability", pa.float64()),  # of balancing; null where the policy does not balance the row
         ("draw", pa.float64()),
+        ("sampling_weight", pa.float64()),  # product of the policy's weights; null where it has none
     ]
 )
+"""What a part of the decisions holds; the view `decisions` adds sample_uid, media_uid and duplicate_group."""
 VERSIONS = pa.schema(
     [("version", pa.string()), ("digest", pa.string()), ("num_samples", pa.int64()), ("num_texts", pa.int64()),
      ("num_shards", pa.int64()), ("size_bytes", pa.int64()), ("packed", pa.int64())]
@@ -47,12 +46,13 @@ def open_store(store: Store, state: State | None = None, locked: bool = False) -
     state = state or store.state()
     con = database.connect(allowed=store.root if locked else None)
     database.create_view(con, "media", store.files(state, "media"), MEDIA)
-    database.create_view(con, "texts", [each.texts.path for each in store.pool()], TEXTS)
+    database.create_view(con, "texts", store.texts_files(), TEXTS)
     for table in sorted(state.signals):
         database.create_view(con, table, store.files(state, f"signal_{table}"))
     database.create_view(con, "duplicates", store.files(state, "duplicates"), DUPLICATES)
     database.create_view(con, "duplicate_edges", store.files(state, "duplicate_edges"), DUPLICATE_EDGES)
-    database.create_view(con, "decisions", store.files(state, "decisions"), DECISIONS)
+    database.create_view(con, "decided", store.files(state, "decisions"), DECIDED)
+    con.execute(f"create view decisions as {database.query('views/decisions')}")
     con.register("policy_rules", _policy_rules(store, state))
     shards = [path for name in state.versions for path in sorted((store.root / "versions" / name).glob("*.parquet"))]
     _create_members(con, shards)

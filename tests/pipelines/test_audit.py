@@ -85,8 +85,7 @@ def keep_two_of_a_group(rows: list[Row]) -> None:
 
 
 def survive_elsewhere(rows: list[Row]) -> None:
-    alone = next(row for row in rows if row["duplicate_group"] is None)
-    next(row for row in rows if row["duplicate_of"] is not None)["duplicate_of"] = alone["sample_uid"]
+    next(row for row in rows if row["duplicate_of"] is not None)["duplicate_of"] = "0" * 32
 
 
 def lose_a_kept_text(rows: list[Row]) -> None:

@@ -2,58 +2,13 @@
 
 import json
 import math
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import TypeAdapter
 
-from curation.policy import Policy
-from pipelines import database
-from pipelines.select import decide
-from pipelines.views import DUPLICATES
-
-COLUMNS = pa.schema(
-    [
-        ("text_uid", pa.string()),
-        ("sample_uid", pa.string()),
-        ("media_uid", pa.string()),
-        ("width_px", pa.int32()),
-        ("height_px", pa.int32()),
-        ("size_bytes", pa.int64()),
-        ("clip_score", pa.float32()),
-        ("language", pa.string()),
-        ("entry_ids", pa.list_(pa.int32())),
-        ("draw", pa.float64()),
-    ]
-)
-
-
-def row(text: int, sample: int, **fields: Any) -> dict[str, Any]:
-    base = {"width_px": 64, "height_px": 64, "size_bytes": 100, "clip_score": 0.5, "language": "en", "draw": 0.5}
-    return {
-        "text_uid": f"t{text:03d}",
-        "sample_uid": f"s{sample:03d}",
-        "media_uid": f"m{sample:03d}",
-        **base,
-        "entry_ids": [],
-        **fields,
-    }
-
-
-def decisions(
-    rows: list[dict[str, Any]], policy: list[dict[str, Any]], groups: dict[str, str] | None = None
-) -> dict[str, Any]:
-    con = database.connect()
-    con.register("candidates", pa.Table.from_pylist(rows, schema=COLUMNS))
-    found = [{"media_uid": m, "duplicate_group": g} for m, g in (groups or {}).items()]
-    con.register("duplicates", pa.Table.from_pylist(found, schema=DUPLICATES))
-    table = decide(con, TypeAdapter(Policy).validate_python(policy))
-    assert table.column("text_uid").to_pylist() == sorted(r["text_uid"] for r in rows)
-    return {d["text_uid"]: d for d in table.to_pylist()}
+from tests.pipelines.policies import decisions, row
 
 
 def test_every_failing_rule_is_recorded_with_its_values() -> None:
