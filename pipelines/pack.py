@@ -184,13 +184,18 @@ def _provenance(run: Run) -> dict[str, Any]:
     recipe, settings = run.recipe, run.recipe.pack
     read = {name for item in run.round.policy for name in columns_read(item)}
     read |= {*settings.columns, *settings.text_columns, "text_clean", "language"}
-    signals = recipe.signals_until(run.round_index)
     return {
         "recipe": {"name": recipe.name, "seed": recipe.seed, "samples_per_shard": settings.samples_per_shard},
         "policy": [item.model_dump() for item in run.round.policy],
-        "signals": {
-            each.table_name(): run.state.signal_keys.get(each.table_name()) or each.key()
-            for each in signals
-            if read & set(each.writes().names)
-        },
+        "signals": _signal_keys(run, read),
     }
+
+
+def _signal_keys(run: Run, read: set[str]) -> dict[str, str]:
+    """Keys of the stored signals that give one of these columns. No model is loaded."""
+    found = {}
+    for table in sorted(run.state.signals):
+        files = run.store.files(run.state, f"signal_{table}")
+        if files and read & set(pq.read_schema(files[0]).names) - {"text_uid", "media_uid", "reason"}:
+            found[table] = run.state.signal_keys.get(table, "")
+    return found

@@ -71,7 +71,7 @@ class PoolRows:
     def __init__(self, store: Store, state: State) -> None:
         footers = {path: pq.read_metadata(path) for path in store.texts_files()}
         self.texts = [open_part(path, footer) for path, footer in footers.items()]
-        self._text_schemas = {str(schema): schema for schema in (f.schema.to_arrow_schema() for f in footers.values())}
+        self._text_schemas = [pa.schema(list(footer.schema.to_arrow_schema())) for footer in footers.values()]
         self._files = {"texts": [part.path for part in self.texts], "media": store.files(state, "media")}
         self._files |= {table: store.files(state, f"signal_{table}") for table in state.signals}
         self._levels = {"texts": "text", "media": "media", **state.signals}
@@ -96,9 +96,7 @@ class PoolRows:
     @cached_property
     def _columns_of(self) -> dict[str, dict[str, pa.DataType]]:
         """Table -> its columns; link tables of different sources may add different ones to the texts."""
-        schemas = {
-            "texts": pa.unify_schemas([TEXTS, *(each.remove_metadata() for each in self._text_schemas.values())])
-        }
+        schemas = {"texts": pa.unify_schemas([TEXTS, *self._text_schemas])}
         schemas |= {"media": pa.schema([field for field in MEDIA if field.name not in ("sample_uid", "bytes")])}
         signals = {table: files[0] for table, files in self._files.items() if table not in schemas and files}
         for table, path in signals.items():

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, StringConstraints, 
 from curation.media.decode import DecodeLimits
 from curation.media.image_output import ImageOutput
 from curation.near_duplicates import DEFAULT_RADIUS
-from curation.policy import Policy, Rule
+from curation.policy import Policy, PolicyItem, Rule
 from curation.schema import MEDIA, TEXTS
 from curation.signal import Signal
 from curation.step import Step, suggest
@@ -147,6 +147,12 @@ def signal_paths() -> list[str]:
 UsedSignal = Annotated[SerializeAsAny[Signal], BeforeValidator(_import_signal)]
 
 
+def require_media(policy: list[PolicyItem]) -> None:
+    """Put the rule `downloaded` before all others, unless the policy has one of that name."""
+    if not any(item.name == "downloaded" for item in policy):
+        policy.insert(0, Rule(rule="downloaded", keep="status = 'ok'"))
+
+
 class Round(Step):
     """One pass of score, dedupe, select and pack, and the training on its result, if any."""
 
@@ -191,8 +197,7 @@ class Recipe(Step):
     @model_validator(mode="after")
     def _nothing_kept_without_media(self) -> Recipe:
         for policy in [each.policy for each in self.rounds] or [[] if self.policy is None else self.policy]:
-            if not any(item.name == "downloaded" for item in policy):
-                policy.insert(0, Rule(rule="downloaded", keep="status = 'ok'"))
+            require_media(policy)
         return self
 
     def all_rounds(self) -> list[Round]:

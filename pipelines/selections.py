@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
 from curation.policy import Policy, PolicyItem
@@ -20,6 +21,8 @@ from pipelines.store import State, Store, StoreError
 
 FOLDER = "selections"
 NAME_DIGITS = 12
+LEFT_OUT = ("text_uid", "media_uid", "reason")
+"""Columns of a signal's part that are not the signal's."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class Selection:
     tables: dict[str, list[str]]
     """Table -> files, `texts` and `decisions` among them."""
     signals: dict[str, str]
+    columns: dict[str, list[str]]
+    """Signal table -> its columns."""
     version: str | None = None
     """The version packed from it."""
 
@@ -60,10 +65,16 @@ def keep_selection(store: Store, state: State, label: str, key: str, policy: Seq
             policy=[item.model_dump() for item in policy],
             tables={**state.tables, "texts": texts},
             signals=dict(state.signals),
+            columns={table: _columns(store, state, table) for table in sorted(state.signals)},
         )
         _write(store, made)
     state.selection = name
     return name
+
+
+def _columns(store: Store, state: State, table: str) -> list[str]:
+    files = store.files(state, f"signal_{table}")
+    return [name for name in pq.read_schema(files[0]).names if name not in LEFT_OUT] if files else []
 
 
 def note_version(store: Store, state: State, version: str) -> None:

@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 from curation.table import open_part, part_path
 from pipelines.pack import NAME_DIGITS
 from pipelines.run import audit_store
+from pipelines.selections import selections
 from pipelines.sources import file_digest
 from pipelines.stage import Report
-from pipelines.store import Store
+from pipelines.store import Store, StoreError
 from pipelines.views import open_store
 
 
@@ -23,6 +24,10 @@ def verify_store(store: Store, say: Report) -> list[str]:
     problems: list[str] = []
     state = store.state()
     files = {path for table in state.tables for path in store.files(state, table)}
+    try:
+        files |= {path for each in selections(store) for path in each.files(store, "decisions")}
+    except StoreError as error:
+        problems.append(str(error))
     try:
         files |= {path for each in store.pool() for path in (each.links.path, each.texts.path)}
     except (pa.ArrowException, OSError, ValueError) as error:
