@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pretrain.component import Component, parser, to_spec
-from pretrain.embeddings.base import Embedding, Inputs
+from pretrain.embeddings.base import Embedding, Inputs, Tokens
 from pretrain.encoders.base import Encoder
 from pretrain.pictures import Fit, Resample
 
@@ -39,9 +39,25 @@ class Model(nn.Module):
         """Unit vectors (B, D)."""
         raise NotImplementedError
 
+    def encode_with_tokens(self, stream: str, inputs: Inputs) -> tuple[Tensor, Tokens]:
+        """Unit vectors (B, D), and those of the single tokens (B, L, D), for a stream among `token_streams`."""
+        raise NotImplementedError
+
     def trained_log_scale(self) -> float | None:
         """Logarithm of the logit scale that came with pre-trained weights, or None for a model that starts afresh."""
         return None
+
+    def lengths(self, inputs: Inputs) -> Tensor | None:  # noqa: ARG002
+        """(B,) tokens that the vector of each text depends on: `text_BL` may be cut behind them. None if on all."""
+        return None
+
+    def to_bfloat16(self) -> bool:
+        """Turn the weights into bfloat16 for good, for use only. False, and nothing done, where it is not worth it."""
+        return False
+
+    def preprocessing(self) -> dict[str, object]:
+        """What happens to an input before the first weight, for keys."""
+        return {"image_size": self.image_size, "fit": self.fit, "resample": self.resample}
 
 
 class ModelConfig(Component):
@@ -58,6 +74,10 @@ class ModelConfig(Component):
     def stream_names(self) -> tuple[str, ...]:
         """Streams that targets may name."""
         raise NotImplementedError
+
+    def token_streams(self) -> tuple[str, ...]:
+        """Those of them whose single tokens targets may ask for."""
+        return ()
 
 
 class StreamConfig(BaseModel):
@@ -91,6 +111,9 @@ class Streams(ModelConfig):
     def stream_names(self) -> tuple[str, ...]:
         return tuple(self.streams)
 
+    def token_streams(self) -> tuple[str, ...]:
+        return tuple(name for name, stream in self.streams.items() if stream.encoder.gives_tokens)
+
     def without_weights(self) -> ModelConfig:
         return self.model_copy(update={"init": None})
 
@@ -114,7 +137,16 @@ class Stream(nn.Module):
         nn.init.normal_(self.projection.weight, std=out**-0.5)
 
     def forward(self, inputs: Inputs) -> Tensor:
-        return F.normalize(self.projection(self.encoder(self.embedding(**inputs))).float(), dim=-1)
+        return self._unit(self.encoder(self.embedding(**inputs)))
+
+    def with_tokens(self, inputs: Inputs) -> tuple[Tensor, Tokens]:
+        """The vectors, and the tokens that they are pooled from, through the same projection."""
+        encoder: Any = self.encoder
+        tokens = encoder.tokens(self.embedding(**inputs))
+        return self._unit(encoder.pooled(tokens)), Tokens(self._unit(tokens.x_BLW), tokens.mask_BL)
+
+    def _unit(self, x: Tensor) -> Tensor:
+        return F.normalize(self.projection(x).float(), dim=-1)
 
 
 class StreamModel(Model):
@@ -136,6 +168,11 @@ class StreamModel(Model):
     def encode(self, stream: str, inputs: Inputs) -> Tensor:
         vectors: Tensor = self.streams[stream](inputs)
         return vectors
+
+    def encode_with_tokens(self, stream: str, inputs: Inputs) -> tuple[Tensor, Tokens]:
+        module: Any = self.streams[stream]
+        found: tuple[Tensor, Tokens] = module.with_tokens(inputs)
+        return found
 
 
 class HasState(Protocol):

@@ -1,5 +1,6 @@
 """Small tables of candidates, and what a policy decides about them: for the tests of rules."""
 
+import math
 from typing import Any
 
 import pyarrow as pa
@@ -22,6 +23,7 @@ COLUMNS = pa.schema(
         ("clip_score", pa.float32()),
         ("language", pa.string()),
         ("entry_ids", pa.list_(pa.int32())),
+        ("entry_language", pa.string()),
         ("draw", pa.float64()),
     ]
 )
@@ -54,3 +56,7 @@ def decisions(
         made = pa.concat_tables([decisions for _, decisions in decider.each(decider.decisions)])
     assert made.column("text_uid").to_pylist() == [r["text_uid"] for r in rows]
     return {d["text_uid"]: d for d in made.to_pylist()}
+
+
+def dull_keep_probability(entries: list[int], counts: dict[int, int], t: int) -> float:
+    return 1 - math.prod(1 - min(1.0, t / max(counts[e], t)) for e in entries)
