@@ -8,20 +8,29 @@ A rule is told apart by its first key, whose value is its name, the name under w
       by: clip_score
       fraction: 0.3
     - dedupe: near_duplicate        keep one sample of each duplicate group
+    - dedupe: same_text             keep one text of each group of near-duplicate texts (recipe: duplicates.texts)
+      of: texts
+    - dedupe: same_meaning          keep a sample unless one that stays is too like it (recipe: duplicates.semantic)
+      of: semantic
     - balance: metaclip             MetaCLIP's balanced sampling over matched metadata entries
       t: 20000
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, StringConstraints, Tag
+from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
 
 from curation.step import Step
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 Sql = Annotated[str, StringConstraints(min_length=1, max_length=10_000, strip_whitespace=True)]
+
+
+_LARGEST = "width_px * height_px desc, size_bytes desc"
+PREFER = {"media": _LARGEST, "texts": "length(text) desc", "semantic": _LARGEST}
+"""Which of a group stays where a `dedupe` does not say: the largest picture, the longest text."""
 
 
 class Rule(Step):
@@ -57,11 +66,24 @@ class Dedupe(Step):
     """Keeps one sample of each duplicate group: the best by `prefer` among those with a text that passed so far.
 
     The rows of the others are rejected and name it in `duplicate_of`. Where no member passed, the best of all is named.
+    With `of: texts` it is one text of each group of near-duplicate texts, and the others name it in
+    `text_duplicate_of`. With `of: semantic` a sample stays unless one that stays and is preferred to it is within the
+    similarity (what is removed removes nobody); the others name it in `semantic_duplicate_of`. There are no groups.
     """
 
     dedupe: Name
-    prefer: Sql = "width_px * height_px desc, size_bytes desc"
-    """SQL ordering over media columns; ties fall to the smallest media_uid."""
+    of: Literal["media", "texts", "semantic"] = "media"
+    """What is thinned: groups of media (`duplicates.exact`, `perceptual`), groups of texts (`duplicates.texts`), or
+    pairs of embeddings (`duplicates.semantic`)."""
+    prefer: Sql
+    """SQL ordering over the columns of media (of: texts: and of texts); ties fall to the smallest uid."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_preference(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "prefer" not in values:
+            return {**values, "prefer": PREFER.get(values.get("of", "media"), PREFER["media"])}
+        return values
 
     @property
     def name(self) -> str:

@@ -33,7 +33,7 @@ def dedupe_key(run: Run) -> str:
     signals = [each for each in run.recipe.signals_until(run.round_index) if each.level == "media"]
     tables = ["media", *(f"signal_{each.table_name()}" for each in signals if names & set(each.writes().names))]
     identities = {table: [open_part(path).identity for path in run.store.files(run.state, table)] for table in tables}
-    return digest("dedupe", VERSION, run.recipe.duplicates, identities)
+    return digest("dedupe", VERSION, run.recipe.duplicates.of_media(), identities)
 
 
 def dedupe(run: Run) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 import pyarrow as pa
 from pydantic import BeforeValidator, Field, SerializeAsAny, StringConstraints, ValidationError, model_validator
 
+from curation.duplicate_search import SemanticSearch, TextSearch
 from curation.media.decode import DecodeLimits
 from curation.media.image_output import ImageOutput
 from curation.near_duplicates import DEFAULT_RADIUS
@@ -19,6 +20,7 @@ from curation.signal import Signal
 from curation.step import Step, suggest
 from pipelines.database import check_expression, columns_of
 from pipelines.fetch_options import FetchOptions
+from pipelines.search_checks import check_searches
 from pipelines.yaml_place import Places, RecipeError, load
 
 Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]*$", max_length=60)]
@@ -92,6 +94,14 @@ class DuplicateSearch(Step):
     radius: int = Field(default=DEFAULT_RADIUS, ge=0, le=16)
     """Largest Hamming distance of two 64-bit hashes of copies (re-encoded, resized, marked, cropped by 5%, mirrored);
     every candidate is confirmed on the thumbnails, so look-alikes are not merged."""
+    texts: TextSearch | None = None
+    """Whether and how near-duplicate texts are looked for."""
+    semantic: SemanticSearch | None = None
+    """Whether and how media (or texts) of nearly one embedding are looked for."""
+
+    def of_media(self) -> DuplicateSearch:
+        """What equal and near-duplicate media depend on."""
+        return self.changed(texts=None, semantic=None)
 
 
 class Pack(Step):
@@ -223,6 +233,7 @@ def load_recipe(path: Path) -> Recipe:
         _check_policy(each, types, places, prefix)
     types = column_types(recipe, recipe.signals_until(len(recipe.all_rounds()) - 1), places)
     _check_columns(recipe, types, places)
+    check_searches(recipe, types, places)
     links = [path.parent / link for link in recipe.source.links]
     try:
         fetch = recipe.download.fetch.with_lists(path.parent)

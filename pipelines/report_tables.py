@@ -52,6 +52,10 @@ def explained(item: PolicyItem) -> str:
             return item.keep
         case Top():
             return f"top {100 * item.fraction:.4g}% by {item.by}"
+        case Dedupe(of="texts"):
+            return f"one text of each group, first by {item.prefer}"
+        case Dedupe(of="semantic"):
+            return f"none too like one that stays, first by {item.prefer}"
         case Dedupe():
             return f"one of each group, first by {item.prefer}"
         case Balance():

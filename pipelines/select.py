@@ -9,6 +9,7 @@ from curation.policy import Balance, Dedupe, PolicyItem, Rule, Top
 from curation.step import digest
 from curation.table import find_part, open_part, write_part
 from pipelines import database
+from pipelines.select_duplicates import GIVES, dedupe_semantic, dedupe_texts, given, tables_read
 from pipelines.stage import Run
 from pipelines.views import DECISIONS, open_store
 
@@ -27,6 +28,8 @@ def select_key(run: Run) -> str:
         table: [open_part(path).identity for path in run.store.files(run.state, table)]
         for table in sorted(tables | {"duplicates"})
     }
+    searched = {table for item in run.round.policy for table in tables_read(item)}
+    identities |= {table: [path.name for path in run.store.files(run.state, table)] for table in sorted(searched)}
     identities["texts"] = [each.texts.identity for each in run.store.pool()]
     return digest("select", VERSION, run.round.policy, identities)
 
@@ -93,6 +96,10 @@ def decide(con: database.Connection, policy: list[PolicyItem]) -> Any:
         match item:
             case Top():
                 _top(con, item, n, passed)
+            case Dedupe(of="texts"):
+                _replace_work(con, dedupe_texts(con, item, n, passed))
+            case Dedupe(of="semantic"):
+                _replace_work(con, dedupe_semantic(con, item, n, passed))
             case Dedupe():
                 _dedupe(con, item, n, passed)
             case Balance():
@@ -109,7 +116,7 @@ def decide(con: database.Connection, policy: list[PolicyItem]) -> Any:
         f"select text_uid, sample_uid, media_uid, {everything} as kept, "
         "list_transform(verdict_list, lambda v: v.rule)::varchar[] as rejected_by, "
         "list_transform(verdict_list, lambda v: v.saw)::varchar[] as saw, "
-        f"duplicate_group, duplicate_of, keep_probability, {draw} from verdicts order by text_uid",
+        f"duplicate_group, duplicate_of, {given(policy)}, keep_probability, {draw} from verdicts order by text_uid",
     )
     return table.cast(DECISIONS)
 
@@ -120,6 +127,8 @@ def _verdict(n: int, item: PolicyItem, known: set[str]) -> str:
     match item:
         case Top():
             columns["value"] = f"({item.by})"
+        case Dedupe(of="texts" | "semantic" as of):
+            columns = {name: f"{name}_{n}" for name in GIVES[of]}
         case Dedupe():
             columns = {name: name for name in ("duplicate_group", "duplicate_of")}
         case Balance():

@@ -16,6 +16,20 @@ DUPLICATES = pa.schema([("media_uid", pa.string()), ("duplicate_group", pa.strin
 DUPLICATE_EDGES = pa.schema(
     [("media_uid", pa.string()), ("other_uid", pa.string()), ("kind", pa.string()), ("distance", pa.int32())]
 )
+TEXT_DUPLICATES = pa.schema([("text_uid", pa.string()), ("text_duplicate_group", pa.string())])
+TEXT_DUPLICATE_EDGES = pa.schema(
+    [("text_uid", pa.string()), ("other_uid", pa.string()), ("kind", pa.string()), ("similarity", pa.float64())]
+)
+SEMANTIC_EDGES = pa.schema(
+    [("uid", pa.string()), ("other_uid", pa.string()), ("level", pa.string()), ("kind", pa.string()),
+     ("similarity", pa.float64()), ("cluster", pa.int64())]
+)  # fmt: skip
+SEARCHES = {
+    "text_duplicates": TEXT_DUPLICATES,
+    "text_duplicate_edges": TEXT_DUPLICATE_EDGES,
+    "semantic_edges": SEMANTIC_EDGES,
+}
+"""Tables of searches that a recipe may or may not ask for (`pipelines/duplicates.py`)."""
 DECISIONS = pa.schema(
     [
         ("text_uid", pa.string()),
@@ -26,6 +40,9 @@ DECISIONS = pa.schema(
         ("saw", pa.list_(pa.string())),  # for each of them the values it saw, as JSON
         ("duplicate_group", pa.string()),  # smallest media_uid of the group; null where alone
         ("duplicate_of", pa.string()),  # sample_uid of the group's survivor, null for the survivor itself
+        ("text_duplicate_of", pa.string()),  # text_uid of the survivor of its group of near-duplicate texts
+        ("semantic_duplicate_of", pa.string()),  # sample_uid (of text embeddings: text_uid) of what it is too like
+        ("semantic_similarity", pa.float64()),  # cosine of the two
         ("keep_probability", pa.float64()),  # of balancing; null where the policy does not balance the row
         ("draw", pa.float64()),
     ]
@@ -52,6 +69,8 @@ def open_store(store: Store, state: State | None = None, locked: bool = False) -
         database.create_view(con, table, store.files(state, f"signal_{table}"))
     database.create_view(con, "duplicates", store.files(state, "duplicates"), DUPLICATES)
     database.create_view(con, "duplicate_edges", store.files(state, "duplicate_edges"), DUPLICATE_EDGES)
+    for table, schema in SEARCHES.items():
+        database.create_view(con, table, store.files(state, table), schema)
     database.create_view(con, "decisions", store.files(state, "decisions"), DECISIONS)
     con.register("policy_rules", _policy_rules(store, state))
     shards = [path for name in state.versions for path in sorted((store.root / "versions" / name).glob("*.parquet"))]

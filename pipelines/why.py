@@ -10,6 +10,7 @@ from pipelines import database
 from pipelines.sources import SourceError
 from pipelines.store import Store
 from pipelines.views import open_store
+from pipelines.why_duplicates import near_meanings, near_texts
 
 MAX_TEXTS = 20
 """Texts whose story is told in full; the others are counted."""
@@ -40,6 +41,7 @@ def story(store: Store, what: str) -> str:
         # none where a run was ended between download and score
         lines += [f"signal {table}", *(_fields(found[0]) if found else ["  not computed yet"])]
     lines += _duplicates(con, str(medium["media_uid"]))
+    lines += map(_short, near_meanings(con, str(medium["media_uid"])))
     texts = database.rows(con, "select * from texts where sample_uid = ? order by position", [sample])
     chosen = sorted(texts, key=lambda text: text["text_uid"] != what)[:MAX_TEXTS]
     for text in chosen:
@@ -90,6 +92,7 @@ def _text(con: database.Connection, text: dict[str, Any], signals: list[str]) ->
             con, f"select * exclude (text_uid) from {database.quoted(table)} where text_uid = ?", [key]
         ):
             lines += _fields(row)
+    lines += [*near_texts(con, key), *map(_short, near_meanings(con, key))]
     decisions = database.rows(con, "select * from decisions where text_uid = ?", [key])
     for decision in decisions:
         lines.append(f"  decision: {'kept' if decision['kept'] else 'rejected'}")
@@ -97,6 +100,9 @@ def _text(con: database.Connection, text: dict[str, Any], signals: list[str]) ->
             lines.append(f"    rejected by {rule}: {_saw(saw)}")
         if decision["duplicate_of"] is not None:
             lines.append(f"    duplicate of sample {decision['duplicate_of']}")
+        if decision["semantic_duplicate_of"] is not None:
+            near = f"{decision['semantic_duplicate_of']}, cosine similarity {decision['semantic_similarity']:.4f}"
+            lines.append(f"    too like {near}")
         if decision["keep_probability"] is not None:
             lines.append(
                 f"    balance: keep probability {decision['keep_probability']:.4f}, draw {decision['draw']:.4f}"
