@@ -28,6 +28,19 @@ class Scorer(Protocol):
         """(N, D) float32 unit vectors of texts, and (N,) bool: False, with zeros, where None."""
 
 
+@runtime_checkable
+class PreparingScorer(Scorer, Protocol):
+    """A scorer that says how it wants pictures and can make them so ahead of time, in another thread."""
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of what its image tower sees."""
+
+    def prepare_image(self, image: np.ndarray, height_px: int, width_px: int) -> np.ndarray:
+        """(image_size, image_size, 3) uint8, which `encode_images` takes as it is, of (H, W, 3) uint8 pixels, perhaps
+        reduced, of a picture of `height_px` x `width_px`. A new array."""
+
+
 def load_scorer(use: str, **fields: Any) -> Scorer:
     """Make the scorer whose class stands at the import path `use` (`package.module.Class` or `package.module:Class`).
 

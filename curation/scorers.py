@@ -3,28 +3,65 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
 
 from curation.models import Scorer, load_scorer
+from curation.step import Step
 
 DEFAULT_SCORER = "pretrain.embed.TwoTowerScorer"
 UNTRAINED = "run:"
 """How a recipe names the model that one of its rounds trains, until the round has run."""
 
 
+Precision = Literal["auto", "fp32", "bf16"]
+"""Of the model's arithmetic. auto: bfloat16 on a GPU, and for open_clip models on processors that have it in hardware;
+scores then differ from those in float32 by less than 0.005 (tests/benchmarks/scoring.py)."""
+
+
 @lru_cache(maxsize=4)
-def cached_scorer(scorer: str, model: str) -> Scorer:
-    """The scorer of class `scorer` (import path) for `model`, made once per process."""
-    return load_scorer(scorer, model=model)
+def cached_scorer(scorer: str, model: str, precision: Precision = "auto", compiled: bool = False) -> Scorer:
+    """The scorer of class `scorer` (import path) for `model`, made once per process.
+
+    precision and compiled are passed on where they are not the default, so a scorer need not know them.
+    """
+    fields: dict[str, object] = {} if precision == "auto" else {"precision": precision}
+    fields |= {"compiled": True} if compiled else {}
+    return load_scorer(scorer, model=model, **fields)
 
 
-def embedding_type(scorer: str, model: str) -> pa.DataType:
-    """The column type of a model's embeddings; of unknown length while the model is not trained yet."""
-    if model.startswith(UNTRAINED):
-        return pa.list_(pa.float16())
-    return pa.list_(pa.float16(), cached_scorer(scorer, model).embed_dim)
+class ModelFields(Step):
+    """What a recipe says of the model behind an embedding; the base of the embedding signals."""
+
+    not_in_key: ClassVar[frozenset[str]] = frozenset({"model", "scorer", "compiled"})
+
+    name: str = "clip"
+    """Begins the column's name, so that several models stand side by side."""
+    model: str
+    """Which model: what the scorer takes, such as the folder of a training run, or `ViT-B-32/openai`."""
+    scorer: str = DEFAULT_SCORER
+    """Import path of the class that loads it (see `curation.models.load_scorer`)."""
+    precision: Precision = "auto"
+    compiled: bool = False
+    """Whether the towers go through `torch.compile`: worth its minute on a GPU and a large pool."""
+
+    def key_extras(self) -> dict[str, object]:
+        return {"weights": self.loaded().weights_digest}
+
+    def needs_model(self) -> bool:
+        return True
+
+    def loaded(self) -> Scorer:
+        """The model, loaded at the first call in a process."""
+        return cached_scorer(self.scorer, self.model, self.precision, self.compiled)
+
+    def embedding_type(self) -> pa.DataType:
+        """The column type of the model's embeddings; of unknown length while the model is not trained yet."""
+        if self.model.startswith(UNTRAINED):
+            return pa.list_(pa.float16())
+        return pa.list_(pa.float16(), self.loaded().embed_dim)
 
 
 def embedding_array(embeddings_ND: np.ndarray, present_N: np.ndarray) -> pa.FixedSizeListArray:

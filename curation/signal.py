@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.media.decoded import View
 from curation.step import Step
 
 Level = Literal["media", "text"]
@@ -30,6 +31,9 @@ class Signal(Step, ABC):
 
     level: ClassVar[Level]
     """Which rows it describes: one row for each media item, or for each text."""
+    whole_samples: ClassVar[bool] = False
+    """Whether it compares the texts of one sample with each other, so that a batch must hold all of a sample's texts
+    (a part always does)."""
 
     def table_name(self) -> str:
         """Name of the signal's table in the store and of its view in SQL: the class name in snake case."""
@@ -42,6 +46,10 @@ class Signal(Step, ABC):
     @abstractmethod
     def writes(self) -> pa.Schema:
         """The new columns, all nullable."""
+
+    def legend(self) -> pa.Table | None:
+        """What the ids in its columns stand for, if it writes ids: stored beside it once."""
+        return None
 
     def needs_model(self) -> bool:
         """Whether it runs a neural network: such signals go to workers that hold a GPU where there is one."""
@@ -81,6 +89,20 @@ class ImageSignal(Signal):
 
     def reads(self) -> tuple[str, ...]:
         return ("stored_sha256",)
+
+    def view(self) -> View:
+        """The size at which the stage decodes the picture for it."""
+        return View(self.short_side_px)
+
+    prepares: ClassVar[bool] = False
+    """Whether `prepare` makes something smaller of a picture."""
+
+    def prepare(self, image: Image, height_px: int, width_px: int) -> Image:  # noqa: ARG002
+        """What `of_images` needs of a picture whose original has this size; `of_images` takes pictures of any size too.
+
+        Runs in the threads that decode, so it costs the model no time. The result must not share memory with `image`.
+        """
+        return image.copy()
 
     @abstractmethod
     def of_images(self, images: Sequence[Image | None]) -> dict[str, Sequence[object] | np.ndarray | pa.Array]:

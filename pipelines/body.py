@@ -40,6 +40,11 @@ class Body:
         self._file.write(chunk)
         self._hash.update(chunk)
 
+    @property
+    def num_held_bytes(self) -> int:
+        """In memory."""
+        return self.size if self._file is None else 0
+
     def start(self, size: int) -> bytes:
         """The first bytes of a body that is in memory."""
         return b"".join(self._chunks)[:size]

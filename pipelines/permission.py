@@ -45,7 +45,7 @@ class Permission:
         obeyed = {ROBOTS: options.robots, AI: options.ai_txt, TDMREP: options.tdmrep}
         self._files = [name for name in PATHS if obeyed[name] == "obey"]
         self._origins: Origins[Job] = Origins(options.circuit_failures, options.circuit_pause_s)
-        self._began: dict[str, float] = {}  # host -> first request of this call
+        self._began: dict[tuple[int, str], float] = {}  # part and host -> first request of this call
 
     def refusal(self, job: Job, now: float) -> Refusal | None:
         """None if the job's next hop may be asked for now."""
@@ -59,7 +59,7 @@ class Permission:
             return self._down(job)
         if origin.failure is not None:
             return Refusal(*origin.failure)
-        if now - self._began.setdefault(job.host, now) > self._options.max_host_s:
+        if now - self._began.setdefault((job.part, job.host), now) > self._options.max_host_s:
             return Refusal(Reason.HTTP_RATE_LIMITED, f"not its turn within {self._options.max_host_s:g} s")
         if self._files and origin.rules is None:
             origin.waiting.append(job)

@@ -18,6 +18,7 @@ from curation.policy import Balance, Dedupe, Policy, Rule, Top
 from curation.schema import MEDIA, TEXTS
 from curation.signal import Signal
 from curation.step import Step, suggest
+from pipelines.balance import balanced_by
 from pipelines.database import check_expression, columns_of
 from pipelines.fetch_options import FetchOptions
 from pipelines.search_checks import check_searches
@@ -286,7 +287,7 @@ def _check_policy(each: Round, types: dict[str, pa.DataType], places: Places, pr
             case Dedupe():
                 fields = [("prefer", f"row_number() over (order by {item.prefer}\n)", "BIGINT")]
             case Balance():
-                fields = [("where", item.where, "BOOLEAN"), ("entries", f"len({item.entries}) + draw", "DOUBLE")]
+                fields = [("where", item.where, "BOOLEAN"), *balanced_by(item)]
         for field, expression, wanted in fields:
             try:
                 columns_of(expression)

@@ -52,6 +52,11 @@ class State:
     policy_name: str | None = None
 
 
+def legend_name(signal_table: str) -> str:
+    """Table with what the ids of a signal stand for."""
+    return f"{signal_table}_legend"
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

@@ -14,6 +14,7 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 log = logging.getLogger(__name__)
@@ -22,8 +23,10 @@ ATTEMPTS = 3
 LOCAL_CPUS = 0.5
 """CPUs that a worker reserves of a local Ray. Workers that reserve all of them starve, without a word, whatever else is
 to start there; there are no more workers than CPUs anyway."""
-NOTICE_S = 120
-"""Seconds without the end of any part after which that is said."""
+MAX_DECODERS = 32
+"""Of one worker: what a GPU with the fastest of the usual models takes (about 10,000 pictures of web size a second)."""
+NOTICE_S = 600
+"""Seconds without the end of any task after which that is said; the longest download 100,000 rows (5 minutes)."""
 OBJECT_STORE_BYTES = 200_000_000
 """Only arguments and statistics pass through Ray's object store; media go through files."""
 
@@ -53,6 +56,13 @@ class Workers(Protocol):
     def count(self) -> int:
         """How many tasks without a model run at a time."""
 
+    @property
+    def num_gpus(self) -> int:
+        """How many workers for tasks with a model hold a GPU."""
+
+    def num_decoders(self, needs_model: bool) -> int:
+        """How many decoder processes keep one worker busy."""
+
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, dict[str, Any]]]:
         """Run all tasks, yielding each with its result. Raises PartFailed after the others in flight have ended."""
 
@@ -64,6 +74,10 @@ class SerialWorkers:
     """Everything in this process, one part after the other: for tests, tiny pools and debugging."""
 
     count = 1
+    num_gpus = 0
+
+    def num_decoders(self, needs_model: bool) -> int:  # noqa: ARG002
+        return max(1, os.cpu_count() or 1)
 
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, dict[str, Any]]]:
         for task in tasks:
@@ -102,13 +116,26 @@ class RayWorkers:
 
         return dict(ray.cluster_resources())
 
+    @property
+    def num_gpus(self) -> int:
+        """Of the cluster; of this machine by its device files, so that nothing is started to find that it has none."""
+        if self.address == "local" and not any(Path("/dev").glob("nvidia[0-9]*")):
+            return 0
+        return int(self._cluster().get("GPU", 0))
+
+    def num_decoders(self, needs_model: bool) -> int:
+        """One beside each worker that has a CPU of its own; those with a GPU share all CPUs among them."""
+        if not needs_model or self.num_gpus == 0:
+            return 1
+        return max(1, min(MAX_DECODERS, int(self._cluster().get("CPU", 1)) // self.num_gpus))
+
     def _start(self) -> None:
         self._started_ray = start_ray(self.address) or self._started_ray
 
     def _pool(self, needs_model: bool) -> list[Any]:
         """The actors for a kind of task. Where there are GPUs, model tasks get actors that hold one each."""
         self._start()
-        gpus = int(self._cluster().get("GPU", 0)) if needs_model else 0
+        gpus = self.num_gpus if needs_model else 0
         kind = needs_model and gpus > 0
         if kind not in self._actors:
             self._actors[kind] = [self._actor(num_gpus=1 if kind else 0) for _ in range(gpus if kind else self.count)]
@@ -153,7 +180,7 @@ class RayWorkers:
                 running[actor.run.remote(task.call, task.arguments)] = (task, attempt, actor)
             ended, _ = ray.wait(list(running), num_returns=1, timeout=NOTICE_S)
             if not ended:
-                log.warning("no part has ended for %d s (%s ...): long parts, or no free CPUs", NOTICE_S, task.name)
+                log.warning("no task has ended for %d s (%s ...): long ones, or no free CPUs", NOTICE_S, task.name)
                 continue
             (done,) = ended
             task, attempt, actor = running.pop(done)

@@ -1,6 +1,6 @@
 """Using a trained model: unit vectors of pictures and texts from a run, an open_clip model or a local checkpoint.
 
-Shape suffixes: N rows, D common dimension, B batch, C H W picture.
+Shape suffixes: N rows, D common dimension, B batch, S side, C H W picture.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,23 +17,31 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from curation.step import digest
+from pretrain import scaling
+from pretrain.batching import BatchSize
 from pretrain.component import to_spec
 from pretrain.config import ConfigError, parse_config
+from pretrain.embeddings.base import Inputs
 from pretrain.loop import WEIGHTS_FILE, choose_device
 from pretrain.model import Model, ModelConfig, load_state
-from pretrain.pictures import LAYOUT, square
 
-IMAGE_BATCH, TEXT_BATCH = 128, 512
+TEXTS_AT_A_TIME = 8192
+"""Texts whose tokens are held at once, and among which texts of one length are brought together."""
+TEXT_BATCH_FACTOR = 4
+"""Texts for each picture in a batch: they have about a quarter of the tokens."""
+Precision = Literal["auto", "fp32", "bf16"]
 
 
 class TwoTowerScorer:
-    """A `curation.models.Scorer` over any model of this package.
+    """A `curation.models.PreparingScorer` over any model of this package.
 
     model: a run's folder (as `tamis train` writes it); or an open_clip model: `NAME` alone for random weights (tests),
     `NAME/TAG` for weights of the hub, `NAME@/path/to/file` for a local checkpoint, `hf-hub:...` or `local-dir:...`.
     device: auto, cpu or cuda. num_threads: of torch in this process (unchanged if None); with 1
-    the same input gives the same bits whatever the machine's number of cores. On a GPU the towers run in
-    bfloat16 with channels last; on a CPU in float32, where the same input gives the same bits.
+    the same input gives the same bits whatever the machine's number of cores.
+    precision: fp32; bf16, in which the weights themselves are bfloat16 (a GPU's own models: autocast); auto: bf16 on a
+    GPU, and for open_clip models on a CPU that computes in it (`has_bfloat16`). compiled: through `torch.compile`.
+    image_batch, text_batch: rows at a time; by default as many as memory holds (`pretrain.batching`).
     """
 
     def __init__(
@@ -41,19 +49,28 @@ class TwoTowerScorer:
         model: str | Path,
         device: str = "auto",
         num_threads: int | None = 1,
-        image_batch: int = IMAGE_BATCH,
-        text_batch: int = TEXT_BATCH,
+        image_batch: int | None = None,
+        text_batch: int | None = None,
+        precision: Precision = "auto",
+        compiled: bool = False,
     ) -> None:
         if num_threads is not None:
             torch.set_num_threads(num_threads)
         self._model, spec = load_model(str(model))
         self.device = choose_device(device)
-        self.weights_digest = digest(spec, _state_digest(self._model), self._model.image_size, self._model.fit, LAYOUT)
-        self.embed_dim = self._model.embed_dim
-        self._image_batch, self._text_batch = image_batch, text_batch
-        self._model.eval().to(self.device)
-        if self.device.type == "cuda":
-            self._model.to(memory_format=torch.channels_last)
+        self.weights_digest = digest(spec, _state_digest(self._model), self._model.preprocessing(), scaling.VERSION)
+        self.embed_dim, self.image_size = self._model.embed_dim, self._model.image_size
+        self._images = BatchSize(self.device, image_batch)
+        self._texts = BatchSize(self.device, text_batch or (self._images.rows or 0) * TEXT_BATCH_FACTOR or None)
+        self._model.eval()
+        wants_bf16 = precision == "bf16" or (precision == "auto" and (self.device.type == "cuda" or has_bfloat16()))
+        is_bf16 = wants_bf16 and self._model.to_bfloat16()
+        self._autocast = wants_bf16 and not is_bf16 and self.device.type == "cuda"
+        if precision == "bf16" and not is_bf16 and not self._autocast:
+            raise ConfigError(f"precision bf16: {type(self._model).__name__} runs in fp32 on a CPU; say fp32 or auto")
+        self.precision: Precision = "bf16" if is_bf16 or self._autocast else "fp32"
+        self._model.to(self.device).to(memory_format=torch.channels_last)
+        self._run = torch.compile(self._model.encode) if compiled else self._model.encode
 
     @property
     def model(self) -> Model:
@@ -62,54 +79,75 @@ class TwoTowerScorer:
 
     def encode_images(self, images: Sequence[np.ndarray | None]) -> tuple[np.ndarray, np.ndarray]:
         """(N, D) float32 unit vectors of (H, W, 3) uint8 RGB pictures of any size, and (N,) bool: which are there."""
-        there = [row for row, image in enumerate(images) if image is not None]
+        there = [image for image in images if image is not None]
+        mask = np.array([image is not None for image in images], dtype=bool)
         vectors = np.zeros((len(images), self.embed_dim), dtype=np.float32)
-        mask = np.zeros(len(images), dtype=bool)
-        for start in range(0, len(there), self._image_batch):
-            rows = there[start : start + self._image_batch]
-            stack = np.stack([self._square(images[row]) for row in rows])
-            vectors[rows] = self._encode("image", self._to_float(stack))
-            mask[rows] = True
+        if there:
+            vectors[mask] = self._images.run(there, self._encode_pictures).cpu().numpy()
         return vectors, mask
 
     def encode_squares(self, pixels_NSSC: np.ndarray) -> np.ndarray:
         """(N, D) unit vectors of uint8 pictures that are already `image_size` squares (see `pretrain.pictures`)."""
-        parts = [
-            self._encode("image", self._to_float(np.array(pixels_NSSC[start : start + self._image_batch])))
-            for start in range(0, len(pixels_NSSC), self._image_batch)
-        ]
-        return np.concatenate(parts) if parts else np.zeros((0, self.embed_dim), dtype=np.float32)
+        return self.encode_images(list(pixels_NSSC))[0]
 
     def encode_texts(self, texts: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray]:
         """(N, D) float32 unit vectors of texts, and (N,) bool: which are there."""
-        there = [row for row, text in enumerate(texts) if text is not None]
+        rows = [row for row, text in enumerate(texts) if text is not None]
         vectors = np.zeros((len(texts), self.embed_dim), dtype=np.float32)
         mask = np.zeros(len(texts), dtype=bool)
-        for start in range(0, len(there), self._text_batch):
-            rows = there[start : start + self._text_batch]
-            vectors[rows] = self._encode("text", [texts[row] for row in rows])
-            mask[rows] = True
+        mask[rows] = True
+        for start in range(0, len(rows), TEXTS_AT_A_TIME):
+            some = rows[start : start + TEXTS_AT_A_TIME]
+            vectors[some] = self._encode_some([texts[row] or "" for row in some])
         return vectors, mask
 
-    def _square(self, image: np.ndarray | None) -> np.ndarray:
-        if image is None or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError("a picture must be a (H, W, 3) uint8 array")
-        return square(image, self._model.image_size, self._model.fit, self._model.resample)
+    def prepare_image(self, image: np.ndarray, height_px: int, width_px: int) -> np.ndarray:
+        """(image_size, image_size, 3) uint8 of a picture, or a reduced copy of one, of `height_px` x `width_px`."""
+        return self._square(image, (height_px, width_px)).copy()
 
-    def _to_float(self, pixels_BSSC: np.ndarray) -> Tensor:
-        image_BCHW = torch.from_numpy(pixels_BSSC).to(self.device).permute(0, 3, 1, 2).float().div_(255)
-        return image_BCHW.to(memory_format=torch.channels_last) if self.device.type == "cuda" else image_BCHW
+    def _square(self, image: np.ndarray, original: tuple[int, int] | None = None) -> np.ndarray:
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError("a picture must be a (H, W, 3) uint8 array")
+        return scaling.scaled_square(image, self.image_size, self._model.fit, self._model.resample, original)
+
+    def _encode_pictures(self, images: Sequence[np.ndarray]) -> Tensor:
+        pixels_BSSC = torch.from_numpy(np.stack([self._square(image) for image in images]))
+        image_BCHW = pixels_BSSC.to(self.device).permute(0, 3, 1, 2).float().div_(255)  # channels last, as it lay
+        return self._encode("image", self._model.prepare("image", image_BCHW))
+
+    def _encode_some(self, texts: list[str]) -> np.ndarray:
+        """Texts of one length together, cut behind the longest where the tower allows it."""
+        inputs = self._model.prepare("text", texts)
+        lengths = self._model.lengths(inputs)
+        if lengths is None:
+            vectors_ND = self._texts.run(texts, lambda some: self._encode("text", self._model.prepare("text", some)))
+            return vectors_ND.cpu().numpy()
+        order = torch.argsort(lengths, stable=True)
+
+        def encode(rows: Sequence[int]) -> Tensor:
+            chosen = torch.tensor(rows)
+            return self._encode("text", {"text_BL": inputs["text_BL"][chosen, : int(lengths[chosen].max())]})
+
+        sorted_ND = self._texts.run(order.tolist(), encode).cpu()
+        vectors_ND = torch.empty_like(sorted_ND)
+        vectors_ND[order] = sorted_ND
+        return vectors_ND.numpy()
 
     @torch.inference_mode()
-    def _encode(self, stream: str, raw: object) -> np.ndarray:
-        inputs = {name: value.to(self.device) for name, value in self._model.prepare(stream, raw).items()}
-        with self._precision():
-            vectors = self._model.encode(stream, inputs)
-        found: np.ndarray = vectors.float().cpu().numpy()
-        return found
+    def _encode(self, stream: str, inputs: Inputs) -> Tensor:
+        placed = {name: value.to(self.device) for name, value in inputs.items()}
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._autocast):
+            vectors: Tensor = self._run(stream, placed)
+        return vectors.float()  # still on the device: the next batch is put together while this one is computed
 
-    def _precision(self) -> AbstractContextManager[object]:
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda")
+
+def has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the processor multiplies in bfloat16 (x86: AVX-512 BF16 or AMX; ARM: BF16); elsewhere it is emulated."""
+    if not cpuinfo.is_file():
+        return False
+    with cpuinfo.open() as lines:
+        flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(flags.split()))
 
 
 def load_model(spec: str) -> tuple[Model, dict[str, object]]:
@@ -133,7 +171,7 @@ def load_model(spec: str) -> tuple[Model, dict[str, object]]:
     except ValueError as error:
         raise ConfigError(f"model {spec!r} is neither a run's folder nor an open_clip model: {error}") from error
     torch.manual_seed(0)  # random weights, if it comes to that, are the same every time
-    return whole.build(), to_spec(whole)
+    return whole.build(), to_spec(whole.without_weights())
 
 
 def open_clip_config(spec: str) -> ModelConfig:

@@ -47,6 +47,18 @@ class Model(nn.Module):
         """Logarithm of the logit scale that came with pre-trained weights, or None for a model that starts afresh."""
         return None
 
+    def lengths(self, inputs: Inputs) -> Tensor | None:  # noqa: ARG002
+        """(B,) tokens that the vector of each text depends on: `text_BL` may be cut behind them. None if on all."""
+        return None
+
+    def to_bfloat16(self) -> bool:
+        """Turn the weights into bfloat16 for good, for use only. False, and nothing done, where it is not worth it."""
+        return False
+
+    def preprocessing(self) -> dict[str, object]:
+        """What happens to an input before the first weight, for keys."""
+        return {"image_size": self.image_size, "fit": self.fit, "resample": self.resample}
+
 
 class ModelConfig(Component):
     """Base of all model configs (`model:` in a train config; `use` names the class)."""

@@ -5,102 +5,20 @@ torchvision 0.29.1). A process of its own costs next to nothing against decoding
 child, one picture at a time over two pipes; its limits stand in `decode_child.give_up_rights`.
 """
 
-import contextlib
 import hashlib
-import importlib.util
-import json
-import os
-import select
-import struct
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-import numpy as np
-import numpy.typing as npt
-
+from curation.media.child import CHECKS, PIXELS, STORED, Child, ChildDied
+from curation.media.decoded import Decoded, DecodeLimits
 from curation.media.image_output import ImageOutput
 from curation.reasons import Reason
 
-_CHILD = Path(__file__).with_name("decode_child.py")
-_REQUEST = struct.Struct("<QIB")  # the same in decode_child.py, which imports nothing of the project
-_ANSWER = struct.Struct("<IQ")
-_PIPE_BYTES = 1 << 20  # Linux's default ceiling for an unprivileged process
+__all__ = ["ChildDied", "DecodeLimits", "Decoded", "Decoder"]
+
 _MAX_DEATHS = 2  # a death may be an accident (the machine's memory, a person); two of the same bytes are not
-_START_TIMEOUT_S = 30.0  # a loaded machine; a start takes 0.1 s
-_CHECKS, _PIXELS, _STORED = range(3)  # what is wanted of the child
-# Threads would reserve memory, and wait. And glibc should keep a picture's memory for the next one: given back and
-# asked for again it costs 0.1 ms a picture.
-_CHILD_ENVIRONMENT = {
-    "OPENBLAS_NUM_THREADS": "1",
-    "OMP_NUM_THREADS": "1",
-    "MALLOC_MMAP_THRESHOLD_": "1000000000",
-    "MALLOC_TRIM_THRESHOLD_": "1000000000",
-}
-
-
-@dataclass(frozen=True)
-class DecodeLimits:
-    """What a picture may ask of the decoder.
-
-    max_pixels: width x height by the header, checked before any decoding (50 Mpx).
-    max_aspect: longer over shorter side (20).
-    min_side_px: shorter side; what is smaller (a tracking pixel, a spacer) is no picture (4).
-    max_frames: frames of an animation; only the first is decoded, the others cost a walk over the file.
-    max_memory_bytes: address space of the child (RLIMIT_AS); not enforced by macOS.
-    timeout_s: wall-clock seconds for one picture, then the child is killed.
-    formats: Pillow's names of what may be opened at all.
-    """
-
-    max_pixels: int = 50_000_000
-    max_aspect: float = 20.0
-    min_side_px: int = 4
-    max_frames: int = 1_000
-    max_memory_bytes: int = 1_500_000_000
-    timeout_s: float = 20.0
-    formats: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "GIF")
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """What became of the bytes of one picture.
-
-    format: Pillow's name by the first bytes, also where refused by name; None if no picture.
-    width_px, height_px: of the original as it is shown (EXIF orientation applied); None if no header was read.
-    num_frames: 1 for a still; counted up to the limit. has_alpha: a transparency channel or colour.
-    pixels: (H, W, 3) uint8 RGB of the first frame, read-only: oriented, transparency on white, shrunk as asked; None
-    where not asked for or where there is a reason.
-    stored: by `Decoder.convert`, the bytes to store; None where those are the bytes as they came (or for a reason).
-    out_format, out_width_px, out_height_px: by `Decoder.convert`, of what is to be stored.
-    reason: `img.*` code, None if all is well. detail: at most 200 characters, from the decoder, so not to be trusted.
-    """
-
-    format: str | None = None
-    width_px: int | None = None
-    height_px: int | None = None
-    num_frames: int | None = None
-    has_alpha: bool | None = None
-    pixels: npt.NDArray[np.uint8] | None = None
-    stored: bytes | None = None
-    out_format: str | None = None
-    out_width_px: int | None = None
-    out_height_px: int | None = None
-    reason: str | None = None
-    detail: str | None = None
-
-
-class ChildDied(Exception):
-    """The child went away or had to be killed while it worked on a picture; carries the reason code."""
-
-    def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
 
 
 class Decoder:
@@ -112,6 +30,9 @@ class Decoder:
     `img.quarantined` unseen.
     """
 
+    gives_views = False
+    """Whether the child loads what `curation.media.views` needs."""
+
     def __init__(
         self, limits: DecodeLimits | None = None, quarantine: Iterable[str] = (), output: ImageOutput | None = None
     ) -> None:
@@ -120,7 +41,7 @@ class Decoder:
         self.quarantine = frozenset(quarantine)
         self.fatal: dict[str, Decoded] = {}
         self.num_starts = 0
-        self._child: _Child | None = None
+        self._child: Child | None = None
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -147,16 +68,16 @@ class Decoder:
         percentile, at 5.8 ms; with Lanczos 39.6 and 32.1 dB at 10.2 ms.)
         pixels=False: everything but the pixels, damage included, at less cost.
         """
-        return self._ask(data, short_side_px or 0, _PIXELS if pixels else _CHECKS)
+        return self._ask(data, short_side_px or 0, PIXELS if pixels else CHECKS)
 
     def convert(self, data: bytes) -> Decoded:
         """Check one picture completely and make what `output` wants to be stored of it, in one decoding.
 
         The checks of the limits come first, then those of `output`, all by the header; see `Decoded.stored`.
         """
-        return self._ask(data, 0, _STORED)
+        return self._ask(data, 0, STORED)
 
-    def _ask(self, data: bytes, short_side_px: int, wanted: int) -> Decoded:
+    def _ask(self, data: bytes, short_side_px: int, wanted: int, before: bytes = b"") -> Decoded:
         with self._lock:
             known = self._known(data)
             if known is not None:
@@ -164,7 +85,7 @@ class Decoder:
             for _ in range(_MAX_DEATHS):
                 child = self._start()
                 try:
-                    return child.decode(data, short_side_px, wanted)
+                    return child.decode(data, short_side_px, wanted, before)
                 except ChildDied as death:
                     verdict = Decoded(reason=death.reason.value, detail=str(death))
                     self._discard()
@@ -186,9 +107,9 @@ class Decoder:
             return Decoded(reason=Reason.IMG_QUARANTINED.value, detail="killed the decoder in an earlier run")
         return self.fatal.get(digest)
 
-    def _start(self) -> "_Child":
+    def _start(self) -> "Child":
         if self._child is None:
-            child = _Child(self.limits, self.output)
+            child = Child(self.limits, self.output, self.gives_views)
             child.wait_until_ready()
             self._child = child
             self.num_starts += 1
@@ -198,149 +119,3 @@ class Decoder:
         if self._child is not None:
             self._child.kill()
             self._child = None
-
-
-class _Child:
-    """The process and its two pipes."""
-
-    def __init__(self, limits: DecodeLimits, output: ImageOutput) -> None:
-        folders = _folders("PIL", "numpy", "cv2") if output.may_encode else _folders("PIL")
-        settings = {**asdict(limits), "output": output.model_dump(), "with_arrays": output.may_encode}
-        # -I -S: no environment, no user or site packages; the folders of what it decodes with are the only addition.
-        # Not a fork: the parent may be a Ray worker with threads and gigabytes of memory.
-        self._command = [sys.executable, "-I", "-S", "-B", str(_CHILD), json.dumps(folders), json.dumps(settings)]
-        self._process = subprocess.Popen(
-            self._command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=_CHILD_ENVIRONMENT,
-            cwd="/",
-            start_new_session=True,
-        )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()
-        for fd in (self._in, self._out):
-            os.set_blocking(fd, False)
-            _grow_pipe(fd)
-        self._queue: list[memoryview] = []
-        self._limits = limits
-
-    def wait_until_ready(self) -> None:
-        """Until it has loaded its codecs and limited itself. Errors: RuntimeError, for that is no picture's fault."""
-        try:
-            self._read(_ANSWER.size, time.monotonic() + _START_TIMEOUT_S)
-        except ChildDied as death:
-            self.kill()
-            raise RuntimeError(f"the decoder's process does not start ({death}): {' '.join(self._command)}") from death
-
-    def decode(self, data: bytes, short_side_px: int, wanted: int) -> Decoded:
-        """One request and its answer. Errors: ChildDied."""
-        deadline = time.monotonic() + self._limits.timeout_s
-        self._queue = [memoryview(_REQUEST.pack(len(data), short_side_px, wanted)), memoryview(data)]
-        len_json, len_body = _ANSWER.unpack(self._read(_ANSWER.size, deadline))
-        answer: dict[str, Any] = json.loads(bytes(self._read(len_json, deadline)))
-        if wanted == _STORED:
-            return Decoded(stored=bytes(self._read(len_body, deadline)) or None, **answer)
-        size = (answer.pop("out_height_px", 0), answer.pop("out_width_px", 0), 3)
-        if not len_body:
-            return Decoded(**answer)
-        array = np.frombuffer(self._read(len_body, deadline), np.uint8).reshape(size)
-        array.flags.writeable = False
-        return Decoded(pixels=array, **answer)
-
-    def close(self) -> None:
-        """Close its input, at which it ends by itself; kill it if it does not."""
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    pipe.close()
-        try:
-            self._process.wait(timeout=1.0)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def kill(self) -> None:
-        self._process.kill()
-        self.close()
-
-    def _read(self, num_bytes: int, deadline: float) -> bytearray:
-        """Exactly so many bytes from the child, writing what is left of the request whenever it takes some."""
-        if num_bytes > 3 * self._limits.max_pixels + 65536:  # a child that was taken over may answer anything
-            raise ChildDied(Reason.IMG_DECODER_CRASH, "answered nonsense")
-        buffer = bytearray(num_bytes)
-        view, have = memoryview(buffer), 0
-        poll = select.poll()
-        poll.register(self._out, select.POLLIN)
-        is_writing = False
-        while have < num_bytes:
-            if bool(self._queue) != is_writing:
-                is_writing = bool(self._queue)
-                if is_writing:
-                    poll.register(self._in, select.POLLOUT)
-                else:
-                    poll.unregister(self._in)
-            left_s = deadline - time.monotonic()
-            events = poll.poll(max(0.0, left_s) * 1000)
-            if not events and left_s <= 0:
-                raise ChildDied(Reason.IMG_DECODER_TIMEOUT, f"more than {self._limits.timeout_s:g} s")
-            for fd, _ in events:
-                if fd == self._in:
-                    self._write()
-                else:
-                    have += self._read_some(view[have:])
-        return buffer
-
-    def _read_some(self, view: memoryview) -> int:
-        try:
-            count = os.readv(self._out, [view])
-        except BlockingIOError:
-            return 0
-        if count == 0:
-            raise self._death()
-        return count
-
-    def _write(self) -> None:
-        try:
-            count = os.writev(self._in, self._queue)
-        except BlockingIOError:
-            return
-        except BrokenPipeError:
-            self._queue.clear()  # it is dead or dying; the read side says how
-            return
-        while self._queue and count >= len(self._queue[0]):
-            count -= len(self._queue.pop(0))
-        if count:
-            self._queue[0] = self._queue[0][count:]
-
-    def _death(self) -> ChildDied:
-        try:
-            status = self._process.wait(timeout=5.0)
-        except subprocess.TimeoutExpired:
-            return ChildDied(Reason.IMG_DECODER_CRASH, "closed its output")
-        if status == -24:  # SIGXCPU
-            return ChildDied(Reason.IMG_DECODER_TIMEOUT, "CPU time")
-        return ChildDied(Reason.IMG_DECODER_CRASH, f"signal {-status}" if status < 0 else f"exit status {status}")
-
-
-def _folders(*packages: str) -> list[str]:
-    """Where the packages are installed. Errors: ImportError."""
-    found: dict[str, None] = {}
-    for package in packages:
-        spec = importlib.util.find_spec(package)
-        if spec is None or spec.origin is None:
-            raise ImportError(f"{package} is not installed")
-        found[str(Path(spec.origin).parent.parent)] = None
-    return list(found)
-
-
-def _grow_pipe(fd: int) -> None:
-    """Larger pipes mean fewer switches between the two processes; Linux only, and only a wish."""
-    import fcntl
-
-    command = getattr(fcntl, "F_SETPIPE_SZ", None)
-    if command is not None:
-        with contextlib.suppress(PermissionError):
-            fcntl.fcntl(fd, command, _PIPE_BYTES)

@@ -5,11 +5,13 @@ it starts in some 50 ms (0.2 s where pictures are to be resized: numpy and OpenC
 before it reads the first byte: memory, files, core dumps.
 
 Request:  header `<QIB` (number of bytes, short side in pixels or 0, what is wanted: 0 the checks, 1 pixels, 2 the
-          picture as it is to be stored), then the bytes.
+          picture as it is to be stored, 3 several views), then the bytes; for views their list as JSON comes first,
+          and its length stands in the place of the short side.
 Answer:    header `<IQ` (length of a JSON object, number of bytes behind it), the JSON object, then the pixels (H, W, 3,
-          uint8) or the encoded picture (none: the bytes as they came will do).
+          uint8), the encoded picture (none: the bytes as they came will do), or the views that are not shared.
           One empty answer at the start says that it is ready.
-JSON keys: reason, detail, format, width_px, height_px, num_frames, has_alpha, out_width_px, out_height_px, out_format.
+JSON keys: reason, detail, format, width_px, height_px, num_frames, has_alpha, out_width_px, out_height_px, out_format,
+          view_sizes.
 """
 
 import importlib.util
@@ -25,13 +27,12 @@ from typing import Any, BinaryIO
 REQUEST = struct.Struct("<QIB")
 ANSWER = struct.Struct("<IQ")
 MAX_DETAIL_CHARS = 200
-CHECKS, PIXELS, STORED = range(3)
+CHECKS, PIXELS, STORED, VIEWS = range(4)
 
 # What Pillow's plugins raise on malformed files; anything else ends the process, which the parent reports as a crash of
 # these bytes.
 _MALFORMED: tuple[type[Exception], ...] = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError)
 _MALFORMED += (AttributeError, RuntimeError, ArithmeticError, AssertionError, struct.error, zlib.error)
-_TRUNCATED_WORDS = ("truncated", "unexpected end", "not enough image data", "image file is incomplete", "cannot read")
 
 _ORIENTATION_TAG = 0x0112  # EXIF 2.32, 4.6.4
 _MAX_EXIF_BYTES = 65_533  # a JPEG segment
@@ -48,7 +49,7 @@ def _neighbour(name: str) -> Any:
     return module
 
 
-header, making, metadata = map(_neighbour, ("header_child", "output_child", "metadata_child"))
+header, making, metadata, views = map(_neighbour, ("header_child", "output_child", "metadata_child", "views_child"))
 
 
 class Refused(Exception):
@@ -65,6 +66,8 @@ def decode(data: bytes, short_side_px: int, wanted: int, limits: dict[str, Any])
     try:
         if wanted == STORED:
             return out, _stored(data, limits, out)
+        if wanted == VIEWS:
+            return out, _views(data[short_side_px:], json.loads(data[:short_side_px]), limits, out)
         return out, _decode(data, short_side_px, wanted == PIXELS, limits, out)
     except Refused as error:
         out.update(reason=error.reason, detail=str(error)[:MAX_DETAIL_CHARS])
@@ -73,7 +76,7 @@ def decode(data: bytes, short_side_px: int, wanted: int, limits: dict[str, Any])
     except _MALFORMED as error:
         # Pillow names the file object by its address in memory, which would differ in every run
         detail = f"{type(error).__name__}: {str(error).partition(' <_io.')[0]}"[:MAX_DETAIL_CHARS]
-        out.update(reason=_why_malformed(data, out.get("format"), str(error)), detail=detail)
+        out.update(reason=header.why_malformed(data, out.get("format"), str(error)), detail=detail)
     return out, b""
 
 
@@ -125,6 +128,17 @@ def _decode(data: bytes, short_side_px: int, want_pixels: bool, limits: dict[str
         rgb = rgb.resize(target, Image.Resampling.HAMMING, reducing_gap=2.0)  # antialiased; see decode.py
     pixels: bytes = _upright(rgb, orientation, out).tobytes()
     return pixels
+
+
+def _views(data: bytes, asked: list[list[Any]], limits: dict[str, Any], out: dict[str, Any]) -> bytes:
+    image = _open(data, limits, out)
+    orientation = _orientation(image)
+    arrays = views.answer(views.Source(data, image, making, _flatten), asked, orientation, making, out)
+    out["has_alpha"] = out["format"] != "JPEG" and image.has_transparency_data
+    if orientation >= 5:
+        out["width_px"], out["height_px"] = image.size[1], image.size[0]
+    shared = limits.get("shared")
+    return b"" if shared is not None and shared.put(arrays) else b"".join(each.tobytes() for each in arrays)
 
 
 def _upright(image: Any, orientation: int, out: dict[str, Any]) -> Any:
@@ -258,21 +272,6 @@ def _flatten(image: Any) -> Any:
     return flat
 
 
-def _why_malformed(data: bytes, name: str | None, message: str) -> str:
-    words = message.lower()
-    if "decompressed data too large" in words or "max_text" in words or "too large for" in words:
-        return "img.bomb_bytes"
-    if any(known in words for known in _TRUNCATED_WORDS):
-        return "img.truncated"
-    if name == "WEBP" and int.from_bytes(data[4:8], "little") + 8 > len(data):
-        return "img.truncated"
-    if name == "PNG" and b"IEND" not in data[-16:]:
-        return "img.truncated"
-    if name == "JPEG" and b"\xff\xd9" not in data[-64:] and b"\xff\xda" not in data:
-        return "img.truncated"
-    return "img.corrupt"
-
-
 def give_up_rights(limits: dict[str, Any]) -> None:
     """Limit this process for good. Called after the codecs are loaded, before the first untrusted byte is read."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -334,6 +333,8 @@ def main() -> None:
     sys.path.extend(json.loads(sys.argv[1]))
     limits = json.loads(sys.argv[2])
     load_codecs(limits["with_arrays"])
+    if limits.get("shared") is not None:
+        limits["shared"] = views.Shared(*limits["shared"])
     give_up_rights(limits)
     serve(sys.stdin.buffer, sys.stdout.buffer, limits)
 

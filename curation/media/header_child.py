@@ -33,6 +33,9 @@ _MAGIC = (
 _BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIF", b"heix": "HEIF", b"hevc": "HEIF", b"mif1": "HEIF"}
 
 
+_TRUNCATED_WORDS = ("truncated", "unexpected end", "not enough image data", "image file is incomplete", "cannot read")
+
+
 def sniff(data: bytes) -> str | None:
     """Name of the format by the first bytes; None for what is no picture (HTML, text, archives, video)."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
@@ -77,3 +80,19 @@ def gif_num_frames(data: bytes, max_frames: int) -> int:
             at += data[at] + 1
         at += 1
     return max(frames, 1)
+
+
+def why_malformed(data: bytes, name: str | None, message: str) -> str:
+    """Reason code for bytes that Pillow refused with this message."""
+    words = message.lower()
+    if "decompressed data too large" in words or "max_text" in words or "too large for" in words:
+        return "img.bomb_bytes"
+    if any(known in words for known in _TRUNCATED_WORDS):
+        return "img.truncated"
+    if name == "WEBP" and int.from_bytes(data[4:8], "little") + 8 > len(data):
+        return "img.truncated"
+    if name == "PNG" and b"IEND" not in data[-16:]:
+        return "img.truncated"
+    if name == "JPEG" and b"\xff\xd9" not in data[-64:] and b"\xff\xda" not in data:
+        return "img.truncated"
+    return "img.corrupt"

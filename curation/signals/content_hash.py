@@ -20,7 +20,7 @@ class ContentHash(ImageSignal):
     pictures that shrink to the same pixels count as equal). Unit: none. Model: none. Source: RFC 7693.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def writes(self) -> pa.Schema:
         return pa.schema({"pixel_hash": pa.string()})

@@ -8,11 +8,13 @@ from typing import ClassVar
 import numpy as np
 import pyarrow as pa
 
-from curation.scorers import DEFAULT_SCORER, cached_scorer, embedding_array, embedding_type
+from curation.media.decoded import View
+from curation.models import PreparingScorer
+from curation.scorers import ModelFields, embedding_array
 from curation.signal import Image, ImageSignal
 
 
-class ImageEmbedding(ImageSignal):
+class ImageEmbedding(ModelFields, ImageSignal):
     """The picture's embedding by the image tower of a CLIP-like model.
 
     Column: `{name}_image_embedding`, fixed-size list of float16, norm 1 (to the precision of float16, about 5e-4);
@@ -20,28 +22,25 @@ class ImageEmbedding(ImageSignal):
     key. Source: CLIP, arXiv 2103.00020; clip-retrieval and DataComp store the same.
     """
 
-    version: ClassVar[int] = 1
-    not_in_key: ClassVar[frozenset[str]] = frozenset({"model", "scorer"})
-
-    name: str = "clip"
-    """Begins the column's name, so that several models stand side by side."""
-    model: str
-    """Which model: what the scorer takes, such as the folder of a training run, or `ViT-B-32/openai`."""
-    scorer: str = DEFAULT_SCORER
-    """Import path of the class that loads it (see `curation.models.load_scorer`)."""
+    version: ClassVar[int] = 2
+    prepares: ClassVar[bool] = True
 
     def table_name(self) -> str:
         return f"{self.name}_image_embedding"
 
-    def key_extras(self) -> dict[str, object]:
-        return {"weights": cached_scorer(self.scorer, self.model).weights_digest}
-
-    def needs_model(self) -> bool:
-        return True
-
     def writes(self) -> pa.Schema:
-        return pa.schema({self.table_name(): embedding_type(self.scorer, self.model)})
+        return pa.schema({self.table_name(): self.embedding_type()})
+
+    def view(self) -> View:
+        scorer = self.loaded()
+        return View(scorer.image_size, exact=False) if isinstance(scorer, PreparingScorer) else super().view()
+
+    def prepare(self, image: Image, height_px: int, width_px: int) -> Image:
+        scorer = self.loaded()
+        if isinstance(scorer, PreparingScorer):
+            return scorer.prepare_image(image, height_px, width_px)
+        return super().prepare(image, height_px, width_px)
 
     def of_images(self, images: Sequence[Image | None]) -> dict[str, Sequence[object] | np.ndarray | pa.Array]:
-        embeddings_ND, present_N = cached_scorer(self.scorer, self.model).encode_images(images)
+        embeddings_ND, present_N = self.loaded().encode_images(images)
         return {self.table_name(): embedding_array(embeddings_ND, present_N)}

@@ -68,7 +68,7 @@ class PerceptualHash(ImageSignal):
     dead zone and the windows, which are this project's.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def writes(self) -> pa.Schema:
         return pa.schema(

@@ -22,7 +22,7 @@ class PictureStatistics(ImageSignal):
     Unit: as said. Model: none. Source: Shannon 1948; luminance as in ITU-R BT.601.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def writes(self) -> pa.Schema:
         return pa.schema(

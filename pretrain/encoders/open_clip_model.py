@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pretrain.embeddings.base import Inputs
 from pretrain.embeddings.pictures import Normalise
+from pretrain.encoders.causal_text import CausalText
 from pretrain.model import Model, ModelConfig
 from pretrain.pictures import Fit, Resample
 
@@ -80,6 +81,7 @@ class OpenClipModel(Model):
         self.fit = _FIT[preprocess["resize_mode"]]
         self.resample = _RESAMPLE[preprocess["interpolation"]]
         self.normalise = Normalise(tuple(preprocess["mean"]), tuple(preprocess["std"]))
+        self._colours = [list(preprocess["mean"]), list(preprocess["std"])]
         self._is_trained = config.pretrained is not None or ":" in config.name
         context_length = (config.options.get("text_cfg") or {}).get("context_length")
         self._tokenizer = open_clip.get_tokenizer(config.name, context_length=context_length)
@@ -89,16 +91,32 @@ class OpenClipModel(Model):
             self.clip.logit_bias.requires_grad_(False)
         with torch.no_grad():
             self.embed_dim = int(self.clip.encode_text(self._tokenizer([""])).shape[-1])
+        self._causal_text = CausalText.of(self.clip)
 
     def prepare(self, stream: str, raw: Any) -> Inputs:
         return {"text_BL": self._tokenizer(list(raw))} if stream == "text" else {"image_BCHW": raw}
 
     def encode(self, stream: str, inputs: Inputs) -> Tensor:
         if stream == "text":
-            vectors = self.clip.encode_text(inputs["text_BL"])
+            trimmed = self._causal_text is not None and inputs["text_BL"].shape[1] < self.clip.context_length
+            encode = self._causal_text if trimmed and self._causal_text is not None else self.clip.encode_text
+            vectors = encode(inputs["text_BL"])
         else:
-            vectors = self.clip.encode_image(self.normalise(inputs["image_BCHW"]))
+            image_BCHW = self.normalise(inputs["image_BCHW"])
+            vectors = self.clip.encode_image(image_BCHW.to(next(self.clip.parameters()).dtype))
         return F.normalize(vectors.float(), dim=-1)
+
+    def lengths(self, inputs: Inputs) -> Tensor | None:
+        return None if self._causal_text is None else self._causal_text.lengths(inputs["text_BL"])
+
+    def to_bfloat16(self) -> bool:
+        # all of it: autocast would cast the weights anew in every call, which on a CPU costs more than it gains
+        self.clip.to(torch.bfloat16)
+        return True
+
+    def preprocessing(self) -> dict[str, object]:
+        tokenizer = [type(self._tokenizer).__name__, getattr(self._tokenizer, "context_length", None)]
+        return {**super().preprocessing(), "colours": self._colours, "tokenizer": tokenizer}
 
     def trained_log_scale(self) -> float | None:
         return float(self.clip.logit_scale) if self._is_trained else None

@@ -234,6 +234,8 @@ def test_entry_counts_before_and_after_balancing(finished: Path) -> None:
             counts[2] += text["kept"]
     assert {entry: [row["texts"], row["passed"], row["kept"]] for entry, row in found.items()} == expected
     assert all(row["kept"] <= row["passed"] <= row["texts"] for row in found.values())
+    names = {row["entry_id"]: row["entry"] for row in rows(finished, "select entry_id, entry from entries")}
+    assert all(row["entry"] == names[entry] is not None for entry, row in found.items())
 
 
 def test_a_store_with_links_only(finished: Path, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def test_the_weights_are_in_the_key_and_the_path_is_not() -> None:
     keys = {ImageEmbedding(model=model, scorer=SCORER).key() for model in ("a", "a", "b")}
     assert len(keys) == 2
     fields = ImageEmbedding(model="a", scorer=SCORER).key_material()
-    assert set(fields["fields"]) == {"name"}
+    assert set(fields["fields"]) == {"name", "precision"}
     assert fields["extras"] == {"weights": "weights of a"}
 
 

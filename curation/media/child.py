@@ -1,0 +1,218 @@
+"""The decoder's process as its parent sees it: two pipes, a clock, and what a death means."""
+
+import contextlib
+import importlib.util
+import json
+import math
+import os
+import select
+import struct
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from curation.media.decoded import Decoded, DecodeLimits
+from curation.media.image_output import ImageOutput
+from curation.media.shared_pages import NUM_BYTES, SharedPages
+from curation.reasons import Reason
+
+_CHILD = Path(__file__).with_name("decode_child.py")
+_REQUEST = struct.Struct("<QIB")  # the same in decode_child.py, which imports nothing of the project
+_ANSWER = struct.Struct("<IQ")
+_PIPE_BYTES = 1 << 20  # Linux's default ceiling for an unprivileged process
+_START_TIMEOUT_S = 30.0  # a loaded machine; a start takes 0.1 s
+CHECKS, PIXELS, STORED, VIEWS = range(4)  # what is wanted of the child
+# Threads would reserve memory, and wait. And glibc should keep a picture's memory for the next one: given back and
+# asked for again it costs 0.1 ms a picture.
+_CHILD_ENVIRONMENT = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MALLOC_MMAP_THRESHOLD_": "1000000000",
+    "MALLOC_TRIM_THRESHOLD_": "1000000000",
+}
+
+
+class ChildDied(Exception):
+    """The child went away or had to be killed while it worked on a picture; carries the reason code."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+class Child:
+    """The process, its two pipes and, where it gives views, the memory shared with it."""
+
+    def __init__(self, limits: DecodeLimits, output: ImageOutput, gives_views: bool = False) -> None:
+        with_arrays = output.may_encode or gives_views
+        folders = _folders("PIL", "numpy", "cv2") if with_arrays else _folders("PIL")
+        settings = {**asdict(limits), "output": output.model_dump(), "with_arrays": with_arrays}
+        self._shared = SharedPages.make() if gives_views else None
+        if self._shared is not None:
+            settings["shared"] = [self._shared.descriptor, NUM_BYTES]
+        # -I -S: no environment, no user or site packages; the folders of what it decodes with are the only addition.
+        # Not a fork: the parent may be a Ray worker with threads and gigabytes of memory.
+        self._command = [sys.executable, "-I", "-S", "-B", str(_CHILD), json.dumps(folders), json.dumps(settings)]
+        self._process = subprocess.Popen(
+            self._command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=_CHILD_ENVIRONMENT,
+            cwd="/",
+            start_new_session=True,
+            pass_fds=() if self._shared is None else (self._shared.descriptor,),
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()
+        for fd in (self._in, self._out):
+            os.set_blocking(fd, False)
+            _grow_pipe(fd)
+        self._queue: list[memoryview] = []
+        self._limits = limits
+
+    def wait_until_ready(self) -> None:
+        """Until it has loaded its codecs and limited itself. Errors: RuntimeError, for that is no picture's fault."""
+        try:
+            self._read(_ANSWER.size, time.monotonic() + _START_TIMEOUT_S)
+        except ChildDied as death:
+            self.kill()
+            raise RuntimeError(f"the decoder's process does not start ({death}): {' '.join(self._command)}") from death
+
+    def decode(self, data: bytes, short_side_px: int, wanted: int, before: bytes = b"") -> Decoded:
+        """One request and its answer. before: what stands before the data. Errors: ChildDied."""
+        deadline = time.monotonic() + self._limits.timeout_s
+        header = _REQUEST.pack(len(before) + len(data), short_side_px, wanted)
+        self._queue = [memoryview(header + before), memoryview(data)]
+        len_json, len_body = _ANSWER.unpack(self._read(_ANSWER.size, deadline))
+        answer: dict[str, Any] = json.loads(bytes(self._read(len_json, deadline)))
+        if wanted == STORED:
+            return Decoded(stored=bytes(self._read(len_body, deadline)) or None, **answer)
+        if wanted == VIEWS:
+            return self._views(answer, len_body, deadline)
+        size = (answer.pop("out_height_px", 0), answer.pop("out_width_px", 0), 3)
+        if not len_body:
+            return Decoded(**answer)
+        array = np.frombuffer(self._read(len_body, deadline), np.uint8).reshape(size)
+        array.flags.writeable = False
+        return Decoded(pixels=array, **answer)
+
+    def _views(self, answer: dict[str, Any], len_body: int, deadline: float) -> Decoded:
+        sizes = [(int(height), int(width), 3) for height, width in answer.pop("view_sizes", [])]
+        counts = [math.prod(size) for size in sizes]
+        if any(count <= 0 for count in counts) or len_body not in (0, sum(counts)):
+            raise ChildDied(Reason.IMG_DECODER_CRASH, "answered nonsense")
+        if not sizes:
+            return Decoded(**answer)
+        if len_body:
+            pixels = np.frombuffer(self._read(len_body, deadline), np.uint8)
+        elif self._shared is not None and sum(counts) <= NUM_BYTES:
+            pixels = self._shared.read(sum(counts))
+        else:
+            raise ChildDied(Reason.IMG_DECODER_CRASH, "answered nonsense")
+        pieces = np.split(pixels, np.cumsum(counts)[:-1])
+        return Decoded(views=tuple(piece.reshape(size) for piece, size in zip(pieces, sizes, strict=True)), **answer)
+
+    def close(self) -> None:
+        """Close its input, at which it ends by itself; kill it if it does not."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+        try:
+            self._process.wait(timeout=1.0)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._shared is not None:
+            self._shared.close()
+            self._shared = None
+
+    def kill(self) -> None:
+        self._process.kill()
+        self.close()
+
+    def _read(self, num_bytes: int, deadline: float) -> bytearray:
+        """Exactly so many bytes from the child, writing what is left of the request whenever it takes some."""
+        if num_bytes > 3 * self._limits.max_pixels + 65536:  # a child that was taken over may answer anything
+            raise ChildDied(Reason.IMG_DECODER_CRASH, "answered nonsense")
+        buffer = bytearray(num_bytes)
+        view, have = memoryview(buffer), 0
+        poll = select.poll()
+        poll.register(self._out, select.POLLIN)
+        is_writing = False
+        while have < num_bytes:
+            if bool(self._queue) != is_writing:
+                is_writing = bool(self._queue)
+                if is_writing:
+                    poll.register(self._in, select.POLLOUT)
+                else:
+                    poll.unregister(self._in)
+            left_s = deadline - time.monotonic()
+            events = poll.poll(max(0.0, left_s) * 1000)
+            if not events and left_s <= 0:
+                raise ChildDied(Reason.IMG_DECODER_TIMEOUT, f"more than {self._limits.timeout_s:g} s")
+            for fd, _ in events:
+                if fd == self._in:
+                    self._write()
+                else:
+                    have += self._read_some(view[have:])
+        return buffer
+
+    def _read_some(self, view: memoryview) -> int:
+        try:
+            count = os.readv(self._out, [view])
+        except BlockingIOError:
+            return 0
+        if count == 0:
+            raise self._death()
+        return count
+
+    def _write(self) -> None:
+        try:
+            count = os.writev(self._in, self._queue)
+        except BlockingIOError:
+            return
+        except BrokenPipeError:
+            self._queue.clear()  # it is dead or dying; the read side says how
+            return
+        while self._queue and count >= len(self._queue[0]):
+            count -= len(self._queue.pop(0))
+        if count:
+            self._queue[0] = self._queue[0][count:]
+
+    def _death(self) -> ChildDied:
+        try:
+            status = self._process.wait(timeout=5.0)
+        except subprocess.TimeoutExpired:
+            return ChildDied(Reason.IMG_DECODER_CRASH, "closed its output")
+        if status == -24:  # SIGXCPU
+            return ChildDied(Reason.IMG_DECODER_TIMEOUT, "CPU time")
+        return ChildDied(Reason.IMG_DECODER_CRASH, f"signal {-status}" if status < 0 else f"exit status {status}")
+
+
+def _folders(*packages: str) -> list[str]:
+    """Where the packages are installed. Errors: ImportError."""
+    found: dict[str, None] = {}
+    for package in packages:
+        spec = importlib.util.find_spec(package)
+        if spec is None or spec.origin is None:
+            raise ImportError(f"{package} is not installed")
+        found[str(Path(spec.origin).parent.parent)] = None
+    return list(found)
+
+
+def _grow_pipe(fd: int) -> None:
+    """Larger pipes mean fewer switches between the two processes; Linux only, and only a wish."""
+    import fcntl
+
+    command = getattr(fcntl, "F_SETPIPE_SZ", None)
+    if command is not None:
+        with contextlib.suppress(PermissionError):
+            fcntl.fcntl(fd, command, _PIPE_BYTES)

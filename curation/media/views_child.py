@@ -1,0 +1,112 @@
+"""The part of the decoder's process that hands out pixels at several sizes at once: every size a pure function of the
+bytes, whatever else is asked for in the same request.
+
+Loaded as a file by `decode_child.py`; numpy and OpenCV, which is given only JPEGs whose header has been checked, and
+pixels that Pillow decoded.
+"""
+
+from typing import Any
+
+MARGIN = 1.5  # a JPEG is decoded at the smallest of 1/1 .. 1/8 that keeps this many times the side wanted
+PLAIN_MARGIN = 2.0  # of pictures that have no such scales: areas are averaged down to no less than this
+_SCALES = {1: 0, 2: 16, 4: 32, 8: 64}  # OpenCV's IMREAD_REDUCED_*
+_RGB_AS_STORED = 256 | 128  # IMREAD_COLOR_RGB, IMREAD_IGNORE_ORIENTATION
+
+
+class Source:
+    """One picture that has been opened and checked, decoded at each scale at most once."""
+
+    def __init__(self, data: bytes, image: Any, making: Any, flatten: Any) -> None:
+        self._data, self._image, self._making, self._flatten = data, image, making, flatten
+        self._by_scale: dict[int, Any] = {}
+        self._whole: Any = None
+        # a file that is not whole is left to Pillow, which names its flaw; OpenCV would fill up with grey
+        self._scales = image.format == "JPEG" and image.mode in ("L", "RGB") and data.rfind(b"\xff\xd9", -64) >= 0
+
+    def view(self, short_side_px: int, exact: bool) -> Any:
+        """Pixels (H, W, 3), red first, not turned upright. exact: the shorter side is at most `short_side_px`; else at
+        least (for a larger picture) MARGIN times and less than about 4 times that, for a last filter of the caller."""
+        width, height = self._image.size
+        factor = min(width, height) / short_side_px
+        if factor <= 1:
+            return self._scaled(1)
+        if not exact:
+            return self._roughly(factor)
+        target = max(1, round(width / factor)), max(1, round(height / factor))
+        scale = next((n for n in (8, 4, 2) if factor >= MARGIN * n), 1) if self._scales else 1
+        return self._making.resize(self._scaled(scale), target, self._scales)
+
+    def _roughly(self, factor: float) -> Any:
+        import cv2
+
+        width, height = self._image.size
+        scale = next((n for n in (8, 4, 2) if factor >= MARGIN * n), 1) if self._scales else 1
+        pixels = self._scaled(scale)
+        times = int(factor / scale / PLAIN_MARGIN)
+        if times < 2:
+            return pixels
+        target = max(1, round(width / scale / times)), max(1, round(height / scale / times))
+        return cv2.resize(pixels, target, interpolation=cv2.INTER_AREA)
+
+    def _scaled(self, scale: int) -> Any:
+        if self._scales and scale not in self._by_scale:
+            pixels = self._jpeg(scale)
+            self._scales = pixels is not None
+            self._by_scale[scale] = pixels
+        if self._scales:
+            return self._by_scale[scale]
+        if self._whole is None:
+            import numpy as np
+
+            self._image.load()
+            self._whole = np.asarray(self._flatten(self._image))
+        return self._whole
+
+    def _jpeg(self, scale: int) -> Any | None:
+        """At 1/scale; None if it has a flaw that Pillow should put a name to."""
+        import cv2
+        import numpy as np
+
+        try:
+            pixels = cv2.imdecode(np.frombuffer(self._data, np.uint8), _RGB_AS_STORED | _SCALES[scale])
+        except cv2.error:
+            return None
+        width, height = self._image.size
+        expected = -(-height // scale), -(-width // scale), 3
+        return pixels if pixels is not None and pixels.shape == expected else None
+
+
+def answer(source: Source, asked: list[list[Any]], orientation: int, making: Any, out: dict[str, Any]) -> list[Any]:
+    """The views asked for ([short side, exact] each), upright; their sizes go into `out`. A view that is asked for
+    twice is sent once."""
+    made: dict[tuple[int, bool], Any] = {}
+    for short_side_px, exact in asked:
+        key = (int(short_side_px), bool(exact))
+        if key not in made:
+            made[key] = making.turn(source.view(*key), orientation)
+    out["view_sizes"] = [list(pixels.shape[:2]) for pixels in made.values()]
+    return list(made.values())
+
+
+class Shared:
+    """The memory that the parent reads pixels from: some pages that neither side can shrink, so that reading them never
+    fails. What does not fit goes through the pipe."""
+
+    def __init__(self, descriptor: int, num_bytes: int) -> None:
+        import mmap
+        import os
+
+        import numpy as np
+
+        self._pages = np.frombuffer(mmap.mmap(descriptor, num_bytes), np.uint8)
+        os.close(descriptor)
+
+    def put(self, arrays: list[Any]) -> bool:
+        """Lay the arrays there one after the other; False where there is no room."""
+        if sum(each.size for each in arrays) > self._pages.size:
+            return False
+        start = 0
+        for each in arrays:
+            self._pages[start : start + each.size].reshape(each.shape)[...] = each
+            start += each.size
+        return True
