@@ -11,6 +11,7 @@ import pyarrow as pa
 from pydantic import BeforeValidator, Field, SerializeAsAny, StringConstraints, ValidationError, model_validator
 
 from curation.duplicate_search import SemanticSearch, TextSearch
+from curation.lsh import MAX_RADIUS
 from curation.media.decode import DecodeLimits
 from curation.media.image_output import ImageOutput
 from curation.near_duplicates import DEFAULT_RADIUS
@@ -92,9 +93,10 @@ class DuplicateSearch(Step):
     """Media columns that must be equal."""
     perceptual: bool = True
     """Whether near-duplicates are looked for too (needs `curation.signals.perceptual_hash.PerceptualHash`)."""
-    radius: int = Field(default=DEFAULT_RADIUS, ge=0, le=16)
+    radius: int = Field(default=DEFAULT_RADIUS, ge=0, le=MAX_RADIUS)
     """Largest Hamming distance of two 64-bit hashes of copies (re-encoded, resized, marked, cropped by 5%, mirrored);
-    every candidate is confirmed on the thumbnails, so look-alikes are not merged."""
+    every candidate is confirmed on the thumbnails, and pictures of little detail by a shared caption, so look-alikes
+    are not merged."""
     texts: TextSearch | None = None
     """Whether and how near-duplicate texts are looked for."""
     semantic: SemanticSearch | None = None
@@ -304,9 +306,8 @@ def _check_columns(recipe: Recipe, types: dict[str, pa.DataType], places: Places
     wanted = [(("pack", kind), name) for kind in ("columns", "text_columns") for name in getattr(recipe.pack, kind)]
     wanted += [(("duplicates", "exact"), name) for name in recipe.duplicates.exact]
     if recipe.duplicates.perceptual:
-        wanted += [
-            (("duplicates", "perceptual"), name) for name in ("phash", "phash_mirror", "phash_crops", "thumbnail")
-        ]
+        names = ("look", "phash", "phash_color", "phash_mirror", "phash_crops", "thumbnail")
+        wanted += [(("duplicates", "perceptual"), name) for name in names]
     for where, name in wanted:
         if name not in types:
             raise RecipeError(f"{places(*where)}: there is no column {name!r}; {suggest(name, list(types))}")
