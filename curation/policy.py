@@ -12,6 +12,8 @@ A rule is told apart by its first key, whose value is its name, the name under w
       of: texts
     - dedupe: same_meaning          keep a sample unless one that stays is too like it (recipe: duplicates.semantic)
       of: semantic
+    - decontaminate: benchmarks     reject what named evaluation sets hold (`tamis evalset add`)
+      against: [imagenet_val, flickr30k_test]
     - balance: metaclip             MetaCLIP's balanced sampling over matched metadata entries
       t: 20000
     - balance: clusters             at most so many of each group
@@ -28,6 +30,7 @@ from pydantic import Discriminator, Field, StringConstraints, Tag, model_validat
 from curation.step import Step
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
+SetName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=60)]
 Sql = Annotated[str, StringConstraints(min_length=1, max_length=10_000, strip_whitespace=True)]
 
 
@@ -93,6 +96,34 @@ class Dedupe(Step):
         return self.dedupe
 
 
+class Decontaminate(Step):
+    """Rejects texts whose picture, or which themselves, evaluation sets hold (`tamis evalset add`), however little.
+
+    Pictures fall where the bytes or the pixels are equal, or where they are near-duplicates within `radius` (pairs
+    that would need a shared caption among them: here a look-alike lost costs less than a copy kept); texts where their
+    shingle sets are alike; either where the embeddings are. What fell, and for which item, travels with the version.
+    """
+
+    decontaminate: Name
+    against: list[SetName] = Field(min_length=1)
+    """Names of evaluation sets of the store."""
+    radius: int | None = Field(default=8, ge=0, le=15)
+    """Hamming distance of perceptual hashes; null: pictures are compared by equality alone."""
+    jaccard: float | None = Field(default=0.8, gt=0, le=1)
+    """Least Jaccard similarity of shingle sets, found exactly; null: texts are not compared."""
+    min_words: int = Field(default=6, ge=1)
+    """Evaluation texts of fewer words (or characters of scripts without spaces) contaminate nothing: "a photo of a dog"
+    is in every crawl."""
+    similarity: float | None = Field(default=None, gt=0, le=1)
+    """Least cosine similarity of embeddings; null: these are not compared. Sets have them by `evalset add --recipe`."""
+    embedding: str = "clip_image_embedding"
+    """Column of embeddings, of media or of texts."""
+
+    @property
+    def name(self) -> str:
+        return self.decontaminate
+
+
 class Balance(Step):
     """Keeps a text with a probability: thins out what is common. Exactly one of `t`, `most` and `exponent`.
 
@@ -153,18 +184,19 @@ PolicyItem = Annotated[
     Annotated[Rule, Tag("rule")]
     | Annotated[Top, Tag("top")]
     | Annotated[Dedupe, Tag("dedupe")]
+    | Annotated[Decontaminate, Tag("decontaminate")]
     | Annotated[Balance, Tag("balance")],
     Discriminator(
         lambda value: next(
             (
                 kind
-                for kind in ("rule", "top", "dedupe", "balance")
+                for kind in ("rule", "top", "dedupe", "decontaminate", "balance")
                 if (kind in value if isinstance(value, dict) else hasattr(value, kind))
             ),
             None,
         ),
         custom_error_type="unknown_rule",
-        custom_error_message="a rule begins with one of the keys rule, top, dedupe, balance",
+        custom_error_message="a rule begins with one of the keys rule, top, dedupe, decontaminate, balance",
     ),
 ]
 Policy = list[PolicyItem]

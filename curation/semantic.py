@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from curation.shingles import compiled
+from curation.compiled import compiled
 
 # Shapes: N vectors of D numbers, K centroids.
 

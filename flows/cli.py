@@ -19,6 +19,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from flows import evalset_commands
+
 app = typer.Typer(
     help="Sieve links into pre-training corpora, and corpora into models; every row keeps every signal and decision.",
     no_args_is_help=True,
@@ -311,6 +313,9 @@ def _cell(value: object) -> Text:
     text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
     # what a crawl holds must not steer the terminal
     return Text("".join(ch if ch.isprintable() else "\ufffd" for ch in text))
+
+
+evalset_commands.register(app, _explained, _print, _say)
 
 
 def main() -> None:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from curation.table import find_part
+from curation.table import Part, find_part
+from pipelines.decontaminate import TABLES as EVALUATION_TABLES
+from pipelines.decontaminate import decontaminate, found_matches, rules_of
 from pipelines.dedupe import dedupe, dedupe_key
 from pipelines.dedupe_semantic import TABLES as SEMANTIC_TABLES
 from pipelines.dedupe_semantic import dedupe_semantic, semantic_key
@@ -21,23 +23,37 @@ Counts = dict[str, Any]
 
 @dataclass(frozen=True)
 class Search:
-    """One search: the tables that it makes (of one part each, with one key), their key, and the search itself."""
+    """One search: the tables that it makes, what of them is there (None where a part is missing), and its work."""
 
     tables: tuple[str, ...]
-    key: Callable[[], str]
+    there: Callable[[], dict[str, list[Part]] | None]
     work: Callable[[], Counts]
 
 
 def searches(run: Run) -> list[Search]:
     """The searches that this round asks for, in order."""
     texts, semantic = run.recipe.duplicates.texts, run.recipe.duplicates.semantic
-    found = [Search(("duplicates",), partial(dedupe_key, run), partial(dedupe, run))]
+    found = [_single(run, ("duplicates",), partial(dedupe_key, run), partial(dedupe, run))]
     if texts is not None:
-        found.append(Search(TEXT_TABLES, partial(texts_key, run, texts), partial(dedupe_texts, run, texts)))
+        found.append(_single(run, TEXT_TABLES, partial(texts_key, run, texts), partial(dedupe_texts, run, texts)))
     if semantic is not None and _has_column(run, semantic.embedding):
         work = partial(dedupe_semantic, run, semantic)
-        found.append(Search(SEMANTIC_TABLES, partial(semantic_key, run, semantic), work))
+        found.append(_single(run, SEMANTIC_TABLES, partial(semantic_key, run, semantic), work))
+    if rules_of(run):
+        found.append(Search(EVALUATION_TABLES, partial(found_matches, run), partial(decontaminate, run)))
     return found
+
+
+def _single(run: Run, tables: tuple[str, ...], key: Callable[[], str], work: Callable[[], Counts]) -> Search:
+    """A search whose tables have one part each, all of one key."""
+
+    def there() -> dict[str, list[Part]] | None:
+        own = key()
+        parts = {table: find_part(run.store.table(table), 0, own) for table in tables}
+        known = {table: [part] for table, part in parts.items() if part is not None}
+        return known if len(known) == len(tables) else None
+
+    return Search(tables, there, work)
 
 
 def _has_column(run: Run, name: str) -> bool:
@@ -59,13 +75,12 @@ def find_all(run: Run) -> Counts:
 
 def planned(run: Run) -> tuple[int, int]:
     """How many searches would run and how many are there; where all are, the state of `run` names their tables."""
-    to_run, there = 0, 0
+    missing, present = 0, 0
     for search in searches(run):
-        key = search.key()
-        parts = {table: find_part(run.store.table(table), 0, key) for table in search.tables}
-        if all(parts.values()):
-            there += 1
-            run.state.tables |= {table: [run.store.relative(part.path)] for table, part in parts.items() if part}
-        else:
-            to_run += 1
-    return to_run, there
+        parts = search.there()
+        if parts is None:
+            missing += 1
+            continue
+        present += 1
+        run.state.tables |= {table: [run.store.relative(part.path) for part in some] for table, some in parts.items()}
+    return missing, present

@@ -15,7 +15,7 @@ from curation.lsh import MAX_RADIUS
 from curation.media.decode import DecodeLimits
 from curation.media.image_output import ImageOutput
 from curation.near_duplicates import DEFAULT_RADIUS
-from curation.policy import Balance, Dedupe, Policy, Rule, Top
+from curation.policy import Balance, Decontaminate, Dedupe, Policy, Rule, Top
 from curation.schema import MEDIA, TEXTS
 from curation.signal import Signal
 from curation.step import Step, suggest
@@ -286,6 +286,8 @@ def _check_policy(each: Round, types: dict[str, pa.DataType], places: Places, pr
                 fields = [("keep", item.keep, "BOOLEAN")]
             case Top():
                 fields = [("by", f"({item.by}\n)::double", "DOUBLE")]
+            case Decontaminate():
+                fields = []
             case Dedupe():
                 fields = [("prefer", f"row_number() over (order by {item.prefer}\n)", "BIGINT")]
             case Balance():

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from curation.policy import Balance, Dedupe, Policy, PolicyItem, Rule, Top
+from curation.policy import Balance, Decontaminate, Dedupe, Policy, PolicyItem, Rule, Top
 from curation.reasons import reason
 from pipelines import database, report_charts
 from pipelines.database import Connection
@@ -50,6 +50,8 @@ def explained(item: PolicyItem) -> str:
             return item.keep
         case Top():
             return f"top {100 * item.fraction:.4g}% by {item.by}"
+        case Decontaminate():
+            return f"not in {', '.join(item.against)}"
         case Dedupe(of="texts"):
             return f"one text of each group, first by {item.prefer}"
         case Dedupe(of="semantic"):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from curation.policy import Dedupe
+from curation.policy import Decontaminate, Dedupe
 from curation.schema import TEXTS
 from curation.step import suggest
 from pipelines.yaml_place import Places, RecipeError
@@ -48,6 +49,23 @@ def check_searches(recipe: Recipe, types: Mapping[str, pa.DataType], places: Pla
                     f"{places(*prefix, 'policy', position)}: {item.name} is `of: {item.of}`, but the recipe does not "
                     f"look for them; say `duplicates: {{{item.of}: {say}}}`"
                 )
+
+            if isinstance(item, Decontaminate):
+                _check_rule(item, types, partial(places, *prefix, "policy", position))
+
+
+def _check_rule(item: Decontaminate, types: Mapping[str, pa.DataType], place: Callable[[str], str]) -> None:
+    """A rule about evaluation sets, against the columns that it compares."""
+    if item.radius is not None and "look" not in types:
+        raise RecipeError(
+            f"{place('radius')}: {item.name} compares pictures, which needs the signal "
+            "curation.signals.perceptual_hash.PerceptualHash; or say `radius: null`"
+        )
+    choices = [name for name, kind in types.items() if _is_embedding(kind)]
+    if item.similarity is not None and item.embedding not in choices:
+        raise RecipeError(
+            f"{place('embedding')}: {item.embedding!r} is no column of embeddings; {suggest(item.embedding, choices)}"
+        )
 
 
 def _is_embedding(kind: pa.DataType) -> bool:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from curation.policy import Balance, Dedupe, PolicyItem, Rule, Top
+from curation.policy import Balance, Decontaminate, Dedupe, PolicyItem, Rule, Top
 from curation.step import digest
 from curation.table import find_part, open_part, write_part
 from pipelines import balance, database
-from pipelines.select_duplicates import GIVES, dedupe_semantic, dedupe_texts, given, tables_read
+from pipelines.select_duplicates import decontaminate, dedupe_semantic, dedupe_texts, given, gives, tables_read
 from pipelines.stage import Run
 from pipelines.views import DECISIONS, open_store
 
@@ -69,6 +69,8 @@ def columns_read(item: PolicyItem) -> list[str]:
             return database.columns_of(item.by)
         case Dedupe():
             return database.columns_of(f"row_number() over (order by {item.prefer})")
+        case Decontaminate():
+            return []
         case Balance():
             return balance.columns_read(item)
 
@@ -102,6 +104,8 @@ def decide(con: database.Connection, policy: list[PolicyItem]) -> Any:
                 _replace_work(con, dedupe_semantic(con, item, n, passed))
             case Dedupe():
                 _dedupe(con, item, n, passed)
+            case Decontaminate():
+                _replace_work(con, decontaminate(con, item, n))
             case Balance():
                 _balance(con, item, n, passed)
     verdicts = ", ".join(_verdict(n, item, known) for n, item in enumerate(policy))
@@ -127,8 +131,8 @@ def _verdict(n: int, item: PolicyItem, known: set[str]) -> str:
     match item:
         case Top():
             columns["value"] = f"({item.by})"
-        case Dedupe(of="texts" | "semantic" as of):
-            columns = {name: f"{name}_{n}" for name in GIVES[of]}
+        case Decontaminate() | Dedupe(of="texts" | "semantic"):
+            columns = {name: f"{name}_{n}" for name in gives(item)}
         case Dedupe():
             columns = {name: name for name in ("duplicate_group", "duplicate_of")}
         case Balance():

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.policy import Dedupe, PolicyItem
+from curation.policy import Decontaminate, Dedupe, PolicyItem
 from curation.semantic import Neighbours, survivors
 from pipelines import database
 
@@ -17,8 +17,15 @@ NEEDS = {"texts": ("text_duplicates",), "semantic": ("semantic_edges",)}
 GIVES = {
     "texts": ("text_duplicate_group", "text_duplicate_of"),
     "semantic": ("semantic_duplicate_of", "semantic_similarity"),
-}
-"""Columns that a `dedupe` adds to `work`, each with the rule's place behind it."""
+    "evaluation": (
+        "evaluation_set", "evaluation_item", "evaluation_match", "evaluation_distance", "evaluation_similarity",
+    ),
+}  # fmt: skip
+"""Columns that a rule adds to `work`, each with the rule's place behind it."""
+KINDS = {"text_duplicate_of": "varchar", "semantic_duplicate_of": "varchar", "semantic_similarity": "double",
+         "evaluation_set": "varchar", "evaluation_item": "varchar", "evaluation_match": "varchar",
+         "evaluation_distance": "integer", "evaluation_similarity": "double"}  # fmt: skip
+"""Those that the decisions keep, with their SQL types."""
 LOSERS = pa.schema(
     [("uid", pa.string()), ("semantic_duplicate_of", pa.string()), ("semantic_similarity", pa.float64())]
 )
@@ -26,15 +33,23 @@ LOSERS = pa.schema(
 
 def tables_read(item: PolicyItem) -> tuple[str, ...]:
     """Tables of searches that a rule reads."""
+    if isinstance(item, Decontaminate):
+        return ("evaluation_matches",)
     return NEEDS.get(item.of, ()) if isinstance(item, Dedupe) else ()
+
+
+def gives(item: PolicyItem) -> tuple[str, ...]:
+    """Columns that a rule of this file adds, besides `pass_<n>`."""
+    if isinstance(item, Decontaminate):
+        return GIVES["evaluation"]
+    return GIVES.get(item.of, ()) if isinstance(item, Dedupe) else ()
 
 
 def given(policy: Sequence[PolicyItem]) -> str:
     """SQL: the columns of the decisions, each from the first rule that gives it."""
-    kinds = {"text_duplicate_of": "varchar", "semantic_duplicate_of": "varchar", "semantic_similarity": "double"}
     fields = []
-    for name, kind in kinds.items():
-        rules = [n for n, item in enumerate(policy) if isinstance(item, Dedupe) and name in GIVES.get(item.of, ())]
+    for name, kind in KINDS.items():
+        rules = [n for n, item in enumerate(policy) if name in gives(item)]
         fields.append(f"coalesce({', '.join([*(f'{name}_{n}' for n in rules), 'null'])})::{kind} as {name}")
     return ", ".join(fields)
 
@@ -103,3 +118,13 @@ def semantic_losers(members: pa.Table, edges: pa.Table, name_samples: bool) -> p
         {"uid": uids.take(pa.array(lost)), "semantic_duplicate_of": names.take(pa.array(who[lost])),
          "semantic_similarity": similarity[lost]}
     ).cast(LOSERS)  # fmt: skip
+
+
+def decontaminate(con: database.Connection, item: Decontaminate, n: int) -> str:
+    """SQL that adds `pass_<n>` and the match of each rejected row to the rows of `work`."""
+    con.sql(database.query("select/contaminated"), params={"rule": item.name}).create(f"contaminated_{n}")
+    columns = ", ".join(f"c.{name} as {name}_{n}" for name in GIVES["evaluation"])
+    return (
+        f"select w.*, c.text_uid is null as pass_{n}, {columns} "
+        f"from work w left join contaminated_{n} c using (text_uid)"
+    )

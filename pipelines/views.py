@@ -25,10 +25,15 @@ SEMANTIC_EDGES = pa.schema(
     [("uid", pa.string()), ("other_uid", pa.string()), ("level", pa.string()), ("kind", pa.string()),
      ("similarity", pa.float64()), ("cluster", pa.int64())]
 )  # fmt: skip
+EVALUATION_MATCHES = pa.schema(
+    [("rule", pa.string()), ("level", pa.string()), ("uid", pa.string()), ("evaluation_set", pa.string()),
+     ("item", pa.string()), ("kind", pa.string()), ("distance", pa.int32()), ("similarity", pa.float64())]
+)  # fmt: skip
 SEARCHES = {
     "text_duplicates": TEXT_DUPLICATES,
     "text_duplicate_edges": TEXT_DUPLICATE_EDGES,
     "semantic_edges": SEMANTIC_EDGES,
+    "evaluation_matches": EVALUATION_MATCHES,
 }
 """Tables of searches that a recipe may or may not ask for (`pipelines/duplicates.py`)."""
 DECISIONS = pa.schema(
@@ -44,6 +49,11 @@ DECISIONS = pa.schema(
         ("text_duplicate_of", pa.string()),  # text_uid of the survivor of its group of near-duplicate texts
         ("semantic_duplicate_of", pa.string()),  # sample_uid (of text embeddings: text_uid) of what it is too like
         ("semantic_similarity", pa.float64()),  # cosine of the two
+        ("evaluation_set", pa.string()),  # that holds the text or its picture
+        ("evaluation_item", pa.string()),
+        ("evaluation_match", pa.string()),  # kind: sha256, pixel_hash, picture (same), ..., text, embedding
+        ("evaluation_distance", pa.int32()),  # bits; null of texts and embeddings
+        ("evaluation_similarity", pa.float64()),  # Jaccard or cosine; null of pictures
         ("keep_probability", pa.float64()),  # of balancing; null where the policy does not balance the row
         ("draw", pa.float64()),
     ]

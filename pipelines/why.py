@@ -10,7 +10,7 @@ from pipelines import database
 from pipelines.sources import SourceError
 from pipelines.store import Store
 from pipelines.views import open_store
-from pipelines.why_duplicates import near_meanings, near_texts
+from pipelines.why_duplicates import contamination, near_meanings, near_texts
 
 MAX_TEXTS = 20
 """Texts whose story is told in full; the others are counted."""
@@ -103,6 +103,7 @@ def _text(con: database.Connection, text: dict[str, Any], signals: list[str]) ->
         if decision["semantic_duplicate_of"] is not None:
             near = f"{decision['semantic_duplicate_of']}, cosine similarity {decision['semantic_similarity']:.4f}"
             lines.append(f"    too like {near}")
+        lines += map(_short, contamination(decision))
         if decision["keep_probability"] is not None:
             lines.append(
                 f"    balance: keep probability {decision['keep_probability']:.4f}, draw {decision['draw']:.4f}"

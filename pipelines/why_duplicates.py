@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pipelines import database
 
 
@@ -37,4 +39,17 @@ def near_meanings(con: database.Connection, uid: str) -> list[str]:
     return [
         f"  semantic duplicate at cosine similarity {row['similarity']:.4f} (cluster {row['cluster']}): {row['what']}"
         for row in rows
+    ]
+
+
+def contamination(decision: dict[str, Any]) -> list[str]:
+    """Which item of which evaluation set a text was rejected for, and how near the two are."""
+    if decision["evaluation_set"] is None:
+        return []
+    measure = f"at distance {decision['evaluation_distance']}"
+    if decision["evaluation_distance"] is None:
+        measure = f"at similarity {decision['evaluation_similarity']:.3f}"
+    return [
+        f"    in evaluation set {decision['evaluation_set']} by {decision['evaluation_match']} {measure}: "
+        f"{decision['evaluation_item']}"
     ]

@@ -3,7 +3,7 @@
 --      text_duplicates
 -- out: sample_uid, text_uid, url, text (repaired), language (resolved, else as claimed), status and reason of the media,
 --      kept, rejected_by, duplicate_group, duplicate_of, text_duplicate_group, text_duplicate_of, semantic_duplicate_of,
---      semantic_similarity, keep_probability, clip_score
+--      semantic_similarity, evaluation_set, evaluation_item, keep_probability, clip_score
 select
     r.sample_uid,
     r.text_uid,
@@ -20,6 +20,8 @@ select
     d.text_duplicate_of,
     d.semantic_duplicate_of,
     d.semantic_similarity,
+    d.evaluation_set,
+    d.evaluation_item,
     d.keep_probability,
     r.clip_score
 from rows r
