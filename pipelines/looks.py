@@ -124,6 +124,8 @@ def digest_column(digests: np.ndarray) -> pa.Array:
 
 def _by_file(numbers: np.ndarray) -> list[tuple[int, np.ndarray]]:
     """For each file that occurs, the positions at which it does."""
+    if len(numbers) == 0:
+        return []
     order = np.argsort(numbers, kind="stable")
     files, begins = np.unique(numbers[order], return_index=True)
     return list(zip(files.tolist(), np.split(order, begins[1:]), strict=True))

@@ -31,8 +31,6 @@ from pipelines.workers import Task
 VERSION = 1
 TABLE = "near_buckets"
 ENTRIES_PER_LOOK = 8
-BUCKET_ENTRIES = 1 << 26
-"""Entries of one bucket: 8 million looks; with the bins of `curation.lsh` about 6 GB of a worker."""
 ENTRIES = pa.schema(
     [
         ("bucket", pa.int32()),
@@ -46,10 +44,8 @@ ENTRIES = pa.schema(
 )
 
 
-def bucketed(
-    run: Run, job: Job, num_groups: int, bucket_entries: int = BUCKET_ENTRIES
-) -> tuple[list[Part], dict[str, Any]]:
-    """The pairs of a job, bucket by bucket: `num_groups` buckets for each band."""
+def bucketed(run: Run, job: Job, num_groups: int, bucket_entries: int) -> tuple[list[Part], dict[str, Any]]:
+    """The pairs of a job, bucket by bucket: `num_groups` for each band, cut where they have too many entries."""
     folder = run.store.table(TABLE)
     wanted = []
     for number, group in enumerate(job.groups):

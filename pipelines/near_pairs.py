@@ -24,7 +24,7 @@ from curation.near_duplicates import MAX_EQUAL
 from curation.step import digest
 from curation.table import Part, open_part
 from pipelines import database
-from pipelines.near_buckets import BUCKET_ENTRIES, ENTRIES_PER_LOOK, bucketed
+from pipelines.near_buckets import ENTRIES_PER_LOOK, bucketed
 from pipelines.near_job import Job, search_crowds, search_whole
 from pipelines.stage import Run, Wanted, run_parts
 from pipelines.workers import Task
@@ -32,6 +32,9 @@ from pipelines.workers import Task
 VERSION = 1
 """Of what decides pairs: pipelines/near_*.py, curation/near_duplicates.py and curation/thumbnail_match.py."""
 TABLE, CROWD_TABLE = "near_pairs", "near_crowds"
+BUCKET_ENTRIES = 1 << 26
+"""Hashes that one task holds: 8 million looks, for which it takes about 6 GB. A pool with no more is searched by a
+single task; the pairs are the same for every value."""
 GROUP_PARTS = 1000
 """Parts that are bucketed into one file."""
 _NAME_DIGITS = 20
@@ -58,11 +61,8 @@ class Found:
     counts: dict[str, Any]
 
 
-def near_pairs(run: Run, files: Sequence[Path], bucket_entries: int = BUCKET_ENTRIES) -> Found:
-    """Make what is missing of the pairs of all looks in `files`, parts of the signal's table.
-
-    `bucket_entries` bounds what one task holds; the pairs are the same for every value.
-    """
+def near_pairs(run: Run, files: Sequence[Path]) -> Found:
+    """Make what is missing of the pairs of all looks in `files`, parts of the signal's table."""
     parts = {open_part(path).identity[:_NAME_DIGITS]: path for path in files}
     radius = run.recipe.duplicates.radius
     settings = digest(TABLE, VERSION, radius)
@@ -76,16 +76,16 @@ def near_pairs(run: Run, files: Sequence[Path], bucket_entries: int = BUCKET_ENT
     counts: dict[str, Any] = {"near_parts_old": sum(map(len, old)), "near_parts_new": len(new)}
     if new:
         stats = {"settings": settings, "old": sorted(covered), "new": new, "crowds": [str(each) for each in crowds]}
-        key = digest(settings, sorted(covered), new, crowds, bucket_entries)
+        key = digest(settings, sorted(covered), new, crowds, BUCKET_ENTRIES)
         every = old + _groups(parts, frozenset(new))
         job = Job(run.store.table(TABLE), key, stats, every, sum(map(len, old)), radius, tuple(crowds))
-        made, found = _search(run, job, bucket_entries)
+        made, found = _search(run, job)
         pairs += [part.path for part in made]
         counts["near_pairs_found"] = found.get("near_pairs", 0)
     if not crowds:
         return Found(pairs, [], [], counts)
     everything = old + _groups(parts, frozenset(new))
-    crowd_pairs = _crowd_pairs(run, everything, settings, tuple(crowds), bucket_entries)
+    crowd_pairs = _crowd_pairs(run, everything, settings, tuple(crowds))
     return Found(pairs, crowd_pairs, crowds, {**counts, "near_crowds": len(crowds)})
 
 
@@ -95,12 +95,12 @@ def _groups(parts: dict[str, Path], names: frozenset[str]) -> tuple[tuple[Path, 
     return tuple(tuple(there[k : k + GROUP_PARTS]) for k in range(0, len(there), GROUP_PARTS))
 
 
-def _search(run: Run, job: Job, bucket_entries: int) -> tuple[list[Part], dict[str, Any]]:
+def _search(run: Run, job: Job) -> tuple[list[Part], dict[str, Any]]:
     """Do a job: whole where it fits into one worker, or else bucket by bucket."""
     num_entries = sum(pq.read_metadata(path).num_rows for path in job.files) * ENTRIES_PER_LOOK
-    if num_entries > bucket_entries:
-        num_groups = 1 << (num_entries // bucket_entries).bit_length()
-        return bucketed(run, job, num_groups, bucket_entries)
+    if num_entries > BUCKET_ENTRIES:
+        num_groups = 1 << (num_entries // BUCKET_ENTRIES).bit_length()
+        return bucketed(run, job, num_groups, BUCKET_ENTRIES)
     job = replace(job, stats={**job.stats, "num_parts": 1})
     task = Task("near-duplicates", search_whole, {"job": job})
     return run_parts(run, "near-duplicates", [Wanted(job.folder, 0, job.key, task)])
@@ -149,16 +149,14 @@ def _generations(folder: Path, settings: str) -> list[Generation]:
     ]
 
 
-def _crowd_pairs(
-    run: Run, groups: tuple[tuple[Path, ...], ...], settings: str, crowds: tuple[int, ...], bucket_entries: int
-) -> list[Path]:
+def _crowd_pairs(run: Run, groups: tuple[tuple[Path, ...], ...], settings: str, crowds: tuple[int, ...]) -> list[Path]:
     """The pairs of looks in crowds: links to their leaders, and the leaders' pairs with all that are in no crowd."""
     names = [open_part(path).identity for group in groups for path in group]
-    key = digest(settings, "crowds", names, list(crowds), bucket_entries)
+    key = digest(settings, "crowds", names, list(crowds), BUCKET_ENTRIES)
     stats = {"settings": settings, "num_parts": 1}
     radius = run.recipe.duplicates.radius
     job = Job(run.store.table(CROWD_TABLE), key, stats, groups, 0, radius, crowds)
     task = Task("crowds of one hash", search_crowds, {"job": job})
     (links,), _ = run_parts(run, "crowds of one hash", [Wanted(job.folder, 0, key, task)])
-    made, _ = _search(run, replace(job, key=digest(key, "leaders"), links=links.path), bucket_entries)
+    made, _ = _search(run, replace(job, key=digest(key, "leaders"), links=links.path))
     return [links.path, *(part.path for part in made)]

@@ -249,9 +249,11 @@ def balance(con: Connection, found: Packed | None) -> dict[str, Any] | None:
         row["name"] = row.pop("entry")
     chart = report_charts.ranks(before, after, item.t if item else None)
     (sums,) = database.rows(con, "select sum(passed)::bigint as passed, sum(kept)::bigint as kept from entry_counts")
+    shares = report_charts.head_shares(before, after)
     share = {"head_before": sum(before[:ENTRIES]) / sums["passed"]}
     share["head_after"] = sum(after[:ENTRIES]) / sums["kept"] if sums["kept"] else 0.0
-    return {"chart": chart, "head": head, "entries": len(before), "entries_after": len(after), "item": item, **share}
+    figures = {"entries": len(before), "entries_after": len(after), "item": item, **share}
+    return {"chart": chart, "shares": shares, "head": head, **figures}
 
 
 def _counts(con: Connection, sql: str) -> list[int]:

@@ -3,7 +3,7 @@
 store.json            format of the store
 state.json            which files make up each table now (the views of `tamis sql` show these)
 pool/000001.json ...  growth of the pool: each names the parts of its links and texts and the sources taken in
-tables/<table>/       write-once parts: links, texts, media, signal_<name>, duplicates, duplicate_edges, decisions
+tables/<table>/       write-once parts: links, texts, media, signal_<name>, fit_<name>, duplicates, decisions ...
 versions/<name>-<digest>/   sealed dataset versions: shards and manifest.json
 evaluation_sets/      what no version may hold: hashes, texts and embeddings of each named set
 models/               training runs

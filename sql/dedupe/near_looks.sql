@@ -13,5 +13,6 @@ from (
     select look_a, look_b,
         arg_min({'kind': kind, 'distance': distance, 'sure': sure}, (not sure, list_position($kinds, kind), distance)) as best
     from everything
+    where look_a in (select look from looks) and look_b in (select look from looks)
     group by look_a, look_b
 )
