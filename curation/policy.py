@@ -12,6 +12,12 @@ A rule is told apart by its first key, whose value is its name, the name under w
       per: text_clean
       at_most: 10
     - dedupe: near_duplicate        keep one sample of each duplicate group
+    - dedupe: same_text             keep one text of each group of near-duplicate texts (recipe: duplicates.texts)
+      of: texts
+    - dedupe: same_meaning          keep a sample unless one that stays is too like it (recipe: duplicates.semantic)
+      of: semantic
+    - decontaminate: benchmarks     reject what named evaluation sets hold (`tamis evalset add`)
+      against: [imagenet_val, flickr30k_test]
     - balance: metaclip             MetaCLIP's balanced sampling over matched metadata entries
       t: 20000
     - balance: clusters             at most so many texts of each group, drawn
@@ -27,19 +33,25 @@ Predicates, orders and values look at one row: sums and windows over many rows a
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
 
 from curation.step import Step
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
+SetName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=60)]
 Sql = Annotated[str, StringConstraints(min_length=1, max_length=10_000, strip_whitespace=True)]
 Threshold = bool | int | float | str
 _PIECES = re.compile(
     r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/|\$([a-z_][a-z0-9_]*)", re.DOTALL | re.IGNORECASE
 )
 """What may hold a `$` (strings, quoted names, comments), and a named threshold."""
+
+
+_LARGEST = "width_px * height_px desc, size_bytes desc"
+PREFER = {"media": _LARGEST, "texts": "length(text) desc", "semantic": _LARGEST}
+"""Which of a group stays where a `dedupe` does not say: the largest picture, the longest text."""
 
 
 class Rule(Step):
@@ -143,15 +155,56 @@ class Dedupe(Step):
     """Keeps one sample of each duplicate group: the best by `prefer` among those with a text that passed so far.
 
     The rows of the others are rejected and name it in `duplicate_of`. Where no member passed, the best of all is named.
+    With `of: texts` it is one text of each group of near-duplicate texts, and the others name it in
+    `text_duplicate_of`. With `of: semantic` a sample stays unless one that stays and is preferred to it is within the
+    similarity (what is removed removes nobody); the others name it in `semantic_duplicate_of`. There are no groups.
     """
 
     dedupe: Name
-    prefer: Sql = "width_px * height_px desc, size_bytes desc"
-    """SQL ordering over media columns; ties fall to the smallest media_uid."""
+    of: Literal["media", "texts", "semantic"] = "media"
+    """What is thinned: groups of media (`duplicates.exact`, `perceptual`), groups of texts (`duplicates.texts`), or
+    pairs of embeddings (`duplicates.semantic`)."""
+    prefer: Sql
+    """SQL ordering over the columns of media (of: texts: and of texts); ties fall to the smallest uid."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_preference(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "prefer" not in values:
+            return {**values, "prefer": PREFER.get(values.get("of", "media"), PREFER["media"])}
+        return values
 
     @property
     def name(self) -> str:
         return self.dedupe
+
+
+class Decontaminate(Step):
+    """Rejects texts whose picture, or which themselves, evaluation sets hold (`tamis evalset add`), however little.
+
+    Pictures fall where the bytes or the pixels are equal, or where they are near-duplicates within `radius` (pairs
+    that would need a shared caption among them: here a look-alike lost costs less than a copy kept); texts where their
+    shingle sets are alike; either where the embeddings are. What fell, and for which item, travels with the version.
+    """
+
+    decontaminate: Name
+    against: list[SetName] = Field(min_length=1)
+    """Names of evaluation sets of the store."""
+    radius: int | None = Field(default=8, ge=0, le=15)
+    """Hamming distance of perceptual hashes; null: pictures are compared by equality alone."""
+    jaccard: float | None = Field(default=0.8, gt=0, le=1)
+    """Least Jaccard similarity of shingle sets, found exactly; null: texts are not compared."""
+    min_words: int = Field(default=6, ge=1)
+    """Evaluation texts of fewer words (or characters of scripts without spaces) contaminate nothing: "a photo of a dog"
+    is in every crawl."""
+    similarity: float | None = Field(default=None, gt=0, le=1)
+    """Least cosine similarity of embeddings; null: these are not compared. Sets have them by `evalset add --recipe`."""
+    embedding: str = "clip_image_embedding"
+    """Column of embeddings, of media or of texts."""
+
+    @property
+    def name(self) -> str:
+        return self.decontaminate
 
 
 class Balance(Step):
@@ -210,12 +263,13 @@ class Balance(Step):
         return self
 
 
-KINDS = ("rule", "top", "quota", "dedupe", "balance", "weight")
+KINDS = ("rule", "top", "quota", "dedupe", "decontaminate", "balance", "weight")
 PolicyItem = Annotated[
     Annotated[Rule, Tag("rule")]
     | Annotated[Top, Tag("top")]
     | Annotated[Quota, Tag("quota")]
     | Annotated[Dedupe, Tag("dedupe")]
+    | Annotated[Decontaminate, Tag("decontaminate")]
     | Annotated[Balance, Tag("balance")]
     | Annotated[Weight, Tag("weight")],
     Discriminator(

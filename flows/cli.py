@@ -19,8 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows import export_commands, metadata_commands
-from flows.policy_commands import register
+from flows import evalset_commands, export_commands, metadata_commands, policy_commands
 
 app = typer.Typer(
     help="Sieve links into pre-training corpora, and corpora into models; every row keeps every signal and decision.",
@@ -318,7 +317,8 @@ def _cell(value: object) -> Text:
     return Text("".join(ch if ch.isprintable() else "\ufffd" for ch in text))
 
 
-register(app, _explained, _print, _say)
+evalset_commands.register(app, _explained, _print, _say)
+policy_commands.register(app, _explained, _print, _say)
 
 
 def main() -> None:

@@ -109,6 +109,7 @@ def register(
             from pipelines import sweep as sweeps
             from pipelines.policy_file import load_policy
             from pipelines.reselect import stored_rows
+            from pipelines.select import search_files
             from pipelines.store import Store
             from pipelines.summary import write_result
 
@@ -116,8 +117,7 @@ def register(
             rows = stored_rows(found)
             values = sweeps.read_grid(settings or (), grid)
             chosen = sweeps.cells(load_policy(policy, rows.types), values)
-            duplicates = found.files(found.state(), "duplicates")
-            table = sweeps.sweep(rows, chosen, duplicates, say)
+            table = sweeps.sweep(rows, chosen, search_files(found, found.state()), say)
             show(sweeps.shown(table, list(values)))
             if output is not None:
                 write_result(table, output)

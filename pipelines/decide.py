@@ -20,9 +20,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.policy import Balance, Dedupe, PolicyItem, Quota, Rule, Top, Weight
-from pipelines import database
+from curation.policy import Balance, Decontaminate, Dedupe, PolicyItem, Quota, Rule, Top, Weight
+from pipelines import balance, database
+from pipelines.balance import PROBABILITY
 from pipelines.pool_rows import Rows
+from pipelines.select_duplicates import KINDS, gives
 from pipelines.sparse import Sparse
 from pipelines.views import DECIDED
 
@@ -47,7 +49,9 @@ def columns_read(item: PolicyItem) -> list[str]:
         case Dedupe():
             return _ordering_columns(item.prefer)
         case Balance():
-            return [*database.columns_of(item.where), item.entries, "draw"]
+            return balance.columns_read(item)
+        case Decontaminate():
+            return []
 
 
 def _ordering_columns(ordering: str) -> list[str]:
@@ -64,13 +68,17 @@ def double(value: float | None) -> str:
     return "null" if value is None else f"'{value!r}'::double"
 
 
-def _sparse_columns(n: int, item: PolicyItem) -> list[str]:
-    match item:
-        case Quota():
-            return [f"{PREFIX}num_{n}", f"{PREFIX}place_{n}"]
-        case Dedupe():
-            return [f"{PREFIX}duplicate_of_{n}", f"{PREFIX}duplicate_group_{n}"]
-    return []
+def sparse_names(n: int, item: PolicyItem) -> list[str]:
+    """Columns of few rows that a rule adds; the first is null just where the rule keeps the row (of searches)."""
+    names = ("num", "place") if isinstance(item, Quota) else gives(item)
+    return [f"{PREFIX}{name}_{n}" for name in names]
+
+
+def passed_before(decider: Decider, batch: int, until: int) -> pa.Array:
+    """Which rows passed the rules before `until`; 0 stands for all rows."""
+    if until == 0:
+        return pa.array(np.ones(decider.sizes[batch], dtype=bool))
+    return decider.asked(batch, until, [], {})[1]
 
 
 class Decider:
@@ -83,10 +91,10 @@ class Decider:
         self,
         rows: Rows,
         policy: Sequence[PolicyItem],
-        duplicates: pa.Table | Sequence[Path] = (),
+        searches: Mapping[str, pa.Table | Sequence[Path]] | None = None,
         threads: int | None = None,
     ) -> None:
-        """`duplicates`: media_uid and duplicate_group, as a table or as Parquet files."""
+        """`searches`: what the stage dedupe found, such as `duplicates`: tables or Parquet files by name."""
         self.rows, self.policy = rows, list(policy)
         self.threads = threads or len(os.sched_getaffinity(0))
         self.con = database.connect(threads=self.threads)
@@ -103,7 +111,7 @@ class Decider:
         """Batch -> how many rules have been asked so far, and which rows passed all of them."""
         self._local = threading.local()
         self._executor = ThreadPoolExecutor(self.threads, thread_name_prefix="decide")
-        self.duplicates = duplicates
+        self.searches = dict(searches or {})
 
     def __enter__(self) -> Decider:
         return self
@@ -125,6 +133,20 @@ class Decider:
                 started += 1
             yield batch, running.pop(batch).result()
 
+    def fill(self, name: str, batch: int, rows: pa.Table) -> None:
+        """Append the rows of a batch to a table of the common database, with the number of the batch."""
+        self.con.register("incoming", rows)
+        statement = f"insert into {name}" if name in self.tables else f"create table {name} as"
+        self.con.execute(f"{statement} select {batch}::integer as batch, * from incoming")
+        self.con.unregister("incoming")
+        self.tables.add(name)
+
+    def drop(self, *names: str) -> None:
+        """Forget tables of the common database."""
+        for name in names:
+            self.tables.discard(name)
+            self.con.execute(f"drop table if exists {name}")
+
     def worker(self) -> database.Connection:
         """This thread's own database, of one thread: its results do not depend on who came first."""
         if not hasattr(self._local, "con"):
@@ -134,19 +156,29 @@ class Decider:
 
     # columns of one batch ---------------------------------------------------------------------------------------------
 
-    def table(self, batch: int, columns: Sequence[str], until: int, since: int = 0) -> pa.Table:
-        """Columns of a batch, with what the rules from `since` to before `until` need, and row numbers."""
-        wanted = dict.fromkeys([*columns, *(name for reads in self.reads[since:until] for name in reads)])
-        table = self.rows.read(batch, [*dict.fromkeys(["text_uid", *wanted])])
+    def table(self, batch: int, columns: Sequence[str], until: int, since: int = 0, balance_at: int = -1) -> pa.Table:
+        """Columns of a batch, with what the rules from `since` to before `until` need, and row numbers.
+
+        A balance (or one at `balance_at`) needs what the balances before it say, too.
+        """
+        places = list(range(since, until))
+        last = max([balance_at, *(n for n in places if isinstance(self.policy[n], Balance))])
+        earlier = [n for n in self.balances(last) if n not in places]
+        reads = [name for n in [*earlier, *places] for name in self.reads[n]]
+        table = self.rows.read(batch, [*dict.fromkeys(["text_uid", *columns, *reads])])
         table = table.append_column(f"{PREFIX}row", pa.array(np.arange(table.num_rows, dtype=np.int64)))
-        for place in range(since, until):
-            item = self.policy[place]
-            for name in _sparse_columns(place, item):
+        for n in sorted([*earlier, *places]):
+            item = self.policy[n]
+            for name in sparse_names(n, item):
                 source, column = self.sparse[name]
                 table = table.append_column(name, source.column(column, batch, table.num_rows))
             if isinstance(item, Balance):
-                table = table.append_column(f"{PREFIX}probability_{place}", self.probabilities(table, place, item))
+                table = table.append_column(f"{PROBABILITY}{n}", balance.probabilities(self, table, n, item))
         return table
+
+    def balances(self, until: int) -> list[int]:
+        """Places of the balances before `until`."""
+        return [n for n, item in enumerate(self.policy[: max(0, until)]) if isinstance(item, Balance)]
 
     def passes(self, since: int, until: int) -> list[str]:
         """SQL: one boolean for each of these rules, never null."""
@@ -157,7 +189,8 @@ class Decider:
     ) -> tuple[pa.Table, pa.Array]:
         """`extra` (name -> SQL over `columns`) for all rows of a batch, and which passed all rules before `until`."""
         since, before = self._passed.get(batch, (0, None)) if until else (0, None)
-        table = self.table(batch, columns, until, since)
+        at = until if until < len(self.policy) and isinstance(self.policy[until], Balance) else -1
+        table = self.table(batch, columns, until, since, at)
         passed = " and ".join(f"{PREFIX}pass_{n}" for n in range(since, until)) or "true"
         fields = "".join(f", {expression} as {name}" for name, expression in extra.items())
         with self.candidates(table) as con:
@@ -198,36 +231,13 @@ class Decider:
                 return f"coalesce({value} > {cut} or {tied}, false)"
             case Quota() as quota:
                 return f"(({quota.per}\n) is not null and {PREFIX}num_{n} is null)"
-            case Dedupe():
-                return f"({PREFIX}duplicate_of_{n} is null)"
+            case Dedupe() | Decontaminate() as item:
+                return f"({sparse_names(n, item)[0]} is null)"
             case Weight() as weight:
                 return f"coalesce({finite(weight.value)} > 0, false)"
-            case Balance() as balance:
-                empty = f"len(coalesce({balance.entries}, [])) = 0"
-                kept = f"{empty} and {'true' if balance.no_match == 'keep' else 'false'}"
-                probability = f"{PREFIX}probability_{n}"
-                return f"({probability} is null or {kept} or coalesce(draw < {probability}, false))"
-
-    def probabilities(self, table: pa.Table, n: int, item: Balance) -> pa.Array:
-        """Keep probability of each row of a batch by balancing; null out of its scope."""
-        entries = f"coalesce({item.entries}, [])"
-        with self.candidates(table) as con:
-            matched = database.arrow(
-                con,
-                f"select {PREFIX}row as row, {entries} as entries from candidates "
-                f"where coalesce(({item.where}\n), false)",
-            )
-        con.register("matched", matched)
-        con.register("counts", self.solved[n]["counts"])
-        found = database.arrow(con, database.query("select/balance"), {"t": item.t})
-        con.unregister("matched")
-        con.unregister("counts")
-        probability = np.full(table.num_rows, np.nan)
-        probability[found.column("row").to_numpy()] = found.column("keep_probability").to_numpy()
-        if item.no_match == "keep":
-            rows = matched.column("row").to_numpy()
-            probability[rows[pc.equal(pc.list_value_length(matched.column("entries")), 0).to_numpy()]] = 1.0
-        return pa.array(probability, mask=np.isnan(probability))
+            case Balance():
+                this, so_far = f"{PROBABILITY}{n}", balance.prior(self.balances(n))
+                return f"({this} is null or coalesce(draw / coalesce({so_far}, 1.0) < {this}, false))"
 
     # answers ----------------------------------------------------------------------------------------------------------
 
@@ -251,19 +261,19 @@ class Decider:
                 f"select {keeps} as kept, "
                 f"case when {keeps} then [] else list_filter([{names}null], {found}) end::varchar[] as rejected_by, "
                 f"case when {keeps} then [] else list_filter([{saw}null], {found}) end::varchar[] as saw, "
-                f"{self._first('duplicate_of', 'varchar')} as duplicate_of, "
-                f"{self._first('probability', 'double')} as keep_probability, "
+                f"{self._given()}, {balance.prior(self.balances(count))} as keep_probability, "
                 f"{'draw' if extra else 'null'}::double as draw, {self._weight()} as sampling_weight "
                 f"from (select *{''.join(f', {each}' for each in self.passes(0, count))} from candidates)",
             )
         return answers.add_column(0, "text_uid", table.column("text_uid")).cast(DECIDED)
 
-    def _first(self, what: str, kind: str) -> str:
-        """SQL: the value of the first rule that gives one."""
-        names = [name for name in self.sparse if name.startswith(f"{PREFIX}{what}")]
-        if what == "probability":
-            names = [f"{PREFIX}{what}_{n}" for n, item in enumerate(self.policy) if isinstance(item, Balance)]
-        return f"coalesce({', '.join(names)})" if names else f"null::{kind}"
+    def _given(self) -> str:
+        """SQL: what searches say of each row, from the first rule that says it."""
+        fields = []
+        for name, kind in KINDS.items():
+            given = [f"{PREFIX}{name}_{n}" for n, item in enumerate(self.policy) if name in gives(item)]
+            fields.append(f"coalesce({', '.join([*given, 'null'])})::{kind} as {name}")
+        return ", ".join(fields)
 
     def _weight(self) -> str:
         weights = [finite(item.value) for item in self.policy if isinstance(item, Weight)]
@@ -285,9 +295,9 @@ class Decider:
                 fields = {"per": f"({quota.per}\n)", **figures, "at_most": str(quota.at_most)}
             case Weight() as weight:
                 fields["value"] = finite(weight.value)
-            case Dedupe():
-                fields = {name: f"{PREFIX}{name}_{n}" for name in ("duplicate_group", "duplicate_of")}
+            case Dedupe() | Decontaminate() as item:
+                fields = {name: f"{PREFIX}{name}_{n}" for name in gives(item)}
             case Balance():
-                fields = {"keep_probability": f"{PREFIX}probability_{n}", "draw": "draw"}
+                fields = {"keep_probability": balance.prior(self.balances(n + 1)), "draw": "draw"}
         pairs = ", ".join(f"{database.literal(name)}: {value}" for name, value in fields.items())
         return f"to_json({{{pairs}}})::varchar" if fields else "'{}'"

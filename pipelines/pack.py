@@ -21,6 +21,8 @@ from curation.step import digest
 from curation.table import replace_text, write_part
 from pipelines import database
 from pipelines.decide import columns_read
+from pipelines.decontamination_record import facts as decontamination_facts
+from pipelines.decontamination_record import removed_rows, write_removed
 from pipelines.recipe import Pack
 from pipelines.selections import note_version
 from pipelines.sources import file_digest
@@ -43,7 +45,8 @@ def pack(run: Run) -> dict[str, Any]:
         )
         return {"samples": 0, "texts": 0, "parts_run": 0, "parts_reused": 0}
     recipe = run.recipe
-    facts = _provenance(run)
+    removed = removed_rows(run)
+    facts = {**_provenance(run), "decontamination": decontamination_facts(run, removed)}
     version_digest = digest("pack", VERSION, facts, [str(field) for field in plan.schema], content_digest(plan))
     label = run.label
     folder = run.store.root / "versions" / f"{label}-{version_digest[:NAME_DIGITS]}"
@@ -70,6 +73,7 @@ def pack(run: Run) -> dict[str, Any]:
             }
             for part in parts
         ]
+        facts["decontamination"] = write_removed(folder, removed, facts["decontamination"])
         manifest = {**_contents(folder, version_digest, plan, shards), **facts}
         replace_text(
             folder / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n"

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-from curation.policy import Balance, Dedupe, PolicyItem, Quota, Rule, Top, Weight
+from curation.policy import Balance, Decontaminate, Dedupe, PolicyItem, Quota, Rule, Top, Weight
+from pipelines.balance import balanced_by
 from pipelines.database import check_expression, columns_of
 from pipelines.row_wise import check_ordering, check_row_wise, ordering_expression
 from pipelines.yaml_place import Places, RecipeError
@@ -57,8 +58,8 @@ def _row_wise_fields(item: PolicyItem) -> list[tuple[str, str, str | None]]:
         case Weight():
             return [("value", item.value, "NUMBER")]
         case Balance():
-            return [("where", item.where, "BOOLEAN"), ("entries", f"len({item.entries}) + draw", "DOUBLE")]
-        case Dedupe():
+            return [("where", item.where, "BOOLEAN"), *balanced_by(item)]
+        case Dedupe() | Decontaminate():
             return []
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 import pyarrow as pa
 from pydantic import BeforeValidator, Field, SerializeAsAny, StringConstraints, ValidationError, model_validator
 
+from curation.duplicate_search import SemanticSearch, TextSearch
 from curation.lsh import MAX_RADIUS
 from curation.media.decode import DecodeLimits
 from curation.media.image_output import ImageOutput
@@ -20,6 +21,7 @@ from curation.signal import Signal
 from curation.step import Step, suggest
 from pipelines.fetch_options import FetchOptions
 from pipelines.policy_checks import check_policy
+from pipelines.search_checks import check_searches
 from pipelines.yaml_place import Places, RecipeError, load
 
 Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]*$", max_length=60)]
@@ -94,6 +96,14 @@ class DuplicateSearch(Step):
     """Largest Hamming distance of two 64-bit hashes of copies (re-encoded, resized, marked, cropped by 5%, mirrored);
     every candidate is confirmed on the thumbnails, and pictures of little detail by a shared caption, so look-alikes
     are not merged."""
+    texts: TextSearch | None = None
+    """Whether and how near-duplicate texts are looked for."""
+    semantic: SemanticSearch | None = None
+    """Whether and how media (or texts) of nearly one embedding are looked for."""
+
+    def of_media(self) -> DuplicateSearch:
+        """What equal and near-duplicate media depend on."""
+        return self.changed(texts=None, semantic=None)
 
 
 class Pack(Step):
@@ -230,6 +240,7 @@ def load_recipe(path: Path) -> Recipe:
         check_policy(each.policy, types, places, prefix)
     types = column_types(recipe, recipe.signals_until(len(recipe.all_rounds()) - 1), places)
     _check_columns(recipe, types, places)
+    check_searches(recipe, types, places)
     links = [path.parent / link for link in recipe.source.links]
     try:
         fetch = recipe.download.fetch.with_lists(path.parent)

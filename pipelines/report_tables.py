@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from curation.policy import Balance, Dedupe, Policy, PolicyItem, Quota, Rule, Top, Weight
+from curation.policy import Balance, Decontaminate, Dedupe, Policy, PolicyItem, Quota, Rule, Top, Weight
 from curation.reasons import reason
 from pipelines import database, report_charts
 from pipelines.database import Connection
@@ -55,6 +55,12 @@ def explained(item: PolicyItem) -> str:
             return f"{what} {item.at_most:,} {item.unit} for each {item.per}"
         case Weight():
             return f"weight {item.value}"
+        case Decontaminate():
+            return f"not in {', '.join(item.against)}"
+        case Dedupe(of="texts"):
+            return f"one text of each group, first by {item.prefer}"
+        case Dedupe(of="semantic"):
+            return f"none too like one that stays, first by {item.prefer}"
         case Dedupe():
             return f"one of each group, first by {item.prefer}"
         case Balance():

@@ -6,24 +6,32 @@ The decisions are parts of whole parts of the pool, in its order, so they are ma
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
 
-from curation.policy import Dedupe
 from curation.step import digest
 from curation.table import Part, find_part, write_part
 from pipelines.decide import Decider, columns_read
 from pipelines.pool_rows import PoolRows
+from pipelines.select_duplicates import tables_read
 from pipelines.selections import keep_selection
 from pipelines.solve import solve
 from pipelines.stage import Run
+from pipelines.store import State, Store
+from pipelines.views import SEARCHES
 
 VERSION = 2
 """Of the rules in this file, in pipelines/decide.py, pipelines/solve.py and in sql/select/ that decide what is kept."""
 TABLE = "decisions"
 UNIQUE = ("text_uid", "saw", "duplicate_of")
 """Columns whose values hardly repeat."""
+
+
+def search_files(store: Store, state: State) -> dict[str, list[Path]]:
+    """Files of what the stage dedupe found, by table."""
+    return {table: store.files(state, table) for table in ("duplicates", *SEARCHES)}
 
 
 def select_key(run: Run, rows: PoolRows) -> str:
@@ -36,8 +44,8 @@ def select_key(run: Run, rows: PoolRows) -> str:
     identities: dict[str, list[str]] = {
         table: [path.name for path in run.store.files(run.state, f"signal_{table}")] for table in tables
     }
-    if any(isinstance(item, Dedupe) for item in run.round.policy):
-        identities["duplicates"] = [path.name for path in run.store.files(run.state, "duplicates")]
+    searched = {table for item in run.round.policy for table in tables_read(item)}
+    identities |= {table: [path.name for path in run.store.files(run.state, table)] for table in sorted(searched)}
     identities["media"] = [part.identity for part in rows.media()]
     identities["texts"] = [part.identity for part in rows.texts]
     return digest("select", VERSION, run.round.policy, identities)
@@ -58,7 +66,7 @@ def select(run: Run, threads: int | None = None) -> dict[str, Any]:
     missing = [index for index, part in found.items() if part is None]
     policy = run.round.policy
     if missing:
-        with Decider(rows, policy, run.store.files(run.state, "duplicates"), threads) as decider:
+        with Decider(rows, policy, search_files(run.store, run.state), threads) as decider:
             solve(decider)
 
             def write(batch: int) -> Part:

@@ -5,6 +5,7 @@ state.json            which files make up each table now (the views of `tamis sq
 pool/000001.json ...  growth of the pool: each names the parts of its links and texts and the sources taken in
 tables/<table>/       write-once parts: links, texts, media, signal_<name>, fit_<name>, duplicates, decisions ...
 versions/<name>-<digest>/   sealed dataset versions: shards and manifest.json
+evaluation_sets/      what no version may hold: hashes, texts and embeddings of each named set
 models/               training runs
 selections/           one JSON file for each policy that decided: the policy, and the tables that it read
 runs/                 one JSON file a run: when, what, how long, how much was reused

@@ -85,7 +85,7 @@ def _set(policy: Sequence[PolicyItem], name: str, value: Any) -> list[PolicyItem
 def sweep(
     rows: Rows,
     grid_cells: Sequence[tuple[Mapping[str, Any], Sequence[PolicyItem]]],
-    duplicates: pa.Table | Sequence[Path],
+    searches: Mapping[str, pa.Table | Sequence[Path]],
     say: Report,
     threads: int | None = None,
 ) -> pa.Table:
@@ -93,17 +93,17 @@ def sweep(
     lines: list[dict[str, Any]] = []
     for number, (chosen, policy) in enumerate(grid_cells, start=1):
         values = ", ".join(f"{name} = {value}" for name, value in chosen.items())
-        found = _count(rows, policy, duplicates, threads)
+        found = _count(rows, policy, searches, threads)
         say(f"  {number} of {len(grid_cells)}: {values}: {found[0]['texts']:,} texts")
         lines += [{**chosen, **line} for line in found]
     return pa.Table.from_pylist(lines)
 
 
 def _count(
-    rows: Rows, policy: Sequence[PolicyItem], duplicates: pa.Table | Sequence[Path], threads: int | None
+    rows: Rows, policy: Sequence[PolicyItem], searches: Mapping[str, pa.Table | Sequence[Path]], threads: int | None
 ) -> list[dict[str, Any]]:
     """Texts and samples that a policy keeps: all first, then by language, largest first."""
-    with Decider(rows, policy, duplicates, threads) as decider:
+    with Decider(rows, policy, searches, threads) as decider:
         solve(decider)
         spoken = [name for name in ("language", "language_claimed") if name in decider.known]
         language = f"coalesce({', '.join(spoken)}, 'unknown')" if spoken else "'unknown'"

@@ -12,6 +12,7 @@ from pipelines.selections import decided_policy
 from pipelines.sources import SourceError
 from pipelines.store import Store
 from pipelines.views import open_store
+from pipelines.why_duplicates import contamination, near_meanings, near_texts
 
 MAX_TEXTS = 20
 """Texts whose story is told in full; the others are counted."""
@@ -42,6 +43,7 @@ def story(store: Store, what: str) -> str:
         # none where a run was ended between download and score
         lines += [f"signal {table}", *(_fields(found[0]) if found else ["  not computed yet"])]
     lines += _duplicates(con, str(medium["media_uid"]))
+    lines += map(_short, near_meanings(con, str(medium["media_uid"])))
     texts = database.rows(con, "select * from texts where sample_uid = ? order by position", [sample])
     chosen = sorted(texts, key=lambda text: text["text_uid"] != what)[:MAX_TEXTS]
     asked = {item.name: " ".join(explained(item).split()) for item in decided_policy(store)}
@@ -95,6 +97,7 @@ def _text(con: database.Connection, text: dict[str, Any], signals: list[str], as
             con, f"select * exclude (text_uid) from {database.quoted(table)} where text_uid = ?", [key]
         ):
             lines += _fields(row)
+    lines += [*near_texts(con, key), *map(_short, near_meanings(con, key))]
     decisions = database.rows(con, "select * from decided where text_uid = ?", [key])
     for decision in decisions:
         lines.append(f"  decision: {'kept' if decision['kept'] else 'rejected'}")
@@ -105,6 +108,10 @@ def _text(con: database.Connection, text: dict[str, Any], signals: list[str], as
             lines.append(f"    sampling weight {decision['sampling_weight']:.6g}")
         if decision["duplicate_of"] is not None:
             lines.append(f"    duplicate of sample {decision['duplicate_of']}")
+        if decision["semantic_duplicate_of"] is not None:
+            near = f"{decision['semantic_duplicate_of']}, cosine similarity {decision['semantic_similarity']:.4f}"
+            lines.append(f"    too like {near}")
+        lines += map(_short, contamination(decision))
         if decision["keep_probability"] is not None:
             lines.append(
                 f"    balance: keep probability {decision['keep_probability']:.4f}, draw {decision['draw']:.4f}"

@@ -41,6 +41,20 @@ def row(text: int, sample: int, **fields: Any) -> dict[str, Any]:
     }
 
 
+def decide(
+    table: pa.Table,
+    policy: list[dict[str, Any]],
+    searches: dict[str, pa.Table],
+    batch_rows: int = 1000,
+    threads: int = 1,
+) -> pa.Table:
+    """What a policy decides about the rows of `table`; `searches` are the tables of the stage dedupe."""
+    rows = TableRows(table, batch_rows)
+    with Decider(rows, TypeAdapter(Policy).validate_python(policy), searches, threads) as decider:
+        solve(decider)
+        return pa.concat_tables([decisions for _, decisions in decider.each(decider.decisions)])
+
+
 def decisions(
     rows: list[dict[str, Any]],
     policy: list[dict[str, Any]],
@@ -50,10 +64,8 @@ def decisions(
 ) -> dict[str, Any]:
     found = [{"media_uid": m, "duplicate_group": g} for m, g in (groups or {}).items()]
     duplicates = pa.Table.from_pylist(found, schema=DUPLICATES)
-    table = TableRows(pa.Table.from_pylist(rows, schema=COLUMNS), batch_rows)
-    with Decider(table, TypeAdapter(Policy).validate_python(policy), duplicates, threads) as decider:
-        solve(decider)
-        made = pa.concat_tables([decisions for _, decisions in decider.each(decider.decisions)])
+    table = pa.Table.from_pylist(rows, schema=COLUMNS)
+    made = decide(table, policy, {"duplicates": duplicates}, batch_rows, threads)
     assert made.column("text_uid").to_pylist() == [r["text_uid"] for r in rows]
     return {d["text_uid"]: d for d in made.to_pylist()}
 

@@ -75,7 +75,7 @@ def test_curve_against_counting(drawn: list[Any], below: bool, only_ok: bool, ba
     assert len(found) == len(expected)
 
 
-def test_thresholds_are_chosen_round_and_cover_the_texts(tmp_path: Path) -> None:
+def test_thresholds_are_chosen_round_and_cover_the_texts() -> None:
     pool = table([(i, i / 100, "en", True) for i in range(60)])
     found = curve(TableRows(pool), CurveOptions("clip_score * 2")).to_pylist()
     steps = [row["threshold"] for row in found if row["kind"] == "all"]

@@ -67,7 +67,8 @@ def test_select_decides_anew_and_leaves_the_rest_as_it_was(folder: Path) -> None
     assert {name.split("/")[1] for name in changed if name.startswith("tables/")} == {"decisions"}
     assert {name for name in changed if name in before} <= {"state.json"}
     made = find_selection(Store.open(folder / "store"), "worded")
-    assert made.version is not None and made.version.startswith("worded-")
+    assert made.version is not None
+    assert made.version.startswith("worded-")
     assert len(kept(folder, "worded")) == 7
     again = tamis("select", folder / "r.yaml", "--store", folder / "store", "--policy", folder / "worded.json",
                   "--name", "worded")  # fmt: skip
@@ -100,10 +101,11 @@ def test_balance(folder: Path) -> None:
     select(folder, "thin", {"balance": "metaclip", "t": 1, "no_match": "keep"})
     select(folder, "thick", {"balance": "metaclip", "t": 100, "no_match": "keep"})
     found = causes(folder, "thin", "thick")
-    assert found and set(found) == {("in", "balance", "metaclip")}
+    assert found
+    assert set(found) == {("in", "balance", "metaclip")}
 
 
-def test_new_links_media_that_changed_and_a_signal_computed_anew(folder: Path, served: Served, tmp_path: Path) -> None:
+def test_new_links_media_that_changed_and_a_signal_computed_anew(folder: Path, tmp_path: Path) -> None:
     import shutil
 
     shutil.copytree(folder, tmp_path / "copy")
@@ -164,7 +166,8 @@ def test_the_command_line(folder: Path, tmp_path: Path) -> None:
     store = Store.open(folder / "store")
     version = find_selection(store, "worded").version
     first = find_selection(store, "small").version
-    assert version is not None and first is not None
+    assert version is not None
+    assert first is not None
     done = tamis("diff", folder / "store", first, version, "-o", tmp_path / "d.parquet")
     assert done.returncode == 0, done.stderr
     assert f"b: {find_selection(store, version).name}, version {version}" in done.stdout

@@ -1,7 +1,6 @@
 """Decisions: the SQL against a dull reading of the policy's definition, and its laws."""
 
 import json
-import math
 
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -30,7 +30,7 @@ def test_every_cell_is_what_its_policy_decides() -> None:
     found = cells(TypeAdapter(Policy).validate_python(POLICY), grid)
     said: list[str] = []
     rows = TableRows(pa.Table.from_pylist(ROWS, schema=COLUMNS), batch_rows=8)
-    table = sweep(rows, found, DUPLICATES.empty_table(), said.append, threads=2)
+    table = sweep(rows, found, {"duplicates": DUPLICATES.empty_table()}, said.append, threads=2)
     assert len(said) == 4
     for chosen, _ in found:
         policy = [
@@ -85,5 +85,5 @@ def test_a_grid_file(tmp_path: Path) -> None:
         "best.fraction": [0.5],
     }
     path.write_text("sett: {}\n")
-    with pytest.raises(RecipeError, match="grid.yaml:1: sett"):
+    with pytest.raises(RecipeError, match=r"grid\.yaml:1: sett"):
         read_grid([], path)
