@@ -14,14 +14,14 @@ of them (two words of the one are about as rare as three characters of the other
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
-import numba
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from curation.compiled import compiled
 
 WORDS = 2
 CHARACTERS = 3
@@ -53,14 +53,6 @@ class ShingleSets(NamedTuple):
     """uint64: the hashes of each text's shingles, each once, rising."""
     offsets: np.ndarray
     """int64 (N + 1): where each text's begin."""
-
-
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` compiled by numba, kept on disk where the folder of its file, or the user's cache, can be written."""
-    try:
-        return cast("Callable[..., Any]", numba.njit(nogil=True, cache=True)(function))
-    except RuntimeError:  # "cannot cache function: no locator available"
-        return cast("Callable[..., Any]", numba.njit(nogil=True)(function))
 
 
 @lru_cache(maxsize=1)

@@ -72,6 +72,7 @@ def score(run: Run) -> dict[str, Any]:
             table = signal.table_name()
             parts[table] = made[position :: len(wave)]
             run.state.signals[table] = signal.level
+            run.state.signal_keys[table] = signal.key()
             run.state.tables[f"signal_{table}"] = [run.store.relative(part.path) for part in parts[table]]
         for name, value in stats.items():
             total[name] = total.get(name, 0) + value
@@ -82,6 +83,7 @@ def score(run: Run) -> dict[str, Any]:
     # signals that this round does not know keep their parts on disk but leave the views
     for stale in run.state.signals.keys() - {signal.table_name() for signal in signals}:
         del run.state.signals[stale]
+        run.state.signal_keys.pop(stale, None)
         del run.state.tables[f"signal_{stale}"]
         run.state.tables.pop(legend_name(stale), None)
     return total
