@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -74,6 +75,7 @@ def text_rows() -> pa.Table:
             "language_claimed": pa.array(CLAIMS, pa.string()),
             "clip_text_embedding": pa.array(lists, pa.list_(pa.float16(), DIM)),
             "clip_image_embedding": pa.array([*lists[3:], *lists[:3]], pa.list_(pa.float16(), DIM)),
+            "clip_masked_image_embedding": pa.array([*lists[5:], *lists[:5]], pa.list_(pa.float16(), DIM)),
         }
     )
 
@@ -85,6 +87,7 @@ def media_rows() -> pa.Table:
             "width_px": pa.array([640, None, 0, 1, 300], pa.int32()),
             "height_px": pa.array([480, 10, 5, 1000, 300], pa.int32()),
             "size_bytes": pa.array([70_000, 5, 7, None, 90_000], pa.int64()),
+            "clip_image_embedding": text_rows().column("clip_text_embedding").slice(0, 5),
         }
     )
 
@@ -96,6 +99,14 @@ def outputs(signal: Signal, part: slice = slice(None)) -> pa.Table:
     assert isinstance(signal, ColumnSignal)
     rows = text_rows() if signal.level == "text" else media_rows()
     return signal.compute(rows.slice(part.start or 0, (part.stop or rows.num_rows) - (part.start or 0)))
+
+
+def head_file(path: Path) -> Path:
+    """A head of two layers on embeddings of `DIM` dimensions, as `.npz`."""
+    rng = np.random.default_rng(1)
+    shapes = {"layers.0.weight": (3, DIM), "layers.0.bias": (3,), "layers.2.weight": (1, 3), "layers.2.bias": (1,)}
+    np.savez(path, **{name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()})
+    return path
 
 
 class TinyScorer:
