@@ -178,7 +178,15 @@ def load_model(spec: str) -> tuple[Model, dict[str, object]]:
     except ValueError as error:
         raise ConfigError(f"model {spec!r} is neither a run's folder nor an open_clip model: {error}") from error
     torch.manual_seed(0)  # random weights, if it comes to that, are the same every time
-    return whole.build(), to_spec(whole.without_weights())
+    return whole.build(), {**to_spec(whole.without_weights()), **_described(spec)}
+
+
+def _described(spec: str) -> dict[str, object]:
+    """What stands in a key for the name of a local folder: the architecture in it, wherever the folder lies."""
+    scheme, _, folder = spec.partition(":")
+    if scheme != "local-dir":
+        return {}
+    return {"name": json.loads((Path(folder) / "open_clip_config.json").read_text(encoding="utf-8"))["model_cfg"]}
 
 
 def open_clip_config(spec: str) -> ModelConfig:
