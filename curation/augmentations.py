@@ -53,4 +53,5 @@ def augmented(image: np.ndarray, parameters_P: np.ndarray, size: int) -> np.ndar
     middle = pixels.mean()
     pixels = (pixels - middle) * contrast + middle
     grey = pixels.mean(axis=2, keepdims=True)
-    return np.clip(np.rint((pixels - grey) * saturation + grey), 0, 255).astype(np.uint8)
+    coloured: np.ndarray = np.clip(np.rint((pixels - grey) * saturation + grey), 0, 255).astype(np.uint8)
+    return coloured

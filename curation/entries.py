@@ -1,149 +1,101 @@
-"""Metadata entries (MetaCLIP's word): loading lists of them, and finding the entries that a text holds.
+"""Finding the metadata entries (MetaCLIP's word) that texts hold: one list of one language, in one of three modes.
 
-Source of `strict`: MetaCLIP, arXiv 2309.16671, section 3 and the released matcher: a text matches an entry if
-`padded(entry)` is a substring of `spaced(text)`. `fixed` is this project's own and mends the faults of that rule.
+What each mode means, and where it comes from, stands in `curation.entry_forms`.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import json
-import re
-import sys
-import unicodedata
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from curation import entry_trie
-from curation.scripts import LETTERS_PER_WORD, script_of
+from curation import array_file, entry_automaton, entry_trie
+from curation.entry_forms import Mode, is_useful, normalised, padded2
 
-Mode = Literal["strict", "fixed"]
-
-_SPACED = re.compile(r"([,.;:?!`])")
-_SPACES = str.maketrans("\t\n\r", "   ")
-
-
-def spaced(text: str) -> str:
-    """`text` between two spaces, each of `, . ; : ? ! `` ` `` between spaces, tabs and line ends as spaces (strict)."""
-    return _SPACED.sub(r" \1 ", f" {text} ").translate(_SPACES)
+TABLE_VERSION = 1
+"""Of the arrays that matchers keep; part of the name under which they are kept."""
+_STRICT_SPACES, _STRICT_SYMBOLS = b" \t\n\r", b",.;:?!`"
+_ASCII_SPACES = bytes([*range(9, 14), *range(28, 33)])  # what str.split() splits at
 
 
-def padded(entry: str) -> str:
-    """`entry` between two spaces."""
-    return f" {entry} "
+def _reading(spaces: bytes, symbols: bytes, fold: bool) -> entry_trie.Reading:
+    kinds = np.zeros(256, np.uint8)
+    kinds[list(spaces)], kinds[list(symbols)] = entry_trie.SPACE, entry_trie.SYMBOL
+    folds = np.arange(256, dtype=np.uint8)
+    if fold:
+        folds[ord("A") : ord("Z") + 1] += 32
+    return entry_trie.Reading(kinds, folds, fold)
 
 
-def matches_dully(texts: Sequence[str | None], entries: Sequence[str]) -> list[list[int] | None]:
-    """The definition of `strict`, word for word: the oracle that tests hold the fast matcher against."""
-    patterns = [padded(entry) for entry in entries]
-    return [
-        None if text is None else [k for k, pattern in enumerate(patterns) if pattern in spaced_text]
-        for text, spaced_text in ((text, spaced(text or "")) for text in texts)
-    ]
-
-
-def normalised(text: str) -> str:
-    """The form in which `fixed` compares texts and entries: tokens between single spaces.
-
-    NFKC and case folding; every run of Unicode white space is one space; punctuation and symbols are tokens of their
-    own; so is each character of a script that is written without spaces (Han, kana, Thai, Lao, Khmer, Myanmar,
-    Tibetan, ...). A Hangul word becomes a mark for its beginning and its syllables, so that an entry matches at the
-    beginning of a word whatever particle follows.
-    """
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    if folded.isascii():
-        return " ".join(_ASCII_SYMBOLS.sub(r" \1 ", folded).split())
-    marked = _HANGUL_WORD.sub(f" {_WORD_BEGIN} \\g<0>", folded)
-    return " ".join("".join(map(_split_character, marked)).split())
-
-
-_ASCII_SYMBOLS = re.compile(r"([!-/:-@\[-`{-~])")
-_WORD_BEGIN = "\ue000"  # a private character: begins a Hangul word
-_HANGUL_WORD = re.compile("[\uac00-\ud7a3]+")
-
-
-@lru_cache(maxsize=1 << 16)
-def _split_character(char: str) -> str:
-    stands_alone = unicodedata.category(char)[0] in "PS" or "\uac00" <= char <= "\ud7a3" or char == "\u30fc"
-    return f" {char} " if stands_alone or script_of(char) in LETTERS_PER_WORD else char
+_PUBLISHED = _reading(_STRICT_SPACES, _STRICT_SYMBOLS, fold=False)
+_FIXED = _reading(_ASCII_SPACES, bytes(c for c in range(33, 127) if not chr(c).isalnum()), fold=True)
 
 
 class EntryMatcher:
-    """Finds all entries of a list in texts. Building takes about a second for 500,000 entries; matching is exact.
+    """Finds all entries of a list in texts; matching is exact.
 
-    A token trie over Arrow buffers (`curation.entry_trie`): both modes come down to "the tokens of the entry occur in
-    the text one after the other", and every hit is verified byte by byte.
+    `strict` and `fixed` come down to "the tokens of the entry occur in the text one after the other": a token trie over
+    Arrow buffers (`curation.entry_trie`), every hit verified byte by byte. `strict2` is substring search: an
+    Aho-Corasick automaton (`curation.entry_automaton`).
     """
 
-    def __init__(self, entries: Sequence[str], mode: Mode = "strict") -> None:
-        """Raises ValueError where two entries are equal, since their ids could then not be told apart.
+    def __init__(self, mode: Mode, tables: dict[str, np.ndarray]) -> None:
+        """`tables` are those of `build_tables`, in memory or mapped from a file."""
+        self.mode = mode
+        self.tables = tables
 
-        In `fixed` mode entries that become equal share the id of the first of them, entries of one kana are left
-        out (one kana occurs nearly everywhere), and so are those of nothing but spaces.
-        """
-        if len(set(entries)) != len(entries):
-            raise ValueError("the list holds an entry twice")
-        self._prepare: Callable[[str], str] = _strict_tokens if mode == "strict" else normalised
-        forms: dict[str, int] = {}
-        for number, entry in enumerate(entries):
-            form = entry if mode == "strict" else normalised(entry)
-            if mode == "strict" or _is_useful(form):
-                forms.setdefault(form, number)
-        self._trie = entry_trie.build(
-            [form.encode() for form in forms], np.fromiter(forms.values(), np.int32, len(forms))
-        )
+    @classmethod
+    def of(cls, entries: Sequence[str], mode: Mode = "strict", first_id: int = 0) -> EntryMatcher:
+        """The matcher of a list whose first entry has the id `first_id`."""
+        return cls(mode, build_tables(entries, mode, first_id))
 
-    def match(self, texts: Sequence[str | None]) -> pa.ListArray:
-        """For each text the sorted ids (int32, positions in the list) of the entries that it holds; null for null."""
-        prepared = pa.array([None if text is None else self._prepare(text) for text in texts], pa.large_string())
-        return entry_trie.match(self._trie, prepared)
+    @property
+    def size_bytes(self) -> int:
+        return sum(array.nbytes for array in self.tables.values())
 
-
-def _strict_tokens(text: str) -> str:
-    """`spaced(text)` without its first and last space: the tokens, empty ones too, with one space between any two."""
-    return spaced(text)[1:-1]
+    def match(self, texts: Sequence[str | None] | pa.Array) -> pa.ListArray:
+        """For each text the sorted distinct ids (int32) of the entries that it holds; null for null."""
+        array = texts if isinstance(texts, pa.Array) else pa.array(texts, pa.large_string())
+        if self.mode == "strict2":
+            return entry_automaton.match(entry_automaton.Automaton(**self.tables), array, _PUBLISHED)
+        trie = entry_trie.Trie(**self.tables)
+        if self.mode == "strict":
+            return entry_trie.match(trie, array, _PUBLISHED)
+        return entry_trie.match(trie, _normalised_where_needed(array), _FIXED)
 
 
-def _is_useful(form: str) -> bool:
-    letters = form.replace(" ", "")
-    return bool(letters) and not (len(letters) == 1 and script_of(letters) in ("Hiragana", "Katakana"))
+def _normalised_where_needed(texts: pa.Array) -> pa.Array:
+    """Texts with all but the ASCII ones normalised: the trie's reading does for ASCII what normalising would do."""
+    plain = pc.fill_null(pc.string_is_ascii(texts), True)
+    if pc.all(plain).as_py() in (True, None):
+        return texts
+    forms = pa.array(map(normalised, texts.filter(pc.invert(plain)).to_pylist()), texts.type)
+    return pc.replace_with_mask(texts, pc.invert(plain), forms)
 
 
-def entry_file(name: str) -> Path:
-    """The file of an entry list: `name` is a path, or the name of a list of this package such as "entries_en"."""
-    packaged = Path(__file__).parent / "metadata" / f"{name}.txt.gz"
-    if re.fullmatch(r"\w+", name) and packaged.is_file():
-        return packaged
-    path = Path(name)
-    if not path.is_file():
-        known = sorted(file.name.removesuffix(".txt.gz") for file in packaged.parent.glob("*.txt.gz"))
-        raise FileNotFoundError(f"no entry list {name!r}: neither a file nor one of {', '.join(known)}")
-    return path
+def build_tables(entries: Sequence[str], mode: Mode, first_id: int = 0) -> dict[str, np.ndarray]:
+    """The flat arrays of a matcher, by name: about a second for 500,000 entries.
 
-
-def load_entries(name: str) -> list[str]:
-    """The entries of a list: a JSON array of strings, or one entry a line (UTF-8); gzip where the name ends in .gz.
-
-    Raises FileNotFoundError, and ValueError where the file is no such list.
+    Raises ValueError where two entries are equal, since their ids could then not be told apart.
+    In `fixed` mode entries that become equal share the id of the first of them, entries of one kana are left out (one
+    kana occurs nearly everywhere), and so are those of nothing but spaces.
     """
-    path = entry_file(name)
-    data = path.read_bytes()
-    try:
-        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
-        if Path(path.name.removesuffix(".gz")).suffix != ".json":
-            return [line for line in text.split("\n") if line]
-        entries = json.loads(text)
-    except (ValueError, gzip.BadGzipFile, EOFError) as error:
-        raise ValueError(f"{path} is no list of entries: {error}") from error
-    if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
-        raise ValueError(f"{path} is no JSON array of strings")
-    return entries
+    if len(set(entries)) != len(entries):
+        raise ValueError("the list holds an entry twice")
+    forms: dict[str, int] = {}
+    for number, entry in enumerate(entries, start=first_id):
+        form = normalised(entry) if mode == "fixed" else entry if mode == "strict" else entry and padded2(entry)
+        if is_useful(form) if mode == "fixed" else form or mode == "strict":
+            forms.setdefault(form, number)
+    ids = np.fromiter(forms.values(), np.int32, len(forms))
+    if mode == "strict2":
+        return entry_automaton.build(list(forms), ids)._asdict()
+    return entry_trie.build([form.encode() for form in forms], ids)._asdict()
 
 
 @lru_cache(maxsize=8)
@@ -152,13 +104,25 @@ def file_digest(path: Path, _mtime_ns: int) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def entries_digest(name: str) -> str:
-    """SHA-256 of the file of an entry list, once per process and file."""
-    path = entry_file(name)
-    return file_digest(path, path.stat().st_mtime_ns)
+@lru_cache(maxsize=512)
+def _kept(path: Path, mode: Mode) -> EntryMatcher:
+    return EntryMatcher(mode, array_file.load(path))
 
 
-@lru_cache(maxsize=4)
-def matcher(name: str, mode: Mode, _digest: str) -> EntryMatcher:
-    """The matcher of a list, once per process; pass `entries_digest(name)`."""
-    return EntryMatcher([sys.intern(entry) for entry in load_entries(name)], mode)
+def shared_matcher(
+    folder: Path | None, name: str, mode: Mode, first_id: int, entries: Callable[[], Sequence[str]]
+) -> EntryMatcher:
+    """The matcher whose arrays lie in the file `name` of `folder`, mapped into memory, so that all processes of a
+    machine share one copy; built of `entries()` and put there if it is not, or is damaged. Without a folder: built in
+    this process's own memory."""
+    if folder is None:
+        return EntryMatcher.of(entries(), mode, first_id)
+    path = folder / name
+    try:
+        return _kept(path, mode)
+    except FileNotFoundError:
+        pass
+    except ValueError:  # damaged
+        path.unlink(missing_ok=True)
+    array_file.save(path, build_tables(entries(), mode, first_id))
+    return _kept(path, mode)

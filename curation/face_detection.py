@@ -11,7 +11,7 @@ import numpy as np
 
 from curation.weights import packaged
 
-SIDE_PX = 640
+SIDE_PX = 512
 """Of the square that the network sees; a picture lies in its corner, shrunk if it is larger. Always the same: once its
 input has another size, OpenCV 4.14 gives garbage for this network."""
 CELL_PX = 4

@@ -31,6 +31,9 @@ class Signal(Step, ABC):
 
     level: ClassVar[Level]
     """Which rows it describes: one row for each media item, or for each text."""
+    whole_samples: ClassVar[bool] = False
+    """Whether it compares the texts of one sample with each other, so that a batch must hold all of a sample's texts
+    (a part always does)."""
 
     def table_name(self) -> str:
         """Name of the signal's table in the store and of its view in SQL: the class name in snake case."""
@@ -43,6 +46,10 @@ class Signal(Step, ABC):
     @abstractmethod
     def writes(self) -> pa.Schema:
         """The new columns, all nullable."""
+
+    def legend(self) -> pa.Table | None:
+        """What the ids in its columns stand for, if it writes ids: stored beside it once."""
+        return None
 
     def needs_model(self) -> bool:
         """Whether it runs a neural network: such signals go to workers that hold a GPU where there is one."""

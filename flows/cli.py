@@ -19,12 +19,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from flows import export_commands, metadata_commands
+
 app = typer.Typer(
     help="Sieve links into pre-training corpora, and corpora into models; every row keeps every signal and decision.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(metadata_commands.app, name="metadata")
+app.add_typer(export_commands.app, name="export")
 out = Console(soft_wrap=True, highlight=False, emoji=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
@@ -237,6 +241,32 @@ def evaluate(
         from flows.training import evaluate_config
 
         evaluate_config(config, store, _say)
+
+
+classifier = typer.Typer(help="Text classifiers: trained on two selections of a store's texts.", no_args_is_help=True)
+app.add_typer(classifier, name="classifier")
+
+
+@classifier.command("train")
+def train_text_classifier(
+    store: StoreArgument,
+    positive: Annotated[str, typer.Option("--positive", help="Predicate over `candidates`, or a SELECT of texts.")],
+    negative: Annotated[str, typer.Option("--negative", help="The other kind, in the same way.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The model; FILE.json beside it says how good it is.")],
+    epochs: Annotated[int, typer.Option("--epochs", min=1)] = 10,
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+) -> None:
+    """Train a fastText classifier, for the signal curation.signals.text_quality.TextQuality."""
+    with _explained():
+        from curation.text_classifier import ClassifierSettings
+        from pipelines.classifier import train_on_store
+        from pipelines.store import Store
+
+        settings = ClassifierSettings(epochs=epochs, seed=seed)
+        card = train_on_store(Store.open(store), positive, negative, output, settings)
+        low, high = card["held_out_auc_interval_95"]
+        _say(f"{output}: held-out accuracy {card['held_out_accuracy']}, AUC {card['held_out_auc']} ({low} to {high})")
+        _say(f"texts: {card['texts']}, in both selections and left out: {card['texts_in_both']:,}")
 
 
 @app.command()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from types import TracebackType
 from typing import Self
 
@@ -13,8 +14,8 @@ import pyarrow as pa
 
 from pipelines.fetched import Fetched
 
-MAX_WAITING_BYTES = 16_000_000
-"""Fetched and not finished yet; above it the fetching thread finishes rows too, so that memory has a bound."""
+MAX_WAITING_BYTES = 32_000_000
+"""Fetched and not finished yet, with what those under way will bring; above it nothing more should be asked for."""
 
 
 def give_memory_back() -> None:
@@ -26,41 +27,67 @@ def give_memory_back() -> None:
 
 
 class Behind:
-    """Calls `finish(index, fetched)` for every row that is `put`, most of them on a second thread.
+    """Calls `finish(index, fetched)` for every row that is `put`, on a second thread, in their order.
 
-    A context manager: at its end all rows are finished, and what `finish` raised is raised.
+    A context manager: at its end all rows are finished. What `finish` raises ends the thread, and is raised by the next
+    `put` or `is_full` and at the end. After an exception, its own or the caller's, rows that wait are dropped.
     """
 
     def __init__(self, finish: Callable[[int, Fetched], None], max_waiting_bytes: int = MAX_WAITING_BYTES) -> None:
         self._finish, self._max_waiting_bytes = finish, max_waiting_bytes
         self._waiting_bytes = 0
+        self._num_put = self._put_bytes = 0
         self._lock = threading.Lock()
+        self._rows: SimpleQueue[tuple[int, Fetched] | None] = SimpleQueue()
+        self._is_given_up = False
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="decode")
-        self._futures: list[Future[None]] = []
+        self._working = self._pool.submit(self._work)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._pool.shutdown(cancel_futures=error is not None)
+        self._is_given_up = error is not None
+        self._rows.put(None)
+        self._pool.shutdown()
+        while not self._rows.empty():
+            row = self._rows.get()
+            if row is not None:
+                row[1].drop_body()
         if error is None:
-            for future in self._futures:
-                future.result()
+            self._working.result()
 
     def put(self, index: int, fetched: Fetched) -> None:
         """Called by the fetching thread as each row ends."""
+        if self._working.done():
+            fetched.drop_body()
+            self._raise()
         size = len(fetched.body or b"")
+        self._num_put += 1
+        self._put_bytes += size
         with self._lock:
-            is_full = self._waiting_bytes + size > self._max_waiting_bytes
-            self._waiting_bytes += 0 if is_full else size
-        if is_full:
-            self._finish(index, fetched)
-        else:
-            self._futures.append(self._pool.submit(self._work, index, fetched, size))
+            self._waiting_bytes += size
+        self._rows.put((index, fetched))
 
-    def _work(self, index: int, fetched: Fetched, size: int) -> None:
-        try:
-            self._finish(index, fetched)
-        finally:
-            with self._lock:
-                self._waiting_bytes -= size
+    def is_full(self, num_under_way: int) -> bool:
+        """Whether so much waits that nothing more should be asked for. Requests under way are taken to bring as much as
+        those that have ended did on average."""
+        self._raise()
+        expected_bytes = num_under_way * self._put_bytes / max(1, self._num_put)
+        return self._waiting_bytes + expected_bytes > self._max_waiting_bytes
+
+    def _raise(self) -> None:
+        if self._working.done():
+            self._working.result()
+
+    def _work(self) -> None:
+        while (row := self._rows.get()) is not None:
+            index, fetched = row
+            size = len(fetched.body or b"")
+            try:
+                if not self._is_given_up:
+                    self._finish(index, fetched)
+            finally:
+                fetched.drop_body()
+                with self._lock:
+                    self._waiting_bytes -= size

@@ -4,7 +4,7 @@ import hashlib
 import os
 import tempfile
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from curation.table import TEMPORARY_PREFIX
 
@@ -17,7 +17,7 @@ class Body:
         self._chunks: list[bytes] = []
         self._file: BinaryIO | None = None
         self._path: Path | None = None
-        self._hash = hashlib.sha256()
+        self._hash: Any = None  # of what is in the file
         self.size = 0
 
     def add(self, chunk: bytes) -> None:
@@ -26,7 +26,7 @@ class Body:
         if self._file is None and self.size > self._memory_cap:
             self._folder.mkdir(parents=True, exist_ok=True)
             descriptor, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, suffix="-body", dir=self._folder)
-            self._file, self._path = os.fdopen(descriptor, "wb"), Path(name)
+            self._file, self._path, self._hash = os.fdopen(descriptor, "wb"), Path(name), hashlib.sha256()
             for each in self._chunks:
                 self._write(each)
             self._chunks.clear()
@@ -40,6 +40,11 @@ class Body:
         self._file.write(chunk)
         self._hash.update(chunk)
 
+    @property
+    def num_held_bytes(self) -> int:
+        """In memory."""
+        return self.size if self._file is None else 0
+
     def start(self, size: int) -> bytes:
         """The first bytes of a body that is in memory."""
         return b"".join(self._chunks)[:size]
@@ -48,7 +53,7 @@ class Body:
         """64 hex digits."""
         if self._file is None:
             return hashlib.sha256(b"".join(self._chunks)).hexdigest()
-        return self._hash.hexdigest()
+        return str(self._hash.hexdigest())
 
     def take(self) -> tuple[bytes | None, Path | None]:
         """The bytes, or the path of a file with them that is the caller's from now on."""
@@ -67,5 +72,4 @@ class Body:
             self._file.close()
         if self._path is not None:
             self._path.unlink(missing_ok=True)
-        self._chunks, self._file, self._path, self.size = [], None, None, 0
-        self._hash = hashlib.sha256()
+        self._chunks, self._file, self._path, self._hash, self.size = [], None, None, None, 0

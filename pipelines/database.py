@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+from duckdb.func import PythonUDFType
 
 Connection = duckdb.DuckDBPyConnection
 SqlError = duckdb.Error
@@ -143,6 +144,20 @@ def rows(con: Connection, sql: str, parameters: Iterable[object] | Mapping[str, 
     cursor = con.execute(sql, given)
     names = [column[0] for column in cursor.description or []]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def batches(con: Connection, sql: str, parameters: Mapping[str, object], size: int) -> Iterator[pa.RecordBatch]:
+    """The rows of a query, `size` at a time."""
+    yield from con.sql(sql, params=dict(parameters)).to_arrow_reader(size)
+
+
+def create_list_function(con: Connection, name: str, function: Callable[[pa.ChunkedArray], pa.Array]) -> None:
+    """SQL function `name`: a list of integers to a number, null to null. `function` gets many lists at a time.
+
+    Remove it (`con.remove_function`) when it has done its work: it keeps what it was made from.
+    """
+    integers: list[Any] = ["INTEGER[]"]
+    con.create_function(name, function, integers, "DOUBLE", type=PythonUDFType.ARROW)
 
 
 def arrow(con: Connection, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Download: fetch each link of a part through the guarded fetcher and look at the bytes in a limited child.
+"""Download: fetch each link through the guarded fetcher and look at the bytes in a limited child.
 
 Every link becomes one row of `media`, whatever became of it: `status` ok, failed or refused, and a reason code.
 """
@@ -6,35 +6,26 @@ Every link becomes one row of `media`, whatever became of it: `status` ok, faile
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import itertools
 from collections import Counter
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
-from curation.media.decode import DecodeLimits, Decoder
-from curation.media.image_output import ImageOutput
-from curation.reasons import Reason
-from curation.schema import MEDIA, OUTCOME
 from curation.step import digest
-from curation.table import Part, find_part, open_part, read_part, write_part
-from pipelines import img2dataset_engine
-from pipelines.behind import Behind, give_memory_back
-from pipelines.deny import expected_digest_differs
-from pipelines.fetch import Fetcher
-from pipelines.fetch_options import FetchOptions
-from pipelines.fetched import Fetched
+from curation.table import Part, find_part, open_part, read_part
+from pipelines.behind import give_memory_back
+from pipelines.draft import Draft
+from pipelines.fetch_parts import OpenPart, fetch_parts
 from pipelines.recipe import Download
 from pipelines.stage import Run, Wanted, run_parts
 from pipelines.store import PoolPart
 from pipelines.workers import Task
 
 VERSION = 2
-"""Of the rules in this file that decide a row's status."""
-MAX_DETAIL_CHARS = 300
+"""Of the rules that decide a row's status."""
+MAX_TASK_ROWS = 100_000
+"""Rows of the parts that one task makes. Its hosts that hang leave the worker idle once for each task, not for each
+part; more would make for workers that end long after the others."""
 
 
 def download_key(settings: Download) -> str:
@@ -64,23 +55,38 @@ def retry_key(part: Part) -> str:
 
 
 def _wanted(run: Run, each: PoolPart, key: str) -> Wanted:
+    return Wanted(run.store.table("media"), each.index, key, _task(run, [(each.index, key, each.links.path)]))
+
+
+def _task(run: Run, parts: Sequence[tuple[int, str, Path]]) -> Task:
+    """The task that makes the parts: number, key and the part of links."""
     arguments = {
-        "links": each.links.path,
+        "parts": parts,
         "folder": run.store.table("media"),
-        "index": each.index,
-        "key": key,
         "settings": run.recipe.download,
         "num_workers": run.workers.count,
         "run_id": run.id,
     }
-    return Wanted(
-        run.store.table("media"), each.index, key, Task(f"download of part {each.index}", download_part, arguments)
-    )
+    last = f" to {parts[-1][0]}" if len(parts) > 1 else ""
+    return Task(f"download of part {parts[0][0]}{last}", download_parts, arguments)
+
+
+def _together(run: Run, wanted: Sequence[Wanted]) -> list[Wanted]:
+    """The same parts, those that are missing with tasks that make several of them."""
+    missing = [each for each in wanted if find_part(each.folder, each.index, each.key) is None]
+    for_each_worker = -(-len(missing) // max(1, run.workers.count))
+    size = max(1, min(for_each_worker, MAX_TASK_ROWS // run.recipe.samples_per_part))
+    tasks: dict[int, Task] = {}
+    for start in range(0, len(missing), size):
+        group = missing[start : start + size]
+        task = _task(run, [part for each in group for part in each.task.arguments["parts"]])
+        tasks |= {each.index: task for each in group}
+    return [dataclasses.replace(each, task=tasks.get(each.index, each.task)) for each in wanted]
 
 
 def download(run: Run) -> dict[str, Any]:
     """Fetch every part of the pool that has not been fetched with these limits."""
-    parts, stats = run_parts(run, "download", wanted_parts(run))
+    parts, stats = run_parts(run, "download", _together(run, wanted_parts(run)))
     run.state.tables["media"] = [run.store.relative(part.path) for part in parts]
     outcome: Counter[str] = Counter()
     for part in parts:
@@ -93,123 +99,33 @@ def media_parts(run: Run) -> list[Part]:
     return [open_part(path) for path in run.store.files(run.state, "media")]
 
 
-@lru_cache(maxsize=2)
-def _fetcher(options: FetchOptions, num_workers: int, _run_id: str, spool: Path) -> Fetcher:
-    """This worker's fetcher: what it learns of hosts holds for one run."""
-    return Fetcher(options, max(1, num_workers), spool)
-
-
-@lru_cache(maxsize=4)
-def decoder(limits: DecodeLimits, output: ImageOutput | None = None) -> Decoder:
-    """This process's decoder child, started at first use."""
-    return Decoder(limits, output=output)
-
-
-def download_part(
-    links: Path, folder: Path, index: int, key: str, settings: Download, num_workers: int, run_id: str
+def download_parts(
+    parts: Sequence[tuple[int, str, Path]], folder: Path, settings: Download, num_workers: int, run_id: str
 ) -> dict[str, Any]:
-    """Fetch one part's links and publish its part of `media`. Runs in a worker."""
-    media = fetched_rows(read_part(links).to_pylist(), settings, num_workers, run_id, folder)
-    part = publish(folder, index, key, media)
-    give_memory_back()
-    return {"rows": part.num_rows, "fetched_bytes": sum(row["size_bytes"] or 0 for row in media)}
+    """Fetch the links of some parts and publish each part of `media` as its last row ends. Runs in a worker.
 
+    parts: number, key and the part of links of each.
+    """
+    done = {"rows": 0, "fetched_bytes": 0}
 
-def fetched_rows(
-    links: list[dict[str, Any]], settings: Download, num_workers: int, run_id: str, spool: Path
-) -> list[dict[str, Any]]:
-    """A row of `media` for each row of links, in their order. spool: folder for bodies too large for memory."""
-    media = [_media_row(row, None, settings) for row in links]
-    todo = [i for i, row in enumerate(links) if row["url_canonical"] is not None]
-    if settings.engine == "img2dataset":
-        found = img2dataset_engine.run_part([links[i] for i in todo], settings)
-        for i, columns in zip(todo, found, strict=True):
-            media[i] |= {"reason": None, **columns}
-        return media
-    fetcher = _fetcher(settings.fetch, num_workers, run_id, spool)
+    def opened() -> Iterator[OpenPart]:
+        for index, key, path in parts:
+            if find_part(folder, index, key) is None:  # else: made by an attempt that then failed at a later part
+                yield _open(index, key, path)
 
-    def finish(index: int, fetched: Fetched) -> None:
-        media[todo[index]] = _media_row(links[todo[index]], fetched, settings)
-        fetched.drop_body()  # what is kept of it stands in the row
+    def _open(index: int, key: str, path: Path) -> OpenPart:
+        links = read_part(path).to_pylist()
+        draft = Draft(folder, len(links))
 
-    with Behind(finish) as behind:
-        fetcher.fetch_many([links[i]["url_canonical"] for i in todo], behind.put)
-    return media
+        def put(position: int, row: dict[str, Any]) -> None:
+            done["fetched_bytes"] += row["size_bytes"] or 0
+            draft.put(position, row)
 
+        def end() -> None:
+            done["rows"] += draft.publish(index, key).num_rows
+            give_memory_back()
 
-def publish(folder: Path, index: int, key: str, media: list[dict[str, Any]]) -> Part:
-    """Publish rows as a part of `media`, which later steps take for the same if the outcome is the same."""
-    table = pa.table({field.name: _column(media, field) for field in MEDIA}, schema=MEDIA)
-    return write_part(
-        folder,
-        index,
-        key,
-        table,
-        identity=digest("outcome", table.select(OUTCOME).to_pylist()),
-        stats={
-            "status": dict(Counter(row["status"] for row in media)),
-            "reasons": dict(Counter(row["reason"] for row in media if row["reason"])),
-        },
-        plain=["bytes"],
-    )
+        return OpenPart(index, links, put, end)
 
-
-def _column(media: list[dict[str, Any]], field: pa.Field) -> pa.Array:
-    """One column of the rows, which give their bytes away: of those there is one copy, where `pa.array` makes three."""
-    if field.name != "bytes":
-        return pa.array([row[field.name] for row in media], field.type)
-    values = [row.pop("bytes") for row in media]
-    is_valid = pa.array([value is not None for value in values], pa.bool_()).buffers()[1]
-    ends = itertools.accumulate((len(value or b"") for value in values), initial=0)
-    offsets = pa.array(ends, pa.int32()).buffers()[1]  # a part of over 2 GB raises here
-    joined = b"".join(value or b"" for value in values)
-    return pa.Array.from_buffers(field.type, len(values), [is_valid, offsets, pa.py_buffer(joined)])
-
-
-def _media_row(link: dict[str, Any], fetched: Fetched | None, settings: Download) -> dict[str, Any]:
-    row: dict[str, Any] = dict.fromkeys(MEDIA.names)
-    row |= {name: link[name] for name in ("media_uid", "sample_uid", "role", "modality", "url")}
-    if fetched is None:
-        return row | {"status": "refused", "reason": link["url_reason"]}
-    row |= {
-        "final_url": fetched.final_url,
-        "status": fetched.status,
-        "reason": fetched.reason,
-        "detail": fetched.detail,
-        "http_status": fetched.http_status,
-        "content_type": fetched.content_type,
-        "consent": fetched.consent,
-        "sha256": fetched.sha256,
-    }
-    if fetched.status == "ok":
-        promised = link["expected_hash"]
-        differs = None if promised is None else expected_digest_differs(fetched, promised)
-        body = fetched.take_body() or b""
-        row["size_bytes"] = len(body)
-        columns, stored = _looked_at(body, settings)
-        row |= columns
-        if differs is not None:
-            row |= {"status": "failed", "reason": Reason.POLICY_HASH_MISMATCH.value, "detail": f"{differs} differs"}
-        if row["status"] == "ok":
-            digest_stored = fetched.sha256 if stored is body else hashlib.sha256(stored).hexdigest()
-            row |= {"bytes": stored, "size_bytes": len(stored), "stored_sha256": digest_stored}
-    if row["detail"]:
-        row["detail"] = row["detail"][:MAX_DETAIL_CHARS]
-    return row
-
-
-def _looked_at(body: bytes, settings: Download) -> tuple[dict[str, Any], bytes]:
-    """Columns of the picture, and the bytes to store; fully decoded once, so that a truncated picture is found here."""
-    seen = decoder(settings.decode, settings.image).convert(body)
-    columns: dict[str, Any] = {
-        "image_format": seen.out_format or seen.format,
-        "width_px": seen.out_width_px or seen.width_px,
-        "height_px": seen.out_height_px or seen.height_px,
-        "original_width_px": seen.width_px,
-        "original_height_px": seen.height_px,
-        "num_frames": seen.num_frames,
-        "has_alpha": seen.has_alpha,
-    }
-    if seen.reason is not None:
-        columns |= {"status": "failed", "reason": seen.reason, "detail": seen.detail}
-    return columns, seen.stored or body
+    fetch_parts(opened(), settings, num_workers, run_id, folder)
+    return done

@@ -2,7 +2,7 @@
 
 libcurl's multi interface moves the bytes; what it may not do (addresses, redirects, sizes, times, opt-outs) is decided
 here and in `pipelines.transfer`; whether a link may be asked for at all, in `pipelines.permission`. Every wait has an
-end, so `fetch_many` has one too.
+end, so `fetch` has one too.
 """
 
 import concurrent.futures
@@ -21,13 +21,16 @@ from pipelines.answer import Answer
 from pipelines.curl_loop import CurlLoop
 from pipelines.deny import HashList
 from pipelines.fetch_options import FetchOptions, certificate_bundle
-from pipelines.fetched import Fetched, Job
+from pipelines.fetched import Fetched, Job, Link
 from pipelines.host_queue import HostQueues
 from pipelines.http_fields import redirect_target, retry_after_s
 from pipelines.permission import Permission
 from pipelines.transfer import Transfer
 
+MAX_HELD_BYTES = 256_000_000
+"""Of bodies on their way; above it no request is started until some are done, so that memory has a bound."""
 _SWEEP_S = 0.1  # how often deadlines are looked at, so a row may outlive its deadline by this
+_FULL_S = 0.02  # how often a caller that can take no more is asked again
 _NUM_RESOLVERS = 8
 # What tamis or the source said no to. The rest of the reasons are failures.
 _REFUSED = frozenset({Reason.NET_BLOCKED_ADDRESS, Reason.NET_BLOCKED_PORT, Reason.HTTP_REDIRECT_BLOCKED})
@@ -46,8 +49,9 @@ class Fetcher:
         policy = AddressPolicy(options.allow_networks, options.ports)
         certificates = certificate_bundle()
         folder = spool or Path(tempfile.gettempdir())
-        self._idle = [Transfer(options, policy, certificates, folder) for _ in range(options.max_connections)]
-        self._transfers = {id(transfer.curl): transfer for transfer in self._idle}
+        self._for_transfers = options, policy, certificates, folder
+        self._idle: list[Transfer] = []
+        self._transfers: dict[int, Transfer] = {}  # all there are, by id of the handle; made when needed
         self._active: dict[int, Job] = {}  # by id of the handle
         self._queues: HostQueues[Job] = HostQueues(max(1, options.max_connections_per_host // num_fetchers))
         self._permission = Permission(options, num_fetchers)
@@ -71,31 +75,84 @@ class Fetcher:
         if self._resolvers is not None:
             self._resolvers.shutdown(wait=False, cancel_futures=True)
 
-    def fetch_many(self, urls: Sequence[str], on_result: Callable[[int, Fetched], None] | None = None) -> list[Fetched]:
+    def fetch_many(
+        self,
+        urls: Sequence[str],
+        on_result: Callable[[int, Fetched], None] | None = None,
+        failed_before: bool = False,
+    ) -> list[Fetched]:
         """Fetch each URL; results in the order of `urls`, one for each, whatever happened to it.
 
-        on_result(index, fetched): called in this thread as each one ends, in the order of their ends.
+        on_result(index, fetched): as for `fetch`. failed_before: whether all of them failed in an earlier run.
         """
-        self._results: list[Fetched] = [Fetched(url) for url in urls]
-        self._on_result = on_result
-        self._num_open = len(urls)
+        results: dict[int, Fetched] = {}
+        rest: list[Sequence[Link]] = [[Link(url, failed_before=failed_before) for url in urls]]
+
+        def take(index: int, fetched: Fetched) -> None:
+            results[index] = fetched
+            if on_result is not None:
+                on_result(index, fetched)
+
+        self.fetch(lambda: rest.pop() if rest else None, take)
+        return [results[index] for index in range(len(urls))]
+
+    def fetch(
+        self,
+        more: Callable[[], Sequence[Link] | None],
+        on_result: Callable[[int, Fetched], None],
+        is_full: Callable[[int], bool] = lambda _: False,
+    ) -> None:
+        """Fetch links as they are given; returns when all have ended.
+
+        more: asked whenever a connection is free and no link that is known may have it. Returns further links, none for
+        now (while others are still open), or None: there are no more. on_result(index, fetched): called in this thread
+        as each one ends, in the order of their ends; index: its number in the order in which links were given.
+        is_full(number of requests under way): while it says so none is started; those that are under way go on.
+        """
+        self._on_result, self._more, self._is_full = on_result, more, is_full
+        self._num_given = self._num_open = self._num_held_bytes = 0
+        self._is_over = False
         try:
-            for index, url in enumerate(urls):
-                self._accept(index, url)
             self._run()
         finally:
             self._drop_everything()
-        return self._results
 
     # Beginnings
 
-    def _accept(self, index: int, url: str) -> None:
-        out = self._results[index]
-        canonical, reason = canonical_url(url)
+    def _next_job(self) -> Job | None:
+        """The job whose turn it is; further links are taken in where it is nobody's."""
+        job = self._queues.pop(time.monotonic())
+        while job is None and not self._is_over:
+            given = self._more()
+            self._is_over = given is None
+            for link in given or ():
+                self._accept(link)
+            if not given:
+                return None
+            job = self._queues.pop(time.monotonic())
+        return job
+
+    def _accept(self, link: Link) -> None:
+        index, out = self._num_given, Fetched(link.url)
+        self._num_given += 1
+        self._num_open += 1
+        canonical, reason = canonical_url(link.url)
         if canonical is None:
             self._close(index, out, reason, None)
         else:
-            self._queue([Job(index, canonical, out)], in_front=False)
+            job = Job(index, canonical, out, part=link.part, failed_before=link.failed_before)
+            self._queue([job], in_front=False)
+
+    def _transfer(self) -> Transfer:
+        if self._idle:
+            return self._idle.pop()
+        transfer = Transfer(*self._for_transfers)
+        self._transfers[id(transfer.curl)] = transfer
+        return transfer
+
+    def _may_start(self) -> bool:
+        has_room = len(self._active) < self.options.max_connections and self._num_held_bytes < MAX_HELD_BYTES
+        return has_room and not self._is_full(len(self._active))
 
     def _queue(self, jobs: Sequence[Job], in_front: bool = True) -> None:
         now = time.monotonic()
@@ -108,11 +165,13 @@ class Fetcher:
         refusal = self._permission.refusal(job, now)
         if refusal is None:
             self._queues.pause(job.host, now + self._permission.interval_s(job))
-            self._start(job, self._idle.pop())
+            self._start(job, self._transfer())
             return
         self._queues.release(job.host, now)
         if refusal.reason is None:  # not yet
             self._queue(refusal.first)
+            if refusal.due is not None:
+                self._queues.push_later(job.host, job, refusal.due)
         elif job.file is not None:
             self._conclude(job, Answer(refusal.reason, refusal.detail))
         else:
@@ -134,10 +193,10 @@ class Fetcher:
 
     def _run(self) -> None:
         sweep_at = time.monotonic() + _SWEEP_S
-        while self._num_open:
-            while self._idle and (job := self._queues.pop(time.monotonic())) is not None:
+        while self._num_open or not self._is_over:
+            while self._may_start() and (job := self._next_job()) is not None:
                 self._launch(job)
-            if not self._num_open:
+            if not self._num_open and self._is_over:
                 return
             self._loop.step(self._wake_at(sweep_at))
             for curl, error, message in self._loop.ended():
@@ -147,15 +206,22 @@ class Fetcher:
                 sweep_at = time.monotonic() + _SWEEP_S
 
     def _wake_at(self, sweep_at: float) -> float:
+        if not self._may_start():
+            return min(sweep_at, time.monotonic() + _FULL_S)
+        if not self._num_open:
+            return time.monotonic() + _FULL_S  # no link for now, and nothing here that would wake this thread
         due = sweep_at if self._active or self._resolving else sweep_at + 10 * _SWEEP_S
         waiting = self._queues.next_due()
-        return min(due, waiting) if waiting is not None and self._idle else due
+        return due if waiting is None else min(due, waiting)
 
     def _sweep(self) -> None:
         now = time.monotonic()
+        self._num_held_bytes = 0
         for key in list(self._active):
-            if self._transfers[key].overdue(now) is not None:
-                self._end(self._transfers[key], 0, "")
+            transfer = self._transfers[key]
+            self._num_held_bytes += transfer.num_held_bytes
+            if transfer.overdue(now) is not None:
+                self._end(transfer, 0, "")
         for future in [future for future, waiting in self._resolving.items() if future.done() or now > waiting[2]]:
             job, answer, _ = self._resolving.pop(future)
             answer.reason = future.result() if future.done() else Reason.NET_DNS_TIMEOUT
@@ -210,6 +276,7 @@ class Fetcher:
             if asked_s is not None and asked_s > self.options.max_retry_after_s:
                 answer = _with(answer, Reason.HTTP_RATE_LIMITED, f"{answer.http_status}: asked to wait too long")
             elif out.num_attempts <= self._permission.retries(job, now):
+                job.failure = answer.reason, answer.detail
                 self._try_later(job, asked_s)
                 return
         if job.file is not None:
@@ -244,8 +311,7 @@ class Fetcher:
             out.status = "refused"
         out.reason, out.detail = (str(reason) if reason else None), detail
         self._num_open -= 1
-        if self._on_result is not None:
-            self._on_result(index, out)
+        self._on_result(index, out)
 
     def _resolver(self) -> concurrent.futures.ThreadPoolExecutor:
         if self._resolvers is None:

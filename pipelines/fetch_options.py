@@ -62,14 +62,14 @@ class FetchOptions(Step):
     """Longest `Retry-After` that is waited for. A longer one ends the row as `http.rate_limited`, for a later run."""
     requests_per_second_per_host: float = Field(default=50.0, gt=0)
     """Requests to one registrable domain, those for robots.txt included; shared by the workers of a run."""
-    max_host_s: float = Field(default=300.0, gt=0)
+    max_host_s: float = Field(default=1800.0, gt=0)
     """Longest that the links of one domain may take in one part, from their first request. The rest ends as
     `http.rate_limited`, for a later run, so that a slow host or a long Crawl-delay never holds a part."""
     circuit_failures: int = Field(default=10, gt=0)
-    """Transient failures in a row after which an origin is left alone: its other links end as `net.host_circuit_open`,
-    without a request, for a later run."""
-    circuit_pause_s: float = Field(default=60.0, gt=0)
-    """For how long. After that one request tries again; the others wait for its outcome."""
+    """Links in a row with a transient failure after which an origin rests."""
+    circuit_pause_s: float = Field(default=10.0, gt=0)
+    """For how long; its links wait. Then one request tries again. Where it fails too, the origin is down for as long
+    once more: links that come in that time end without a request (`net.host_circuit_open`), for a later run."""
     robots: Consent = "obey"
     """robots.txt with its Content-Signal (`ai-train`) and Content-Usage (`train-ai`) lines. Obeyed, a host without one
     (any 4xx) allows everything, and one that cannot say (5xx, no answer) is not asked for more in this run."""

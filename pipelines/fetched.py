@@ -4,10 +4,24 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from curation.reasons import Reason
 from curation.urls import host_of, origin_of, registrable_domain
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What the fetcher is asked for.
+
+    part: whose link it is; the limit on the time that one host may take holds for each part. failed_before: whether it
+    failed in an earlier run, so that an answer which says so again is no news of its origin.
+    """
+
+    url: str
+    part: int = 0
+    failed_before: bool = False
+
+
+@dataclass(slots=True)
 class Fetched:
     """What became of one link.
 
@@ -59,14 +73,15 @@ class Fetched:
         self.body = self.body_path = None
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Job:
     """A link on its way, or a file that speaks for an origin.
 
     index: of the link among those of the call. first, hop: the canonical URL, and the one to ask for next. file: name
     of the file (`pipelines.site_rules.PATHS`), None for a link. rules_of: the origin that the file is for. found: the
     files of that origin so far. led_by: `redirected_from` of the link that wants them,
-    None for a link of the table itself.
+    None for a link of the table itself. failure: reason and detail of the attempt before this one. part, failed_before:
+    as the link has them.
     """
 
     index: int
@@ -82,6 +97,11 @@ class Job:
     is_fresh: bool = False
     spent_s: float = 0.0
     started_at: float = 0.0
+    part: int = 0
+    failed_before: bool = False
+    failure: tuple[Reason | None, str | None] | None = None
+    origin: str = field(init=False)
+    host: str = field(init=False)
 
     def __post_init__(self) -> None:
         self.go_to(self.hop or self.first, self.redirected_from)

@@ -1,7 +1,8 @@
 """What is known of each origin (scheme, host and port) in one run: its rules, and how it has behaved.
 
-A circuit breaker: after so many transient failures in a row an origin is left alone for a while, then one request tries
-again, and its outcome decides for those that wait.
+A circuit breaker: after so many links in a row that failed for now, an origin rests for a while; then one request tries
+again, and its outcome decides for those that wait. Where that fails too, the origin is down: its links end without a
+request, until a next one tries. A server that restarts so costs its links a pause, and a dead one costs a part little.
 """
 
 from dataclasses import dataclass, field
@@ -27,7 +28,8 @@ class Origin(Generic[Item]):
     is_asking: bool = False  # its files are on their way
     waiting: list[Item] = field(default_factory=list)
     num_failures: int = 0  # transient ones, since the last answer
-    closed_until: float = 0.0  # for the circuit: nothing is asked before
+    is_down: bool = False  # the request that tried again failed too
+    rests_until: float = 0.0  # nothing is asked before
     trying: Item | None = None  # the item whose request is to find out how the origin is
 
     def take_waiting(self) -> list[Item]:
@@ -39,7 +41,7 @@ class Origin(Generic[Item]):
 class Origins(Generic[Item]):
     """All origins that were met. Times are seconds of one monotonic clock.
 
-    max_failures: transient failures in a row after which the circuit opens. pause_s: for how long.
+    max_failures: transient failures in a row after which an origin rests. pause_s: for how long.
     """
 
     def __init__(self, max_failures: int, pause_s: float) -> None:
@@ -49,26 +51,38 @@ class Origins(Generic[Item]):
     def __getitem__(self, key: str) -> Origin[Item]:
         return self._origins.setdefault(key, Origin())
 
-    def is_open(self, key: str, now: float) -> bool:
-        """Whether nothing may be asked of the origin now."""
-        return self[key].num_failures >= self._max_failures and now < self[key].closed_until
+    def rests_until(self, key: str, now: float) -> float | None:
+        """When the origin may be asked again, if that is later than now."""
+        return self[key].rests_until if now < self[key].rests_until else None
 
-    def must_try(self, key: str, now: float) -> bool:
-        """Whether one request, and only one, is to find out how the origin is."""
-        return self[key].num_failures >= self._max_failures and now >= self[key].closed_until
+    def is_down(self, key: str, now: float) -> bool:
+        """Whether it rests because a second look at it failed too: nothing more is asked for the links it has now."""
+        return self[key].is_down and now < self[key].rests_until
+
+    def must_try(self, key: str) -> bool:
+        """Whether one request, and only one, is to find out how the origin is, once it has rested."""
+        return self[key].num_failures >= self._max_failures
 
     def answered(self, key: str) -> None:
         """The origin gave an answer, whatever it was, that another request would give too."""
-        self[key].num_failures = 0
-        self[key].trying = None
-
-    def failed(self, key: str, now: float, weight: int = 1) -> None:
-        """A transient failure. weight: as many as that."""
         origin = self[key]
+        origin.num_failures, origin.is_down, origin.rests_until, origin.trying = 0, False, 0.0, None
+
+    def failed(self, key: str, now: float) -> None:
+        """A transient failure."""
+        origin = self[key]
+        origin.is_down |= origin.trying is not None
         origin.trying = None
-        origin.num_failures += weight
+        origin.num_failures += 1
         if origin.num_failures >= self._max_failures:
-            origin.closed_until = now + self._pause_s
+            origin.rests_until = now + self._pause_s
+
+    def is_lost(self, key: str, now: float) -> None:
+        """It failed again and again at what stands before all of its links (robots.txt): down at once."""
+        origin = self[key]
+        origin.trying, origin.is_down = None, True
+        origin.num_failures = max(origin.num_failures, self._max_failures)
+        origin.rests_until = now + self._pause_s
 
     def forget_items(self) -> None:
         """After a call: nobody waits, nothing is under way. The origins that were met first are forgotten if many."""

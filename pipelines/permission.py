@@ -23,11 +23,13 @@ _BLOCKED = frozenset({Reason.NET_BLOCKED_ADDRESS, Reason.NET_BLOCKED_PORT})
 
 @dataclass
 class Refusal:
-    """Why a job does not start. reason None: not yet; it is kept here, and `first` are the jobs that come before it."""
+    """Why a job does not start. reason None: not yet. It may come again at `due`; where that is None it is kept here,
+    and `first` are the jobs that come before it."""
 
     reason: Reason | None
     detail: str | None = None
     first: Sequence[Job] = ()
+    due: float | None = None
 
 
 class Permission:
@@ -43,7 +45,7 @@ class Permission:
         obeyed = {ROBOTS: options.robots, AI: options.ai_txt, TDMREP: options.tdmrep}
         self._files = [name for name in PATHS if obeyed[name] == "obey"]
         self._origins: Origins[Job] = Origins(options.circuit_failures, options.circuit_pause_s)
-        self._began: dict[str, float] = {}  # host -> first request of this call
+        self._began: dict[tuple[int, str], float] = {}  # part and host -> first request of this call
 
     def refusal(self, job: Job, now: float) -> Refusal | None:
         """None if the job's next hop may be asked for now."""
@@ -53,11 +55,11 @@ class Permission:
         if job.file is not None:
             return None
         origin = self._origins[job.origin]
-        if self._origins.is_open(job.origin, now):
-            return Refusal(Reason.NET_HOST_CIRCUIT_OPEN, f"{self._options.circuit_failures} failures in a row")
+        if self._origins.is_down(job.origin, now):
+            return self._down(job)
         if origin.failure is not None:
             return Refusal(*origin.failure)
-        if now - self._began.setdefault(job.host, now) > self._options.max_host_s:
+        if now - self._began.setdefault((job.part, job.host), now) > self._options.max_host_s:
             return Refusal(Reason.HTTP_RATE_LIMITED, f"not its turn within {self._options.max_host_s:g} s")
         if self._files and origin.rules is None:
             origin.waiting.append(job)
@@ -70,12 +72,21 @@ class Permission:
             job.out.consent = origin.rules.consent(None if objection is None else objection[1])
             if objection is not None:
                 return Refusal(*objection)
-        if self._origins.must_try(job.origin, now):
+        rests_until = self._origins.rests_until(job.origin, now)
+        if rests_until is not None:
+            return Refusal(None, due=rests_until)
+        if self._origins.must_try(job.origin):
             if origin.trying not in (None, job):
                 origin.waiting.append(job)
                 return Refusal(None)
             origin.trying = job
         return None
+
+    def _down(self, job: Job) -> Refusal:
+        """The job's own failure, where it had its turn, else that of the origin."""
+        if job.failure is not None:
+            return Refusal(*job.failure)
+        return Refusal(Reason.NET_HOST_CIRCUIT_OPEN, f"{self._options.circuit_failures} failures in a row")
 
     def interval_s(self, job: Job) -> float:
         """Least time between the start of this request and the next one to the same host."""
@@ -87,15 +98,18 @@ class Permission:
     def retries(self, job: Job, now: float) -> int:
         """How often a transient failure of the job may be tried again."""
         if job.file is None:
-            return 0 if self._origins.is_open(job.origin, now) else self._options.retries
+            return 0 if self._origins.is_down(job.origin, now) else self._options.retries
         return self._options.retries if job.file == ROBOTS else 0
 
     def note(self, job: Job, answer: Answer, now: float) -> list[Job]:
         """Learn from an answer how the origin is; returns the jobs that waited for it."""
         if job.file not in (None, ROBOTS):
             return []  # a server that fails at a file that it does not know says little
-        if answer.reason is not None and reason_class(answer.reason) is ReasonClass.TRANSIENT:
-            self._origins.failed(job.origin, now)
+        is_failure = answer.reason is not None and reason_class(answer.reason) is ReasonClass.TRANSIENT
+        if is_failure and not (job.failed_before and answer.http_status is not None):
+            # A link's further attempts say nothing new: where only they are left, failures in a row are no surprise.
+            if job.out.num_attempts <= 1 or job is self._origins[job.origin].trying:
+                self._origins.failed(job.origin, now)
         else:
             self._origins.answered(job.origin)
         origin = self._origins[job.origin]
@@ -122,7 +136,7 @@ class Permission:
                 each for each in waiting if each.redirected_from != job.led_by
             ]
         if reason_class(reason) is ReasonClass.TRANSIENT:
-            self._origins.failed(job.rules_of, now, weight=self._options.circuit_failures)
+            self._origins.is_lost(job.rules_of, now)
         else:
             origin.failure = reason, f"{job.file}: {answer.detail}"[:200]
         return waiting, []

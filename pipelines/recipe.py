@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 import pyarrow as pa
 from pydantic import BeforeValidator, Field, SerializeAsAny, StringConstraints, ValidationError, model_validator
 
+from curation.lsh import MAX_RADIUS
 from curation.media.decode import DecodeLimits
 from curation.media.image_output import ImageOutput
 from curation.near_duplicates import DEFAULT_RADIUS
@@ -17,6 +18,7 @@ from curation.policy import Balance, Dedupe, Policy, Rule, Top
 from curation.schema import MEDIA, TEXTS
 from curation.signal import Signal
 from curation.step import Step, suggest
+from pipelines.balance import balanced_by
 from pipelines.database import check_expression, columns_of
 from pipelines.fetch_options import FetchOptions
 from pipelines.yaml_place import Places, RecipeError, load
@@ -89,9 +91,10 @@ class DuplicateSearch(Step):
     """Media columns that must be equal."""
     perceptual: bool = True
     """Whether near-duplicates are looked for too (needs `curation.signals.perceptual_hash.PerceptualHash`)."""
-    radius: int = Field(default=DEFAULT_RADIUS, ge=0, le=16)
+    radius: int = Field(default=DEFAULT_RADIUS, ge=0, le=MAX_RADIUS)
     """Largest Hamming distance of two 64-bit hashes of copies (re-encoded, resized, marked, cropped by 5%, mirrored);
-    every candidate is confirmed on the thumbnails, so look-alikes are not merged."""
+    every candidate is confirmed on the thumbnails, and pictures of little detail by a shared caption, so look-alikes
+    are not merged."""
 
 
 class Pack(Step):
@@ -275,7 +278,7 @@ def _check_policy(each: Round, types: dict[str, pa.DataType], places: Places, pr
             case Dedupe():
                 fields = [("prefer", f"row_number() over (order by {item.prefer}\n)", "BIGINT")]
             case Balance():
-                fields = [("where", item.where, "BOOLEAN"), ("entries", f"len({item.entries}) + draw", "DOUBLE")]
+                fields = [("where", item.where, "BOOLEAN"), *balanced_by(item)]
         for field, expression, wanted in fields:
             try:
                 columns_of(expression)
@@ -292,9 +295,8 @@ def _check_columns(recipe: Recipe, types: dict[str, pa.DataType], places: Places
     wanted = [(("pack", kind), name) for kind in ("columns", "text_columns") for name in getattr(recipe.pack, kind)]
     wanted += [(("duplicates", "exact"), name) for name in recipe.duplicates.exact]
     if recipe.duplicates.perceptual:
-        wanted += [
-            (("duplicates", "perceptual"), name) for name in ("phash", "phash_mirror", "phash_crops", "thumbnail")
-        ]
+        names = ("look", "phash", "phash_color", "phash_mirror", "phash_crops", "thumbnail")
+        wanted += [(("duplicates", "perceptual"), name) for name in names]
     for where, name in wanted:
         if name not in types:
             raise RecipeError(f"{places(*where)}: there is no column {name!r}; {suggest(name, list(types))}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from markupsafe import Markup
 
@@ -70,6 +71,22 @@ def ranks(before: Sequence[int], after: Sequence[int], limit: int | None = None)
         parts.append(Markup('<line class="cut" x1="{}" x2="{}" y1="{y}" y2="{y}"/>').format(left, WIDTH - RIGHT, y=y))
         parts.append(_label(WIDTH - RIGHT, y - 6, f"t = {limit:,}", "end"))
     return _drawing(x_axis, y_axis, parts, "Texts of each metadata entry by rank, before and after balancing")
+
+
+def head_shares(before: Sequence[int], after: Sequence[int]) -> Markup:
+    """The share of all matches that the most frequent entries have, by their number, before and after balancing.
+
+    before, after: counts above zero, each in falling order. The lower the curve, the flatter the distribution.
+    """
+    x_axis = Axis(1, max(10, len(before)), "most frequent entries", is_log=True)
+    y_axis = Axis(0, 1.12, "share of matches")  # room for the name above the last tick
+    parts = []
+    for counts, name in ((before, "before"), (after, "after")):
+        total, sums = sum(counts) or 1, list(accumulate(counts))
+        parts.append(_line(x_axis, y_axis, [(rank, n / total) for rank, n in _thinned(sums)], name))
+    return _drawing(
+        x_axis, y_axis, parts, "Share of all matches of the most frequent entries, before and after balancing"
+    )
 
 
 def losses(points: Sequence[Point]) -> Markup:

@@ -8,10 +8,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from curation.entries import load_entries
 from curation.policy import Balance, Dedupe, Policy, PolicyItem, Rule, Top
 from curation.reasons import reason
-from curation.signals.metadata_entries import MetadataEntries
 from pipelines import database, report_charts
 from pipelines.database import Connection
 from pipelines.store import State, Store
@@ -55,7 +53,23 @@ def explained(item: PolicyItem) -> str:
         case Dedupe():
             return f"one of each group, first by {item.prefer}"
         case Balance():
-            return f"t = {item.t:,} where {item.where}; no match: {item.no_match}"
+            return f"{balance_terms(item)} where {item.where}; no match: {item.no_match}"
+
+
+def balance_terms(item: Balance) -> str:
+    """By what a balance keeps how much."""
+    by = (
+        f" of each {item.by}"
+        if item.by is not None
+        else f", thresholds as in {item.per_language}"
+        if item.per_language
+        else ""
+    )
+    if item.t is not None:
+        return f"t = {item.t:,}{by}"
+    if item.most is not None:
+        return f"at most {item.most:,}{by}"
+    return f"{100 * (item.fraction or 0):.4g}% in all, sizes as count ^ {item.exponent:g}{by}"
 
 
 def pool(con: Connection) -> dict[str, Any]:
@@ -220,27 +234,22 @@ def balance(con: Connection, found: Packed | None) -> dict[str, Any] | None:
     after = _counts(con, "select kept as n from entry_counts where kept > 0 order by n desc")
     if not before:
         return None
-    item = next((item for item in found.policy if isinstance(item, Balance)), None) if found else None
+    items = [item for item in found.policy if isinstance(item, Balance) and item.by is None] if found else []
+    item = items[0] if items else None
     head = database.rows(
         con, "select * from entry_counts order by passed desc, entry_id limit $most", {"most": ENTRIES}
     )
-    names = _entry_names(found.manifest if found else {})
     for row in head:
-        row["name"] = names[row["entry_id"]] if row["entry_id"] < len(names) else None
+        row["name"] = row.pop("entry")
     chart = report_charts.ranks(before, after, item.t if item else None)
     (sums,) = database.rows(con, "select sum(passed)::bigint as passed, sum(kept)::bigint as kept from entry_counts")
+    shares = report_charts.head_shares(before, after)
     share = {"head_before": sum(before[:ENTRIES]) / sums["passed"]}
     share["head_after"] = sum(after[:ENTRIES]) / sums["kept"] if sums["kept"] else 0.0
-    return {"chart": chart, "head": head, "entries": len(before), "entries_after": len(after), "item": item, **share}
+    figures = {"entries": len(before), "entries_after": len(after), "item": item, **share}
+    return {"chart": chart, "shares": shares, "head": head, **figures}
 
 
 def _counts(con: Connection, sql: str) -> list[int]:
     counts: list[int] = database.arrow(con, sql).column("n").to_pylist()
     return counts
-
-
-def _entry_names(manifest: dict[str, Any]) -> list[str]:
-    """The entries that the ids stand for, if the manifest's signal is one with the packaged list; else nothing."""
-    key = manifest.get("signals", {}).get("metadata_entries")
-    signals = [MetadataEntries(mode=mode) for mode in ("fixed", "strict")]
-    return next((load_entries(signal.entries) for signal in signals if signal.key() == key), [])

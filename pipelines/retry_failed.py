@@ -9,9 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from curation.reasons import ReasonClass, reason_class
+from curation.reasons import Reason, ReasonClass, reason_class
 from curation.table import Part, find_part, open_part, read_part
-from pipelines.download import download, fetched_rows, publish, retry_key, wanted_parts
+from pipelines.download import download, retry_key, wanted_parts
+from pipelines.draft import Draft
+from pipelines.fetch_parts import OpenPart, fetch_parts
 from pipelines.recipe import Download
 from pipelines.stage import Run
 from pipelines.workers import Task
@@ -53,15 +55,27 @@ def _arguments(run: Run, part: Part, links: Path) -> dict[str, Any]:
 
 def retry_part(before: Path, links: Path, settings: Download, num_workers: int, run_id: str) -> dict[str, int]:
     """Fetch the transient failures of the part `before` again; publish its successor if any ended differently."""
-    part, rows = open_part(before), read_part(before).to_pylist()
-    again = [i for i, row in enumerate(rows) if is_worth_retrying(row["reason"])]
+    part = open_part(before)
+    reasons = read_part(before, ["reason"]).column(0).to_pylist()
+    again = [i for i, reason in enumerate(reasons) if is_worth_retrying(reason)]
     wanted = read_part(links).take(again).to_pylist()
-    fresh = fetched_rows(wanted, settings, num_workers, run_id, before.parent)
-    if [row["media_uid"] for row in fresh] != [rows[i]["media_uid"] for i in again]:
+    uids = read_part(before, ["media_uid"]).take(again).column(0).to_pylist()
+    if uids != [link["media_uid"] for link in wanted]:
         raise ValueError(f"{before} and {links} do not hold the same media in the same order")
-    num_changed = sum(rows[i]["reason"] != row["reason"] for i, row in zip(again, fresh, strict=True))
-    if num_changed:
-        for i, row in zip(again, fresh, strict=True):
-            rows[i] = row
-        publish(before.parent, part.index, retry_key(part), rows)
-    return {"rows_retried": len(again), "rows_changed": num_changed, "parts_retried": int(num_changed > 0)}
+    changed: list[int] = []
+    with Draft(before.parent, len(reasons)) as draft:
+
+        def put(position: int, row: dict[str, Any]) -> None:
+            i = again[position]
+            if row["reason"] == Reason.NET_HOST_CIRCUIT_OPEN:
+                return  # its turn did not come: it has nothing new to say
+            draft.put(i, row)
+            if row["reason"] != reasons[i]:
+                changed.append(i)
+
+        fetched = OpenPart(part.index, wanted, put, lambda: None, failed_before=True)
+        fetch_parts(iter([fetched]), settings, num_workers, run_id, before.parent)
+        if changed:
+            draft.put_others_of(before)
+            draft.publish(part.index, retry_key(part))
+    return {"rows_retried": len(again), "rows_changed": len(changed), "parts_retried": int(bool(changed))}

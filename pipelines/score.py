@@ -1,7 +1,8 @@
 """Score: every signal of the recipe on every part, computed once; pictures are decoded once for all signals.
 
 A signal's part is keyed by the signal and by the identity of just those tables that it reads, so a changed model runs
-its signal and what reads it, and a new caption does not touch the pictures' signals.
+its signal and what reads it, and a new caption does not touch the pictures' signals. A signal that needs the whole pool
+is fitted first (pipelines/fit.py).
 """
 
 from __future__ import annotations
@@ -14,20 +15,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from curation.fitted import FittedSignal
 from curation.media.decode import DecodeLimits
 from curation.reasons import Reason
-from curation.schema import MEDIA
-from curation.signal import ColumnSignal, ImageSignal, Signal, drop_nonfinite
+from curation.signal import ColumnSignal, ImageSignal, Level, Signal, drop_nonfinite
 from curation.step import digest
 from curation.table import Part, find_part, read_part, write_part
 from pipelines.canary import check_canaries
 from pipelines.download import media_parts
+from pipelines.fit import find_fit, make_fit
+from pipelines.part_rows import MEDIA_COLUMNS, UID, media_rows, text_rows
 from pipelines.picture_pass import from_pictures
 from pipelines.stage import Run, Wanted, run_parts
+from pipelines.store import legend_name
 from pipelines.workers import Task
-
-UID = {"media": "media_uid", "text": "text_uid"}
-MEDIA_COLUMNS = [name for name in MEDIA.names if name != "bytes"]
 
 
 def waves(signals: Sequence[Signal], known: set[str], apart: bool = True) -> Iterator[list[Signal]]:
@@ -54,13 +55,16 @@ def score(run: Run) -> dict[str, Any]:
     signals = run.recipe.signals_until(run.round_index)
     media, pool = media_parts(run), run.store.pool()
     parts: dict[str, list[Part]] = {}
+    all_fits: dict[str, Part] = {}
     total: dict[str, Any] = {"signals": len(signals)}
     apart = any(signal.needs_model() for signal in signals) and run.workers.num_gpus > 0
     for wave in waves(signals, _base_columns(run), apart):
+        upstreams = [{table: made[position] for table, made in parts.items()} for position in range(len(pool))]
+        fits = _fits(run, wave, media, upstreams, total)
+        all_fits |= fits
         wanted = []
-        for position, (medium, each) in enumerate(zip(media, pool, strict=True)):
-            upstream = {table: made[position] for table, made in parts.items()}
-            wanted += _wanted(run, wave, medium, each.texts, upstream)
+        for medium, each, upstream in zip(media, pool, upstreams, strict=True):
+            wanted += _wanted(run, wave, medium, each.texts, upstream, fits)
         made, stats = run_parts(run, "score " + ", ".join(signal.table_name() for signal in wave), wanted)
         for position, signal in enumerate(wave):
             table = signal.table_name()
@@ -69,11 +73,27 @@ def score(run: Run) -> dict[str, Any]:
             run.state.tables[f"signal_{table}"] = [run.store.relative(part.path) for part in parts[table]]
         for name, value in stats.items():
             total[name] = total.get(name, 0) + value
+    run.state.tables = {name: files for name, files in run.state.tables.items() if not name.startswith("fit_")}
+    run.state.tables |= {f"fit_{table}": [run.store.relative(fit.path)] for table, fit in all_fits.items()}
+    for signal in signals:
+        _store_legend(run, signal)
     # signals that this round does not know keep their parts on disk but leave the views
     for stale in run.state.signals.keys() - {signal.table_name() for signal in signals}:
         del run.state.signals[stale]
         del run.state.tables[f"signal_{stale}"]
+        run.state.tables.pop(legend_name(stale), None)
     return total
+
+
+def _store_legend(run: Run, signal: Signal) -> None:
+    name, key = legend_name(signal.table_name()), digest("legend", signal.key())
+    part = find_part(run.store.table(name), 0, key)
+    if part is None:
+        legend = signal.legend()
+        if legend is None:
+            return
+        part = write_part(run.store.table(name), 0, key, legend)
+    run.state.tables[name] = [run.store.relative(part.path)]
 
 
 def planned_signals(run: Run) -> tuple[int, int, bool]:
@@ -85,19 +105,28 @@ def planned_signals(run: Run) -> tuple[int, int, bool]:
     media, pool = media_parts(run), run.store.pool()
     provider = {name: signal.table_name() for signal in signals for name in signal.writes().names}
     found: dict[str, dict[int, Part]] = {signal.table_name(): {} for signal in signals}
+    fits: dict[str, Part] = {}
     for wave in waves(signals, _base_columns(run)):
+        upstreams = [{t: parts[i] for t, parts in found.items() if i in parts} for i in range(len(pool))]
+        for signal in wave:
+            read = {provider[name] for name in signal.reads() if name in provider}
+            if isinstance(signal, FittedSignal) and all(read <= upstream.keys() for upstream in upstreams):
+                fit = find_fit(run, signal, _keys_without_fit(run, signal, media, upstreams))
+                fits |= {signal.table_name(): fit} if fit is not None else {}
         for position, (medium, each) in enumerate(zip(media, pool, strict=True)):
-            upstream = {table: parts[position] for table, parts in found.items() if position in parts}
+            upstream = upstreams[position]
             for signal in wave:
                 table = signal.table_name()
-                if {provider[name] for name in signal.reads() if name in provider} <= upstream.keys():
-                    key = part_keys(run, [signal], medium, each.texts, upstream)[table]
+                read = {provider[name] for name in signal.reads() if name in provider}
+                if read <= upstream.keys() and (table in fits or not isinstance(signal, FittedSignal)):
+                    key = part_keys(run, [signal], medium, each.texts, upstream, fits)[table]
                     part = find_part(run.store.table(f"signal_{table}"), medium.index, key)
                     if part is not None:
                         found[table][position] = part
     present = sum(len(parts) for parts in found.values())
     missing = len(signals) * len(pool) - present
     if missing == 0:
+        run.state.tables |= {f"fit_{table}": [run.store.relative(fit.path)] for table, fit in fits.items()}
         for signal in signals:
             table = signal.table_name()
             run.state.signals[table] = signal.level
@@ -105,17 +134,63 @@ def planned_signals(run: Run) -> tuple[int, int, bool]:
     return missing, present, missing == 0
 
 
-def part_keys(run: Run, wave: Sequence[Signal], media: Part, texts: Part, upstream: dict[str, Part]) -> dict[str, str]:
+def _keys_without_fit(
+    run: Run, signal: Signal, media: Sequence[Part], upstreams: Sequence[dict[str, Part]]
+) -> list[str]:
+    """The key of the signal in each part as far as rows alone decide: what its fit depends on."""
+    table = signal.table_name()
+    return [
+        part_keys(run, [signal], medium, each.texts, upstream)[table]
+        for medium, each, upstream in zip(media, run.store.pool(), upstreams, strict=True)
+    ]
+
+
+def _fits(
+    run: Run, wave: Sequence[Signal], media: Sequence[Part], upstreams: Sequence[dict[str, Part]], total: dict[str, Any]
+) -> dict[str, Part]:
+    """Signal table -> fit, for those of the wave that need one; what is not stored is made, and counted in `total`."""
+    fits = {}
+    for signal in wave:
+        if isinstance(signal, FittedSignal):
+            levels = _sources(run, [signal])
+            sources = [
+                (medium.path, each.texts.path, {table: upstream[table].path for table in levels})
+                for medium, each, upstream in zip(media, run.store.pool(), upstreams, strict=True)
+            ]
+            keys = _keys_without_fit(run, signal, media, upstreams)
+            fits[signal.table_name()], counts = make_fit(run, signal, keys, sources, levels)
+            for name, value in counts.items():
+                total[name] = total.get(name, 0) + value
+    return fits
+
+
+def _sources(run: Run, signals: Sequence[Signal]) -> dict[str, Level]:
+    """Signal table -> level, of those whose columns `signals` read."""
+    read = {name for signal in signals for name in signal.reads()}
+    known = run.recipe.signals_until(run.round_index)
+    return {signal.table_name(): signal.level for signal in known if read & set(signal.writes().names)}
+
+
+def part_keys(
+    run: Run,
+    wave: Sequence[Signal],
+    media: Part,
+    texts: Part,
+    upstream: dict[str, Part],
+    fits: dict[str, Part] | None = None,
+) -> dict[str, str]:
     """Signal table -> key of this part's piece of it: the signal and the identities of the tables that it reads."""
     provider = {name: signal for signal in run.recipe.signals_until(run.round_index) for name in signal.writes().names}
     keys = {}
     for signal in wave:
-        sources = {provider[name].table_name() for name in signal.reads() if name in provider}
-        on_media = signal.level == "media" or any(name in MEDIA_COLUMNS for name in signal.reads())
-        on_media = on_media or any(provider[name].level == "media" for name in signal.reads() if name in provider)
+        read = signal.reads()
+        sources = {provider[name].table_name() for name in read if name in provider}
+        on_media = signal.level == "media" or any(name in MEDIA_COLUMNS for name in read)
+        on_media = on_media or any(provider[name].level == "media" for name in read if name in provider)
         identities = {table: upstream[table].identity for table in sources}
         identities |= {"media": media.identity} if on_media else {}
         identities |= {"texts": texts.identity} if signal.level == "text" else {}
+        identities |= {"fit": fits[signal.table_name()].identity} if fits and signal.table_name() in fits else {}
         keys[signal.table_name()] = digest(signal.key(), identities)
     return keys
 
@@ -125,21 +200,18 @@ def _base_columns(run: Run) -> set[str]:
     return {*MEDIA_COLUMNS, *(pq.read_schema(pool[0].texts.path).names if pool else [])}
 
 
-def _wanted(run: Run, wave: Sequence[Signal], media: Part, texts: Part, upstream: dict[str, Part]) -> list[Wanted]:
+def _wanted(
+    run: Run, wave: Sequence[Signal], media: Part, texts: Part, upstream: dict[str, Part], fits: dict[str, Part]
+) -> list[Wanted]:
     """What this wave needs of one part: one task for all signals of the wave that are missing there."""
-    keys = part_keys(run, wave, media, texts, upstream)
+    keys = part_keys(run, wave, media, texts, upstream, fits)
     folders = {table: run.store.table(f"signal_{table}") for table in keys}
     missing = [
         (signal, key)
         for signal, (table, key) in zip(wave, keys.items(), strict=True)
         if find_part(folders[table], media.index, key) is None
     ]
-    read = {name for signal, _ in missing for name in signal.reads()}
-    sources = {
-        signal.table_name(): signal.level
-        for signal in run.recipe.signals_until(run.round_index)
-        if read & set(signal.writes().names)
-    }
+    sources = _sources(run, [signal for signal, _ in missing])
     arguments = {
         "signals": missing,
         "media": media.path,
@@ -149,6 +221,7 @@ def _wanted(run: Run, wave: Sequence[Signal], media: Part, texts: Part, upstream
         "tables": run.store.root / "tables",
         "index": media.index,
         "limits": run.recipe.download.decode,
+        "fits": {table: fit.path for table, fit in fits.items()},
     }
     needs_model = any(each.needs_model() for each in wave)
     arguments["num_decoders"] = run.workers.num_decoders(needs_model)
@@ -161,30 +234,32 @@ def score_part(
     media: Path,
     texts: Path,
     upstream: dict[str, Path],
-    levels: dict[str, str],
+    levels: dict[str, Level],
     tables: Path,
     index: int,
     limits: DecodeLimits,
+    fits: dict[str, Path] | None = None,
     num_decoders: int = 1,
 ) -> dict[str, Any]:
     """Compute several signals of one part in one pass and publish a part for each. Runs in a worker."""
-    media_rows = _joined(read_part(media, MEDIA_COLUMNS), upstream, levels, "media")
-    text_rows = None
+    of_media, of_texts = media_rows(media, upstream, levels), None
     if any(signal.level == "text" for signal, _ in signals):
-        text_rows = _joined(read_part(texts), upstream, levels, "text")
-        text_rows = _with_media(text_rows, media_rows)
+        of_texts = text_rows(texts, of_media, upstream, levels)
     pictures = [signal for signal, _ in signals if isinstance(signal, ImageSignal)]
     check_canaries([signal for signal, _ in signals], tables.parent / "canaries")
     of_pictures = from_pictures(media, pictures, limits, num_decoders)
     nonfinite = 0
     for signal, key in signals:
-        rows = media_rows if signal.level == "media" else text_rows
+        rows = of_media if signal.level == "media" else of_texts
         if isinstance(signal, ImageSignal):
             columns = of_pictures[signal.table_name()]
         elif isinstance(signal, ColumnSignal) and rows is not None:
             columns = signal.compute(rows.select(list(dict.fromkeys(signal.reads()))))
+        elif isinstance(signal, FittedSignal) and rows is not None and fits is not None:
+            fit = read_part(fits[signal.table_name()])
+            columns = signal.apply(rows.select(list(dict.fromkeys(signal.reads()))), fit)
         else:
-            raise TypeError(f"{type(signal).__name__} is neither a ColumnSignal nor an ImageSignal")
+            raise TypeError(f"{type(signal).__name__} is neither a ColumnSignal, a FittedSignal nor an ImageSignal")
         if rows is None or columns.num_rows != rows.num_rows or columns.schema.names != signal.writes().names:
             raise ValueError(
                 f"{type(signal).__name__} broke its contract: {columns.num_rows} rows, {columns.schema.names}"
@@ -197,29 +272,4 @@ def score_part(
             {uid: rows.column(uid), **{n: columns.column(n) for n in columns.column_names}, "reason": reason}
         )
         write_part(tables / f"signal_{signal.table_name()}", index, key, table)
-    return {"rows": media_rows.num_rows if text_rows is None else text_rows.num_rows, "nonfinite": nonfinite}
-
-
-def _joined(base: pa.Table, upstream: dict[str, Path], levels: dict[str, str], level: str) -> pa.Table:
-    """`base` with the columns of the signals of its level: their parts hold the same rows in the same order."""
-    uid = UID[level]
-    for table in sorted(upstream):
-        if levels[table] != level:
-            continue
-        extra = read_part(upstream[table])
-        if not extra.column(uid).combine_chunks().equals(base.column(uid).combine_chunks()):
-            raise ValueError(f"{upstream[table]} does not hold the rows of its part in order")
-        for name in extra.column_names:
-            if name not in (uid, "reason"):
-                base = base.append_column(name, extra.column(name))
-    return base
-
-
-def _with_media(texts: pa.Table, media: pa.Table) -> pa.Table:
-    """Each text with the columns of its sample's medium."""
-    row = {sample: i for i, sample in enumerate(media.column("sample_uid").to_pylist())}
-    take = pa.array([row[sample] for sample in texts.column("sample_uid").to_pylist()], pa.int64())
-    for name in media.column_names:
-        if name not in texts.column_names:
-            texts = texts.append_column(name, pc.take(media.column(name), take))
-    return texts
+    return {"rows": of_media.num_rows if of_texts is None else of_texts.num_rows, "nonfinite": nonfinite}

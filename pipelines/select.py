@@ -8,7 +8,7 @@ from typing import Any
 from curation.policy import Balance, Dedupe, PolicyItem, Rule, Top
 from curation.step import digest
 from curation.table import find_part, open_part, write_part
-from pipelines import database
+from pipelines import balance, database
 from pipelines.stage import Run
 from pipelines.views import DECISIONS, open_store
 
@@ -67,7 +67,7 @@ def columns_read(item: PolicyItem) -> list[str]:
         case Dedupe():
             return database.columns_of(f"row_number() over (order by {item.prefer})")
         case Balance():
-            return [*database.columns_of(item.where), item.entries, "draw"]
+            return balance.columns_read(item)
 
 
 def decide(con: database.Connection, policy: list[PolicyItem]) -> Any:
@@ -168,21 +168,5 @@ def _dedupe(con: database.Connection, item: Dedupe, n: int, passed: str) -> None
 
 
 def _balance(con: database.Connection, item: Balance, n: int, passed: str) -> None:
-    scope = f"coalesce(({item.where}\n), false)"
-    con.execute(
-        f"create table matched as select text_uid, coalesce({item.entries}, []) as entries, {passed} as passed "
-        f"from work where {scope}"
-    )
-    con.sql(database.query("select/balance"), params={"t": item.t}).create("probabilities")
-    unmatched = "true" if item.no_match == "keep" else "false"
-    _replace_work(
-        con,
-        "select w.* exclude (keep_probability), "
-        f"case when len(coalesce({item.entries}, [])) = 0 and p.text_uid is not null "
-        f"and {unmatched} then 1.0 else p.keep_probability end as keep_probability, "
-        f"p.text_uid is null or (len(coalesce({item.entries}, [])) = 0 and {unmatched}) "
-        f"or coalesce(draw < p.keep_probability, false) as pass_{n} "
-        "from work w left join probabilities p using (text_uid)",
-    )
-    con.execute("drop table matched")
-    con.execute("drop table probabilities")
+    _replace_work(con, balance.balanced_work(con, item, n, passed))
+    balance.finish(con, item)

@@ -81,7 +81,7 @@ def run_parts(run: Run, what: str, wanted: Iterable[Wanted]) -> tuple[list[Part]
         if elapsed - last_said > 2 or done == len(tasks):
             last_said = elapsed
             rate = f", {rows / elapsed:,.0f} rows/s" if rows and elapsed > 0 else ""
-            run.say(f"  {what}: {done} of {len(tasks)} parts{rate}")
+            run.say(f"  {what}: {done} of {len(tasks)} {'parts' if len(tasks) == len(missing) else 'tasks'}{rate}")
     parts = []
     for each in wanted:
         part = find_part(each.folder, each.index, each.key)

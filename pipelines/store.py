@@ -3,7 +3,7 @@
 store.json            format of the store
 state.json            which files make up each table now (the views of `tamis sql` show these)
 pool/000001.json ...  growth of the pool: each names the parts of its links and texts and the sources taken in
-tables/<table>/       write-once parts: links, texts, media, signal_<name>, duplicates, duplicate_edges, decisions
+tables/<table>/       write-once parts: links, texts, media, signal_<name>, fit_<name>, duplicates, decisions ...
 versions/<name>-<digest>/   sealed dataset versions: shards and manifest.json
 models/               training runs
 runs/                 one JSON file a run: when, what, how long, how much was reused
@@ -50,6 +50,11 @@ class State:
     """Names of the versions, in the order in which they were packed; the last one is the latest."""
     recipe: str | None = None
     policy_name: str | None = None
+
+
+def legend_name(signal_table: str) -> str:
+    """Table with what the ids of a signal stand for."""
+    return f"{signal_table}_legend"
 
 
 def _read_json(path: Path) -> dict[str, Any]:

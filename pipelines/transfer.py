@@ -31,6 +31,7 @@ class Transfer:
         self._options, self._policy = options, policy
         self._body = Body(options.memory_cap_bytes, spool)
         self.curl = curl = pycurl.Curl()
+        self._opened: list[socket.socket] = []
         self._reset(None, 0.0)
         curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
         curl.setopt(pycurl.FOLLOWLOCATION, 0)
@@ -59,6 +60,7 @@ class Transfer:
         self._ends_at = self._started_at + left_s
         self._asked_at: float | None = None
         self._has_opened = False
+        self._close_opened()
         self._window_at, self._window_bytes = 0.0, 0
         self._verdict: Answer | None = None
         self._blocked: tuple[str, str] | None = None
@@ -109,6 +111,7 @@ class Transfer:
 
     def finish(self, error: int, message: str) -> Answer:
         """The answer, once libcurl is done with it; error 0 if libcurl has none."""
+        self._close_opened()
         answer = self._verdict or self._judge(error, message)
         head = self._head
         answer.http_status = head.status or None
@@ -142,8 +145,14 @@ class Transfer:
     def _is_cut(self) -> bool:
         return self._rules_cap is not None and self._body.size > self._rules_cap
 
+    @property
+    def num_held_bytes(self) -> int:
+        """Of the body so far, where it is in memory."""
+        return self._body.num_held_bytes
+
     def drop(self) -> None:
         """Give up a transfer that was started and not finished."""
+        self._close_opened()
         self._body.discard()
 
     # What libcurl calls. Each returns what libcurl wants: -1 (or 1, or SOCKET_BAD) ends the transfer.
@@ -159,10 +168,19 @@ class Transfer:
             self._blocked = reason, f"{numeric[0]} port {numeric[1]}"
             return int(pycurl.SOCKET_BAD)
         self._has_opened = True
-        return socket.socket(family, kind, protocol)
+        opened = socket.socket(family, kind, protocol)
+        self._opened.append(opened)
+        return opened
+
+    def _close_opened(self) -> None:
+        """Ours; libcurl has copies. Left to the garbage collector they would cost a warning each."""
+        for each in self._opened:
+            each.close()
+        self._opened.clear()
 
     def _before_request(self, peer_ip: str, _own_ip: str, peer_port: int, _own_port: int) -> int:
         """Once more before each request: a connection that is used again was opened for another request's rights."""
+        self._close_opened()
         reason = self._policy.check(peer_ip, peer_port, self._redirected_from)
         if reason is not None:
             self._refuse(reason_of(reason), f"{peer_ip} port {peer_port}")

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from curation.metadata_lists import ENTRIES
 from curation.schema import MEDIA, TEXTS
 from curation.table import open_part
 from pipelines import database
-from pipelines.store import State, Store
+from pipelines.store import State, Store, legend_name
 
 DUPLICATES = pa.schema([("media_uid", pa.string()), ("duplicate_group", pa.string())])
 DUPLICATE_EDGES = pa.schema(
@@ -39,6 +40,8 @@ RUNS = pa.schema(
      ("outcome", pa.string()), ("round", pa.string()), ("stage", pa.string()), ("stage_seconds", pa.float64()),
      ("parts_run", pa.int64()), ("parts_reused", pa.int64()), ("counts", pa.string())]
 )  # fmt: skip
+ENTRY_MATCHES = pa.schema([("text_uid", pa.string()), ("entry_id", pa.int32())])
+ENTRIES_LEGEND = pa.schema([("entry_id", pa.int32()), *ENTRIES])
 MEMBERS = pa.schema([("version", pa.string()), ("sample_uid", pa.string()), ("text_uid", pa.string())])
 
 
@@ -50,6 +53,7 @@ def open_store(store: Store, state: State | None = None, locked: bool = False) -
     database.create_view(con, "texts", [each.texts.path for each in store.pool()], TEXTS)
     for table in sorted(state.signals):
         database.create_view(con, table, store.files(state, f"signal_{table}"))
+    _create_entries(con, store, state)
     database.create_view(con, "duplicates", store.files(state, "duplicates"), DUPLICATES)
     database.create_view(con, "duplicate_edges", store.files(state, "duplicate_edges"), DUPLICATE_EDGES)
     database.create_view(con, "decisions", store.files(state, "decisions"), DECISIONS)
@@ -92,6 +96,15 @@ def _ledger(columns: set[str]) -> str:
     missing = ", ".join(f"{null} as {name}" for name, null in optional.items() if name not in columns)
     source = f"(select *{', ' + missing if missing else ''} from candidates)"
     return f"create view ledger as with rows as {source} {sql}"
+
+
+def _create_entries(con: database.Connection, store: Store, state: State) -> None:
+    """Views `entry_matches` (which text holds which metadata entry) and `entries` (what the ids stand for)."""
+    database.create_view(con, "entries", store.files(state, legend_name("metadata_entries")), ENTRIES_LEGEND)
+    if "metadata_entries" in state.signals:
+        con.execute("create view entry_matches as select text_uid, unnest(entry_ids) as entry_id from metadata_entries")
+    else:
+        database.create_view(con, "entry_matches", [], ENTRY_MATCHES)
 
 
 def _create_members(con: database.Connection, shards: list[Path]) -> None:

@@ -77,8 +77,10 @@ def _duplicates(con: database.Connection, medium: str) -> list[str]:
         {"m": medium},
     )
     for edge in edges:
-        how = f"near-duplicate at distance {edge['distance']}" if edge["distance"] else "the same"
-        lines.append(f"  {how} by {edge['kind']}: {edge['url']}")
+        if edge["kind"].startswith("picture"):
+            lines.append(f"  near-duplicate of {edge['url']} at distance {edge['distance']}, by {edge['kind']}")
+        else:
+            lines.append(f"  the same {edge['kind']} as {edge['url']}")
     return lines
 
 

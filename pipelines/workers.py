@@ -25,8 +25,8 @@ LOCAL_CPUS = 0.5
 to start there; there are no more workers than CPUs anyway."""
 MAX_DECODERS = 32
 """Of one worker: what a GPU with the fastest of the usual models takes (about 10,000 pictures of web size a second)."""
-NOTICE_S = 120
-"""Seconds without the end of any part after which that is said."""
+NOTICE_S = 600
+"""Seconds without the end of any task after which that is said; the longest download 100,000 rows (5 minutes)."""
 OBJECT_STORE_BYTES = 200_000_000
 """Only arguments and statistics pass through Ray's object store; media go through files."""
 
@@ -180,7 +180,7 @@ class RayWorkers:
                 running[actor.run.remote(task.call, task.arguments)] = (task, attempt, actor)
             ended, _ = ray.wait(list(running), num_returns=1, timeout=NOTICE_S)
             if not ended:
-                log.warning("no part has ended for %d s (%s ...): long parts, or no free CPUs", NOTICE_S, task.name)
+                log.warning("no task has ended for %d s (%s ...): long ones, or no free CPUs", NOTICE_S, task.name)
                 continue
             (done,) = ended
             task, attempt, actor = running.pop(done)

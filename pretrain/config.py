@@ -137,7 +137,21 @@ class TrainConfig(BaseModel):
             for stream in weighted.target.streams():
                 if stream not in known:
                     raise ValueError(f"targets.{index}: no stream {stream!r}; valid: {', '.join(known)}")
+                if weighted.target.reads_tokens and stream not in self.model.token_streams():
+                    raise ValueError(
+                        f"targets.{index}: {type(weighted.target).__name__} reads single tokens, which the stream "
+                        f"{stream!r} does not give; streams that do: {', '.join(self.model.token_streams()) or 'none'}"
+                    )
+        momenta = {each.target.momentum() for each in self.targets} - {None}
+        if len(momenta) > 1:
+            raise ValueError(
+                f"targets ask for different momentum models: {sorted(m for m in momenta if m is not None)}"
+            )
         return self
+
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the version that the targets read."""
+        return tuple(dict.fromkeys(name for weighted in self.targets for name in weighted.target.columns()))
 
     def num_steps(self, num_samples: int) -> int:
         """Optimizer steps of the whole run on a version with `num_samples` samples that qualify."""

@@ -13,9 +13,11 @@ from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from pretrain.augment import augment
+from pretrain.columns import TEXTS_PREFIX, Column
 from pretrain.config import Clause, ConfigError, TrainConfig
 from pretrain.keyed import U64, key, mix
 from pretrain.model import Model
@@ -25,10 +27,14 @@ from pretrain.version import Version
 
 @dataclass(frozen=True)
 class Text:
-    """One caption. languages: all in which it is the caption of this sample; empty if none is known."""
+    """One caption. languages: all in which it is the caption of this sample; empty if none is known.
+
+    row: its place among all texts of the version.
+    """
 
     text: str
     languages: tuple[str, ...]
+    row: int = 0
 
     def only_in(self, languages: frozenset[str]) -> bool:
         """Whether its languages are known and all among these."""
@@ -75,14 +81,19 @@ def read_samples(version: Version, where: tuple[Clause, ...] = ()) -> Samples:
     chosen = table.filter(pa.array(keep))
     uids = chosen.column("sample_uid").to_pylist()
     hashes = np.array([key(uid) for uid in uids], dtype=np.uint64)
-    texts = [[_text(entry) for entry in entries or []] for entries in chosen.column("texts").to_pylist()]
+    counts = np.array(pc.fill_null(pc.list_value_length(table.column("texts")), 0), dtype=np.int64)
+    first_rows = (np.cumsum(counts) - counts)[keep]
+    texts = [
+        [_text(entry, int(first) + place) for place, entry in enumerate(entries or [])]
+        for entries, first in zip(chosen.column("texts").to_pylist(), first_rows, strict=True)
+    ]
     return Samples(uids, np.flatnonzero(keep), hashes, texts)
 
 
-def _text(entry: dict[str, object]) -> Text:
+def _text(entry: dict[str, object], row: int) -> Text:
     languages = entry.get("languages") or ([entry["language"]] if entry.get("language") else [])
     assert isinstance(languages, list)
-    return Text(str(entry["text"]), tuple(str(language) for language in languages if language is not None))
+    return Text(str(entry["text"]), tuple(str(language) for language in languages if language is not None), row)
 
 
 def training_samples(version: Version, config: TrainConfig) -> Samples:
@@ -103,13 +114,21 @@ class Reader:
     """Global batches of a version, cut evenly among workers.
 
     pixels_NSSC: square uint8 pictures of the whole version; `samples.rows` says which belong to the samples.
+    columns: of the whole version, those that the targets read.
     """
 
     def __init__(
-        self, version_digest: str, samples: Samples, pixels_NSSC: np.ndarray, config: TrainConfig, model: Model
+        self,
+        version_digest: str,
+        samples: Samples,
+        pixels_NSSC: np.ndarray,
+        config: TrainConfig,
+        model: Model,
+        columns: dict[str, Column] | None = None,
     ) -> None:
         self.digest, self.samples, self.pixels_NSSC = version_digest, samples, pixels_NSSC
         self.config, self.model = config, model
+        self.columns = columns or {}
         self._order = lru_cache(maxsize=2)(self._order_of)
 
     def _order_of(self, epoch: int) -> np.ndarray:
@@ -126,12 +145,12 @@ class Reader:
         index_G = np.array([self._order(int(e))[p] for e, p in zip(epoch_G, position_G, strict=True)], dtype=np.int64)
         return epoch_G, index_G
 
-    def choose_texts(self, epoch: int, index: int) -> list[str]:
+    def choose_texts(self, epoch: int, index: int) -> list[Text]:
         """`captions_per_image` texts of a sample for this epoch: different ones as far as it has as many."""
         texts = self.samples.texts[index]
         salt = key("text", self.config.seed, epoch, self.samples.uids[index])
         order = np.argsort(mix(np.arange(len(texts), dtype=np.uint64), salt), kind="stable")
-        return [texts[order[k % len(texts)]].text for k in range(self.config.captions_per_image)]
+        return [texts[order[k % len(texts)]] for k in range(self.config.captions_per_image)]
 
     def batch(self, step: int, rank: int = 0, num_workers: int = 1) -> Batch:
         """Worker `rank`'s share of the global batch of `step`."""
@@ -147,10 +166,19 @@ class Reader:
             text for epoch, index in zip(epoch_B, index_B, strict=True) for text in self.choose_texts(int(epoch), index)
         ]
         captions = self.config.captions_per_image
+        rows_of_samples = np.repeat(self.samples.rows[index_B], captions)
+        rows_of_texts = np.array([text.row for text in texts], dtype=np.int64)
+        chosen = {
+            name: column.take(rows_of_texts if name.startswith(TEXTS_PREFIX) else rows_of_samples)
+            for name, column in self.columns.items()
+        }
+        captions_B = [text.text for text in texts]
         return Batch(
-            inputs={"image": self.model.prepare("image", image_BCHW), "text": self.model.prepare("text", texts)},
+            inputs={"image": self.model.prepare("image", image_BCHW), "text": self.model.prepare("text", captions_B)},
             repeats={"image": captions, "text": 1},
             group_B=torch.from_numpy(np.repeat(hashes_B.view(np.int64), captions)),
+            columns={name: torch.from_numpy(column.values) for name, column in chosen.items()},
+            present={name: torch.from_numpy(column.present) for name, column in chosen.items()},
         )
 
     def batches(self, start: int, stop: int, rank: int = 0, num_workers: int = 1) -> Iterator[tuple[int, Batch]]:

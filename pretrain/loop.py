@@ -22,6 +22,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pretrain.checkpoint import load_checkpoint, save_checkpoint, save_weights
+from pretrain.columns import read_column
 from pretrain.config import TrainConfig, parse_config
 from pretrain.data import Reader, training_samples
 from pretrain.keyed import key
@@ -80,7 +81,8 @@ def train_worker(job: Job, on_metrics: Callable[[Metrics], None] = lambda _: Non
     objective = Objective(model, config).to(where)
     pixels, is_whole = cached_pictures(Path(job.cache_folder), version, model.image_size, model.fit, model.resample)
     samples = training_samples(version, config)
-    reader = Reader(version.digest, samples.subset(is_whole[samples.rows]), pixels, config, model)
+    columns = {name: read_column(version, name) for name in config.columns()}
+    reader = Reader(version.digest, samples.subset(is_whole[samples.rows]), pixels, config, model, columns)
     num_steps = config.num_steps(len(reader.samples))
     optimizer = torch.optim.AdamW(
         objective.parameter_groups(config.weight_decay), lr=config.lr, betas=(BETA1, config.beta2)
@@ -95,6 +97,7 @@ def train_worker(job: Job, on_metrics: Callable[[Metrics], None] = lambda _: Non
             # Any random layer (drop-out) draws the same numbers after a resumption.
             torch.manual_seed(int(key("step", config.seed, step, rank) >> 1))
             lr = learning_rate(step, num_steps, config)
+            objective.set_progress(step / max(1, num_steps - 1))
             metrics = _step(stepper, objective, optimizer, batch.to(where), lr, config)
             done = step + 1
             seen = done * config.batch_size

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pretrain.component import Component, parser, to_spec
-from pretrain.embeddings.base import Embedding, Inputs
+from pretrain.embeddings.base import Embedding, Inputs, Tokens
 from pretrain.encoders.base import Encoder
 from pretrain.pictures import Fit, Resample
 
@@ -37,6 +37,10 @@ class Model(nn.Module):
 
     def encode(self, stream: str, inputs: Inputs) -> Tensor:
         """Unit vectors (B, D)."""
+        raise NotImplementedError
+
+    def encode_with_tokens(self, stream: str, inputs: Inputs) -> tuple[Tensor, Tokens]:
+        """Unit vectors (B, D), and those of the single tokens (B, L, D), for a stream among `token_streams`."""
         raise NotImplementedError
 
     def trained_log_scale(self) -> float | None:
@@ -76,6 +80,10 @@ class ModelConfig(Component):
         """Streams that targets may name."""
         raise NotImplementedError
 
+    def token_streams(self) -> tuple[str, ...]:
+        """Those of them whose single tokens targets may ask for."""
+        return ()
+
 
 class StreamConfig(BaseModel):
     """One stream: an embedding (input -> tokens or pixels) and an encoder (-> one vector)."""
@@ -108,6 +116,9 @@ class Streams(ModelConfig):
     def stream_names(self) -> tuple[str, ...]:
         return tuple(self.streams)
 
+    def token_streams(self) -> tuple[str, ...]:
+        return tuple(name for name, stream in self.streams.items() if stream.encoder.gives_tokens)
+
     def without_weights(self) -> ModelConfig:
         return self.model_copy(update={"init": None})
 
@@ -131,7 +142,16 @@ class Stream(nn.Module):
         nn.init.normal_(self.projection.weight, std=out**-0.5)
 
     def forward(self, inputs: Inputs) -> Tensor:
-        return F.normalize(self.projection(self.encoder(self.embedding(**inputs))).float(), dim=-1)
+        return self._unit(self.encoder(self.embedding(**inputs)))
+
+    def with_tokens(self, inputs: Inputs) -> tuple[Tensor, Tokens]:
+        """The vectors, and the tokens that they are pooled from, through the same projection."""
+        encoder: Any = self.encoder
+        tokens = encoder.tokens(self.embedding(**inputs))
+        return self._unit(encoder.pooled(tokens)), Tokens(self._unit(tokens.x_BLW), tokens.mask_BL)
+
+    def _unit(self, x: Tensor) -> Tensor:
+        return F.normalize(self.projection(x).float(), dim=-1)
 
 
 class StreamModel(Model):
@@ -153,6 +173,11 @@ class StreamModel(Model):
     def encode(self, stream: str, inputs: Inputs) -> Tensor:
         vectors: Tensor = self.streams[stream](inputs)
         return vectors
+
+    def encode_with_tokens(self, stream: str, inputs: Inputs) -> tuple[Tensor, Tokens]:
+        module: Any = self.streams[stream]
+        found: tuple[Tensor, Tokens] = module.with_tokens(inputs)
+        return found
 
 
 class HasState(Protocol):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pretrain.config import TrainConfig
-from pretrain.embeddings.base import Inputs
+from pretrain.embeddings.base import Inputs, Tokens
 from pretrain.model import Model
 from pretrain.targets.base import Encoded, TargetModule
 
@@ -20,11 +21,14 @@ class Batch:
 
     inputs: stream -> what `Model.prepare` made. repeats: stream -> how many successive rows each of its vectors
     stands for (a picture is encoded once for its k captions). group_B: int64 group id of each row.
+    columns, present: as in `Encoded`.
     """
 
     inputs: dict[str, Inputs]
     repeats: dict[str, int]
     group_B: Tensor
+    columns: dict[str, Tensor] = field(default_factory=dict)
+    present: dict[str, Tensor] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`."""
@@ -32,7 +36,12 @@ class Batch:
             stream: {name: value.to(device, non_blocking=True) for name, value in inputs.items()}
             for stream, inputs in self.inputs.items()
         }
-        return Batch(moved, self.repeats, self.group_B.to(device, non_blocking=True))
+
+        def move(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {name: value.to(device, non_blocking=True) for name, value in tensors.items()}
+
+        group_B = self.group_B.to(device, non_blocking=True)
+        return Batch(moved, self.repeats, group_B, move(self.columns), move(self.present))
 
 
 class Objective(nn.Module):
@@ -48,22 +57,54 @@ class Objective(nn.Module):
             built[name] = weighted.target.build(model.trained_log_scale())
             self.weights[name] = weighted.weight
         self.targets = nn.ModuleDict(built)
-        self._needed = {stream for weighted in config.targets for stream in weighted.target.streams()}
+        wanted = [weighted.target for weighted in config.targets]
+        self._needed = {stream for target in wanted for stream in target.streams()}
+        self._with_tokens = {stream for target in wanted if target.reads_tokens for stream in target.streams()}
+        self._with_keys = {stream for target in wanted if target.momentum() is not None for stream in target.streams()}
+        self._keep = next((target.momentum() for target in wanted if target.momentum() is not None), None)
+        # A slowly moving copy, which gets no gradient; it starts as the model and is part of every checkpoint.
+        self.momentum_model = copy.deepcopy(model).requires_grad_(False) if self._keep is not None else None
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        vectors = {}
+        encoded = Encoded({}, batch.group_B, batch.present, batch.columns)
         for stream in sorted(self._needed):
-            vector_BD = self.model.encode(stream, batch.inputs[stream])
-            vectors[stream] = vector_BD.repeat_interleave(batch.repeats[stream], dim=0)
+            self._encode(stream, batch, encoded)
         # The softmax over similarities loses too much in bfloat16, so targets are computed in float32 throughout.
         with torch.autocast(batch.group_B.device.type, enabled=False):
-            encoded = Encoded({name: vector.float() for name, vector in vectors.items()}, batch.group_B)
             losses = {name: target(encoded) for name, target in self.targets.items()}
         losses["loss"] = torch.stack([self.weights[name] * loss for name, loss in losses.items()]).sum()
         return losses
 
+    def _encode(self, stream: str, batch: Batch, encoded: Encoded) -> None:
+        """Put what the targets want of a stream into `encoded`."""
+        inputs, repeats = batch.inputs[stream], batch.repeats[stream]
+        if stream in self._with_tokens:
+            vector_BD, tokens = self.model.encode_with_tokens(stream, inputs)
+            mask_BL = None if tokens.mask_BL is None else tokens.mask_BL.repeat_interleave(repeats, dim=0)
+            encoded.tokens[stream] = Tokens(tokens.x_BLW.float().repeat_interleave(repeats, dim=0), mask_BL)
+        else:
+            vector_BD = self.model.encode(stream, inputs)
+        encoded.vectors[stream] = vector_BD.float().repeat_interleave(repeats, dim=0)
+        if stream in self._with_keys and self.momentum_model is not None:
+            with torch.no_grad():
+                key_BD = self.momentum_model.encode(stream, inputs)
+            encoded.keys[stream] = key_BD.float().repeat_interleave(repeats, dim=0)
+
+    def set_progress(self, done: float) -> None:
+        """Tell the targets which share of all steps is done."""
+        for target in self.targets.values():
+            if isinstance(target, TargetModule):
+                target.set_progress(done)
+
+    @torch.no_grad()
     def after_step(self) -> None:
-        """Keep every target's parameters in range."""
+        """Keep every target's parameters in range; let the momentum model follow."""
+        if self.momentum_model is not None and self._keep is not None:
+            pairs = zip(self.momentum_model.parameters(), self.model.parameters(), strict=True)
+            for slow, fast in pairs:
+                slow.lerp_(fast, 1 - self._keep)
+            for kept, current in zip(self.momentum_model.buffers(), self.model.buffers(), strict=True):
+                kept.copy_(current)
         for target in self.targets.values():
             if isinstance(target, TargetModule):
                 target.after_step()

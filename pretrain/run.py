@@ -17,6 +17,7 @@ import torch
 
 from curation.step import digest
 from curation.table import replace_text
+from pretrain.columns import read_column
 from pretrain.component import to_spec
 from pretrain.config import ConfigError, TrainConfig
 from pretrain.data import training_samples
@@ -92,6 +93,8 @@ def _train(
     began = time.monotonic()
     version.verify()
     samples = training_samples(version, config)
+    for name in config.columns():
+        read_column(version, name)  # what cannot be read ends here, before any worker starts
     model = config.model.build(config.image_size)
     cache = folder.parent.parent / "cache" / "pictures"
     _, is_whole = cached_pictures(cache, version, model.image_size, model.fit, model.resample, progress)

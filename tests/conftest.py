@@ -1,5 +1,6 @@
 """A crawl served on loopback, and one finished store of it, for all tests that only look."""
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,12 @@ FULL_POLICY: list[dict[str, Any]] = [
     {"dedupe": "near_duplicate"},
     {"balance": "metaclip", "t": 3, "where": "language_claimed = 'en'"},
 ]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What can be made again (matchers' tables) is not put among the user's own."""
+    os.environ["TAMIS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="session")

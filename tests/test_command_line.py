@@ -9,7 +9,7 @@ import pytest
 
 from tests.stores import LOOSE, NETWORKS, Served, digests, links_file, recipe, run_arguments, tamis, tamis_alone
 
-COMMANDS = ["run", "plan", "status", "why", "sql", "train", "eval", "report", "verify"]
+COMMANDS = ["run", "plan", "status", "why", "sql", "train", "eval", "classifier", "report", "verify"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

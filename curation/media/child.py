@@ -50,7 +50,7 @@ class Child:
 
     def __init__(self, limits: DecodeLimits, output: ImageOutput, gives_views: bool = False) -> None:
         with_arrays = output.may_encode or gives_views
-        folders = _folders("PIL", "numpy", "cv2") if with_arrays else _folders("PIL")
+        folders = _folders("PIL", "numpy", "cv2", "simplejpeg") if with_arrays else _folders("PIL")
         settings = {**asdict(limits), "output": output.model_dump(), "with_arrays": with_arrays}
         self._shared = SharedPages.make() if gives_views else None
         if self._shared is not None:

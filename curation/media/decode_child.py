@@ -1,8 +1,8 @@
 """The process in which untrusted bytes are decoded: reads a request, answers, and so on until its input closes.
 
 Run as a file by `curation.media.decode`, never imported by it; imports the standard library and Pillow only, so that
-it starts in some 50 ms (0.2 s where pictures are to be resized: numpy and OpenCV). It gives up what it does not need
-before it reads the first byte: memory, files, core dumps.
+it starts in some 50 ms (0.2 s where pictures are to be resized: numpy, OpenCV and simplejpeg). It gives up what it does
+not need before it reads the first byte: memory, files, core dumps.
 
 Request:  header `<QIB` (number of bytes, short side in pixels or 0, what is wanted: 0 the checks, 1 pixels, 2 the
           picture as it is to be stored, 3 several views), then the bytes; for views their list as JSON comes first,
@@ -303,7 +303,9 @@ def load_codecs(with_arrays: bool) -> None:
         Image.open(io.BytesIO(warm_up.getvalue())).load()
     if with_arrays:
         import cv2
+        import simplejpeg
 
+        assert simplejpeg.__name__
         cv2.setNumThreads(1)
         making.encode(making.resize(making.pixels_of(Image.new("RGB", (4, 4)), False), (2, 2), False), "webp", 80, b"")
 

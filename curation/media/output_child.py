@@ -1,8 +1,8 @@
 """The part of the decoder's process that makes stored pictures: fit, scaled JPEG decoding, resize, encode.
 
-Loaded as a file by `decode_child.py`; the standard library, Pillow, and where a picture may be resized numpy and
-OpenCV. OpenCV is given two kinds of input only: JPEGs whose header has been checked (its other decoders have no
-limits), and pixels that Pillow decoded. `output` is a dump of `curation.media.image_output.ImageOutput`.
+Loaded as a file by `decode_child.py`; the standard library, Pillow, and where a picture may be resized numpy, OpenCV
+and simplejpeg. OpenCV is given pixels only (its decoders have no limits), simplejpeg JPEGs whose header was checked.
+`output` is a dump of `curation.media.image_output.ImageOutput`.
 """
 
 import io
@@ -60,21 +60,20 @@ def must_encode(name: str, size: Size, is_flat: bool, output: dict[str, Any]) ->
 
 def scaled_jpeg(data: bytes, size: Size, target: Size, is_grey: bool) -> Any | None:
     """Pixels (H, W[, 3], blue first) of a whole, checked JPEG, perhaps at 1/2, 1/4 or 1/8; None if it has a flaw that
-    Pillow should put a name to. Orientation is not applied."""
-    import cv2
-    import numpy as np
+    Pillow should put a name to. Orientation is not applied. The pixels are OpenCV's, at 6/7 of its time."""
+    import simplejpeg
 
     if data.rfind(b"\xff\xd9", -64) < 0:
-        return None  # not whole: OpenCV would fill up with grey
+        return None  # not whole
     scale = next((n for n in (8, 4, 2) if min(size[0] / target[0], size[1] / target[1]) >= MIN_DCT_MARGIN * n), 1)
-    kind = "GRAYSCALE" if is_grey else "COLOR"
-    flag = getattr(cv2, f"IMREAD_{kind}" if scale == 1 else f"IMREAD_REDUCED_{kind}_{scale}")
+    height, width = -(-size[1] // scale), -(-size[0] // scale)
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error:
+        pixels = simplejpeg.decode_jpeg(data, "GRAY" if is_grey else "BGR", min_height=height, min_width=width)
+    except ValueError:
         return None
-    expected = -(-size[1] // scale), -(-size[0] // scale)
-    return pixels if pixels is not None and pixels.shape[:2] == expected else None
+    if pixels.shape[:2] != (height, width):
+        return None
+    return pixels[:, :, 0] if is_grey else pixels
 
 
 def pixels_of(flat: Any, is_grey: bool) -> Any:

@@ -72,8 +72,10 @@ class AugmentedImageEmbedding(ModelFields, ImageSignal):
                 shown += [augmented(image, each_P, side) for each_P in drawn_KP]
             vectors[rows] = self.loaded().encode_images(shown)[0].reshape(len(rows), -1)
         missing = pa.array([image is None for image in images], pa.bool_())
-        columns = zip(self.writes(), (vectors, parameters), strict=True)
-        return {field.name: _lists(values, field.type.value_type, missing) for field, values in columns}
+        return {
+            self.table_name(): _lists(vectors, pa.float16(), missing),
+            f"{self.name}_augmentations": _lists(parameters, pa.float32(), missing),
+        }
 
 
 def _lists(values: np.ndarray, kind: pa.DataType, missing: pa.Array) -> pa.Array:

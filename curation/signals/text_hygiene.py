@@ -52,6 +52,34 @@ def repair(text: str) -> tuple[str | None, int]:
     return _SPACES.sub(" ", stripped) or None, num_repairs
 
 
+_KINDS = {
+    "control": re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]"),
+    "bidi": re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u206f]"),
+    "no_width": re.compile("[\xad\u034f\u180e\u200b\u2060-\u2064\ufeff]"),
+    "no_character": re.compile("[\ufff9-\ufffd\ufffe\uffff]"),
+}
+"""Which characters of _INVISIBLE are what; those that are none of these are tag characters."""
+
+
+def repair_kinds(text: str) -> list[str]:
+    """What `repair` has to repair: sorted names out of escape_sequence, control, bidi, no_width, no_character, tag,
+    joiner, composition and white_space (which spacing at the ends is not)."""
+    if _CLEAN_ASCII.fullmatch(text):
+        return []
+    plain = _ESCAPE_SEQUENCES.sub("", text)
+    hidden = "".join(_INVISIBLE.findall(plain))
+    kinds = {kind for kind, characters in _KINDS.items() if characters.search(hidden)}
+    kinds |= {"escape_sequence"} if plain != text else set()
+    kinds |= {"tag"} if any(char >= "\U000e0000" for char in hidden) else set()
+    shown = _INVISIBLE.sub("", plain)
+    joined = _JOINER.sub(_keep_meaningful_joiner, shown)
+    kinds |= {"joiner"} if joined != shown else set()
+    composed = unicodedata.normalize("NFC", joined)
+    kinds |= {"composition"} if composed != joined else set()
+    kinds |= {"white_space"} if any(run != " " for run in _SPACES.findall(composed.strip())) else set()
+    return sorted(kinds)
+
+
 def _keep_meaningful_joiner(found: re.Match[str]) -> str:
     """U+200D between emoji builds one picture of several; between letters, and after a virama, both shape words.
 
@@ -80,23 +108,29 @@ class TextHygiene(ColumnSignal):
 
     Columns: `text_clean`; `num_text_repairs`, the number of characters that were removed or changed (0 or more; plain
     trimming does not count, a run of white space counts what it has beyond one space; where composition changes the
-    text, at least 1). Unit: characters (code points). Model: none.
+    text, at least 1); `text_repairs`, what was repaired: a sorted list of escape_sequence, control, bidi, no_width,
+    no_character, tag, joiner, composition and white_space, empty where there was nothing. Unit: characters (code
+    points). Model: none.
     Source: Unicode Standard Annexes 9 (bidi), 15 (NFC), 31 (joiners), 44 (White_Space); ECMA-48.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     level: ClassVar[Level] = "text"
 
     def reads(self) -> tuple[str, ...]:
         return ("text",)
 
     def writes(self) -> pa.Schema:
-        return pa.schema({"text_clean": pa.string(), "num_text_repairs": pa.int32()})
+        return pa.schema(
+            {"text_clean": pa.string(), "num_text_repairs": pa.int32(), "text_repairs": pa.list_(pa.string())}
+        )
 
     def compute(self, rows: pa.Table) -> pa.Table:
-        repaired = [(None, None) if text is None else repair(text) for text in rows.column("text").to_pylist()]
+        texts = rows.column("text").to_pylist()
+        repaired = [(None, None) if text is None else repair(text) for text in texts]
         columns = {
             "text_clean": [text for text, _ in repaired],
             "num_text_repairs": [number for _, number in repaired],
+            "text_repairs": [None if text is None else repair_kinds(text) for text in texts],
         }
         return as_table(columns, self.writes())

@@ -78,6 +78,7 @@ def main() -> None:
         server.terminate()
         server.wait(10)
     tamis("report", str(store))
+    subprocess.run([sys.executable, str(HERE / "matching.py"), str(crawl), str(store)], env=environment(), check=False)
     shown = shutil.which("tamis") or ".venv/bin/tamis"
     url = subprocess.run(
         [sys.executable, "-m", "flows.cli", "sql", str(store), EXAMPLE],

@@ -14,6 +14,8 @@ class Encoder(Component):
     """Base of all encoders."""
 
     takes: ClassVar[Form]
+    gives_tokens: ClassVar[bool] = False
+    """Whether its module also has `tokens`: what `forward` pools, as `Tokens` of the same width."""
 
     def build(self, width: int, num_tokens: int | None = None) -> nn.Module:
         """The module for an embedding of `width`: forward(Tokens or BCHW) -> (B, out_width(width)).

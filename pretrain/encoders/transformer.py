@@ -21,6 +21,7 @@ class Transformer(Encoder):
     """
 
     takes: ClassVar[Form] = "tokens"
+    gives_tokens: ClassVar[bool] = True
 
     layers: int = Field(2, ge=0)
     heads: int | None = Field(None, ge=1)
@@ -54,10 +55,18 @@ class TransformerEncoder(nn.Module):
             nn.init.normal_(block.mlp.c_fc.weight, std=(2 * width) ** -0.5)
             nn.init.normal_(block.mlp.c_proj.weight, std=width**-0.5 * (2 * layers) ** -0.5)
 
-    def forward(self, tokens: Tokens) -> Tensor:
+    def tokens(self, tokens: Tokens) -> Tokens:
+        """All tokens, after the final norm."""
         bias = None if tokens.mask_BL is None else self._padding_bias(tokens.mask_BL, tokens.x_BLW.dtype)
         x_BLW = self.norm_after(self.transformer(self.norm_before(tokens.x_BLW), attn_mask=bias))
-        return pool_tokens(x_BLW, tokens.mask_BL, self.pool)
+        return Tokens(x_BLW, tokens.mask_BL)
+
+    def pooled(self, tokens: Tokens) -> Tensor:
+        """(B, W) of what `tokens` gave."""
+        return pool_tokens(tokens.x_BLW, tokens.mask_BL, self.pool)
+
+    def forward(self, tokens: Tokens) -> Tensor:
+        return self.pooled(self.tokens(tokens))
 
     def _padding_bias(self, mask_BL: Tensor, dtype: torch.dtype) -> Tensor:
         """(B * heads, L, L), minus infinity where a key is padding."""

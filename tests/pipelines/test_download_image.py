@@ -2,15 +2,12 @@
 
 import hashlib
 import io
-import threading
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipelines.behind import Behind
-from pipelines.fetched import Fetched
 from tests.stores import Served, last_run, parts_run, recipe, rows, run
 
 IMAGE = {"resize_mode": "center_crop", "image_size": 24, "resize_only_if_bigger": False, "format": "webp"}
@@ -65,24 +62,3 @@ def test_other_output_is_another_part_and_the_default_keeps_bytes(
     assert sum(row["sha256"] == row["stored_sha256"] for row in plain.values()) > len(plain) / 2
     run(store, again, served.links)
     assert parts_run(store)["download"] == last_run(store)["stages"][1]["parts_run"] > 0
-
-
-def test_behind_finishes_every_row_and_raises_what_finishing_raised() -> None:
-    done: dict[int, str] = {}
-
-    def finish(index: int, _: Fetched) -> None:
-        if index == 13:
-            raise ValueError("row 13")
-        done[index] = threading.current_thread().name
-
-    rows_in = [Fetched(f"http://x/{i}") for i in range(13)]
-    with Behind(finish) as behind:
-        for i, row in enumerate(rows_in):
-            behind.put(i, row)
-    assert sorted(done) == list(range(13))
-    assert all(name.startswith("decode") for name in done.values())
-    with Behind(finish, max_waiting_bytes=-1) as behind:  # always full: the caller does it
-        behind.put(0, rows_in[0])
-        assert done[0] == threading.current_thread().name
-    with pytest.raises(ValueError, match="row 13"), Behind(finish) as behind:
-        behind.put(13, Fetched("http://x/13"))

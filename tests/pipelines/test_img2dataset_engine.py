@@ -3,6 +3,7 @@
 import hashlib
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from curation.media.image_output import ImageOutput
-from pipelines.download import fetched_rows
+from pipelines.fetch_parts import OpenPart, fetch_parts
 from pipelines.img2dataset_engine import reason_of_message
 from pipelines.recipe import Download
 from tests.pipelines.loopback import Server
@@ -78,7 +79,12 @@ def test_rows_and_bytes_are_img2datasets(tmp_path: Path) -> None:
             allow_unguarded=True,
             image=ImageOutput(resize_mode="keep_ratio", image_size=64, format="jpg"),
         )
-        rows = fetched_rows(links, settings, 1, "run", tmp_path)
+        found: dict[int, dict[str, Any]] = {}
+        ended: list[int] = []
+        part = OpenPart(0, links, found.__setitem__, lambda: ended.append(len(found)))
+        fetch_parts(iter([part]), settings, 1, "run", tmp_path)
+    assert ended == [len(links)]
+    rows = [found[i] for i in range(len(links))]
     assert [row["media_uid"] for row in rows] == ["m0", "m1", "m2", "m3", "m4", "m9"]
     assert [(row["status"], row["reason"]) for row in rows] == [
         ("ok", None),

@@ -172,7 +172,7 @@ def test_two_signals_that_write_one_column(tmp_path: Path) -> None:
         ({"pack": {"text_columns": ["nonesuch"]}}, "pack.text_columns", "nonesuch"),
         ({"duplicates": {"exact": ["nonesuch"], "perceptual": False}}, "duplicates.exact", "nonesuch"),
         ({"duplicates": {"exact": ["num_words"], "perceptual": False}}, "duplicates.exact", "num_words"),
-        ({"duplicates": {"exact": ["sha256"], "perceptual": True}}, "duplicates.perceptual", "phash"),
+        ({"duplicates": {"exact": ["sha256"], "perceptual": True}}, "duplicates.perceptual", "look"),
     ],
 )
 def test_a_column_that_is_not_there(tmp_path: Path, changes: dict[str, Any], place: str, value: str) -> None:

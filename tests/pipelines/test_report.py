@@ -234,6 +234,8 @@ def test_entry_counts_before_and_after_balancing(finished: Path) -> None:
             counts[2] += text["kept"]
     assert {entry: [row["texts"], row["passed"], row["kept"]] for entry, row in found.items()} == expected
     assert all(row["kept"] <= row["passed"] <= row["texts"] for row in found.values())
+    names = {row["entry_id"]: row["entry"] for row in rows(finished, "select entry_id, entry from entries")}
+    assert all(row["entry"] == names[entry] is not None for entry, row in found.items())
 
 
 def test_a_store_with_links_only(finished: Path, tmp_path: Path) -> None:
@@ -313,5 +315,6 @@ def test_ticks_are_round(axis: report_charts.Axis, ticks: list[float]) -> None:
 
 def test_charts_of_few_values_have_an_extent() -> None:
     assert "polyline" in report_charts.ranks([1], [])
+    assert "polyline" in report_charts.head_shares([1], [])
     assert "polyline" in report_charts.losses([(1.0, 2.0), (2.0, 2.0)])
     assert "<rect" in report_charts.histogram([(0.0, 1.0, 3, 0), (1.0, 2.0, 0, 0)], "value", cut=1.5)

@@ -43,7 +43,7 @@ class Crawl:
         server.routes["/no"] = lambda r: r.reply(b"x", headers={"X-Robots-Tag": "noai"})
         paths = [*(f"/{number}" for number in range(12)), "/gone", "/no"]
         self.links = links_file(folder / "links.parquet", [(server.url(path), f"picture {path[1:]}") for path in paths])
-        fetch = {"retries": 1, "backoff_s": 0.01, "requests_per_second_per_host": 10_000}
+        fetch = {"retries": 1, "backoff_s": 0.01, "requests_per_second_per_host": 10_000, "circuit_pause_s": 3}
         self.recipe = recipe(folder / "r.yaml", samples_per_part=5, download={"fetch": fetch})
         self.store = folder / "store"
 
@@ -130,6 +130,19 @@ def test_a_retry_that_changes_nothing_makes_nothing(crawl: Crawl) -> None:
     assert crawl.asked() == {"/3": 2, "/7": 2}
     assert done["download"]["counts"]["rows_changed"] == 0
     assert digests(crawl.store / "tables") == before
+
+
+def test_many_failures_of_a_host_that_answers_stop_no_retry(crawl: Crawl) -> None:
+    """Of 30 links that fail, the last heals: it is asked for, and the others keep their reasons."""
+    crawl.server.routes |= {f"/bad{i}": (lambda r: r.reply(b"", 503)) for i in range(30)}
+    links = [(crawl.server.url(f"/bad{i}"), f"a bad picture {i}") for i in range(30)]
+    crawl.links = links_file(crawl.links.with_name("bad.parquet"), links)
+    crawl.run()
+    assert crawl.outcome()["/bad29"] == "net.host_circuit_open"
+    crawl.server.routes["/bad29"] = lambda r: r.reply(picture(1))
+    done = crawl.run(retry=True)
+    assert crawl.outcome() == {f"/bad{i}": "http.5xx" for i in range(29)} | {"/bad29": None}
+    assert done["download"]["counts"]["rows_retried"] == 30
 
 
 def test_one_that_heals_in_steps(crawl: Crawl) -> None:

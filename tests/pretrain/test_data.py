@@ -65,10 +65,10 @@ def test_prefetched_batches_are_the_batches(version: Version, store: Path) -> No
 
 def test_texts_are_different_ones_and_all_come_up(version: Version, store: Path) -> None:
     source = reader(version, store, captions_per_image=2)
-    drawn = Counter(text for epoch in range(60) for text in source.choose_texts(epoch, 0))
+    drawn = Counter(text.text for epoch in range(60) for text in source.choose_texts(epoch, 0))
     assert set(drawn) == {text.text for text in source.samples.texts[0]}  # three languages are left
     assert min(drawn.values()) > 20
-    assert all(len(set(source.choose_texts(epoch, 0))) == 2 for epoch in range(60))
+    assert all(len({text.text for text in source.choose_texts(epoch, 0)}) == 2 for epoch in range(60))
     many = reader(version, store, captions_per_image=5)
     assert len(many.choose_texts(0, 0)) == 5  # only three there: they come round again
 

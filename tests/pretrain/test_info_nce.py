@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from workers import TwoTowers, global_batch, loss_and_gradients, spawn
 
 from pretrain.targets.base import Encoded
-from pretrain.targets.info_nce import INITIAL_LOG_SCALE, MAX_LOG_SCALE, InfoNCE, InfoNCELoss
+from pretrain.targets.info_nce import InfoNCE, InfoNCELoss
+from pretrain.targets.pairs import INITIAL_LOG_SCALE, MAX_LOG_SCALE
 
 
 def dull(a: np.ndarray, b: np.ndarray, group: list[int], scale: float) -> float:
@@ -70,14 +69,3 @@ def test_scale_starts_where_it_should_and_stays_in_range() -> None:
     trained = InfoNCE().build(trained_log_scale=4.2)
     assert isinstance(trained, InfoNCELoss)
     assert trained.log_scale.item() == pytest.approx(4.2)
-
-
-def test_two_processes_equal_one(tmp_path: Path) -> None:
-    whole = TwoTowers()
-    loss = whole(*global_batch())
-    loss.backward()
-    spawn(loss_and_gradients, tmp_path, 2, str(tmp_path / "found.pt"))
-    found = torch.load(tmp_path / "found.pt", weights_only=True)
-    assert float(found.pop("loss")) == pytest.approx(loss.item(), abs=1e-6)
-    for name, parameter in whole.named_parameters():
-        torch.testing.assert_close(found[name], parameter.grad, atol=1e-6, rtol=1e-5)

@@ -62,6 +62,27 @@ def test_resumed_losses_are_the_undisturbed_ones_bit_for_bit(
     assert all(torch.equal(weights[name], expected[name]) for name in weights)
 
 
+def test_a_queue_and_a_momentum_model_are_resumed_too(version: Version, store: Path, tmp_path: Path) -> None:
+    targets = [
+        {"use": "pretrain.targets.siglip.SigLIP", "chunk_rows": 8},
+        {"use": "pretrain.targets.queue.MomentumQueue", "size": 48, "keep": 0.9, "embed_dim": 32, "weight": 0.5},
+        {"use": "pretrain.targets.rank.RankConsistency", "weight": 0.1},
+    ]
+    train_worker(job(version, store, tmp_path / "whole", targets=targets))
+    whole = log(tmp_path / "whole")
+    assert whole[0]["1_MomentumQueue"] == 0  # nobody was there before
+    assert whole[1]["1_MomentumQueue"] > 0
+    assert (whole[0]["2_RankConsistency"], whole[1]["2_RankConsistency"] > 0) == (0, True)
+    with pytest.raises(Killed):
+        train_worker(job(version, store, tmp_path / "cut", targets=targets), _kill_at_6)
+    train_worker(job(version, store, tmp_path / "cut", targets=targets))
+    assert log(tmp_path / "cut") == whole
+    weights, expected = (load_file(tmp_path / run / WEIGHTS_FILE) for run in ("cut", "whole"))
+    assert weights.keys() == expected.keys()
+    assert {name.partition(".")[0] for name in expected} == {"model", "momentum_model", "targets"}
+    assert all(torch.equal(weights[name], expected[name]) for name in weights)
+
+
 def test_two_processes_train_as_one(version: Version, store: Path, undisturbed: Path, tmp_path: Path) -> None:
     spawn(train, tmp_path, 2, vars(job(version, store, tmp_path / "run", num_workers=2)))
     one, two = log(undisturbed), log(tmp_path / "run")

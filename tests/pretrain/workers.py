@@ -9,8 +9,10 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from pretrain.targets.base import Encoded
-from pretrain.targets.info_nce import InfoNCELoss
+from pretrain.embeddings.base import Tokens
+from pretrain.targets.base import Encoded, Target
+from pretrain.targets.info_nce import InfoNCE
+from pretrain.targets.queue import MomentumQueueLoss
 
 
 def join(rank: int, size: int, rendezvous: str) -> None:
@@ -18,42 +20,87 @@ def join(rank: int, size: int, rendezvous: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=size)
 
 
-class TwoTowers(torch.nn.Module):
-    """Two linear maps and InfoNCE: the least that has gradients on both sides and a scale."""
+Raw = dict[str, torch.Tensor]
 
-    def __init__(self) -> None:
+
+class TwoTowers(torch.nn.Module):
+    """Two linear maps and a target: the least that has gradients on both sides and a scale."""
+
+    def __init__(self, target: Target | None = None) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.a, self.b = torch.nn.Linear(6, 5), torch.nn.Linear(7, 5)
-        self.loss = InfoNCELoss("image", "text", 2.0)
+        self.loss: Any = (target or InfoNCE(log_scale=2.0)).build()
+        self.loss.set_progress(1.0)
+        if isinstance(self.loss, MomentumQueueLoss):
+            generator = torch.Generator().manual_seed(5)
+            for queue in (self.loss.queue_a, self.loss.queue_b):
+                queue.copy_(_unit(torch.randn(queue.shape, generator=generator)))
+            self.loss.queue_group[:10] = torch.arange(10)
 
-    def forward(self, x: torch.Tensor, y: torch.Tensor, group: torch.Tensor) -> torch.Tensor:
-        unit = torch.nn.functional.normalize
-        vectors = {"image": unit(self.a(x), dim=-1), "text": unit(self.b(y), dim=-1)}
-        loss: torch.Tensor = self.loss(Encoded(vectors, group))
+    def encode(self, raw: Raw, keep: torch.Tensor | None = None) -> Encoded:
+        """The batch; of `keep` only those rows."""
+        if keep is not None:
+            raw = {name: value[keep] for name, value in raw.items()}
+        tokens = {}
+        for stream, tower in (("image", self.a), ("text", self.b)):
+            mask = raw[f"{stream}_mask"]
+            longest = int(mask.sum(dim=1).max())
+            tokens[stream] = Tokens(_unit(tower(raw[f"{stream}_tokens"][:, :longest])), mask[:, :longest])
+        return Encoded(
+            {"image": _unit(self.a(raw["x"])), "text": _unit(self.b(raw["y"]))},
+            raw["group"],
+            columns={name: raw[name] for name in ("teacher_image", "teacher_text")},
+            tokens=tokens,
+            keys={"image": _unit(raw["key_image"]), "text": _unit(raw["key_text"])},
+        )
+
+    def forward(self, raw: Raw) -> torch.Tensor:
+        loss: torch.Tensor = self.loss(self.encode(raw))
         return loss
 
 
-def global_batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """12 rows of 5 groups, groups lying across the two workers' halves."""
+def _unit(x: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.normalize(x, dim=-1)
+
+
+def encoded_batch() -> Raw:
+    """12 rows of 5 groups, groups lying across the two workers' halves; the second half has the longer texts."""
     generator = torch.Generator().manual_seed(1)
-    x, y = torch.randn(12, 6, generator=generator), torch.randn(12, 7, generator=generator)
-    return x, y, torch.tensor([0, 0, 1, 1, 2, 3, 0, 3, 3, 4, 4, 1])
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(12, *shape, generator=generator)
+
+    lengths = torch.tensor([1, 2, 1, 2, 2, 1, 3, 1, 2, 4, 1, 2])
+    return {
+        "x": draw(6),
+        "y": draw(7),
+        "group": torch.tensor([0, 0, 1, 1, 2, 3, 0, 3, 3, 4, 4, 1]),
+        "teacher_image": draw(3),
+        "teacher_text": draw(3),
+        "key_image": draw(5),
+        "key_text": draw(5),
+        "image_tokens": draw(3, 6),
+        "image_mask": torch.ones(12, 3, dtype=torch.bool),
+        "text_tokens": draw(4, 7),
+        "text_mask": torch.arange(4)[None, :] < lengths[:, None],
+    }
 
 
-def loss_and_gradients(rank: int, size: int, rendezvous: str, out: str) -> None:
-    """Write the mean loss and DDP's gradients of a half batch each."""
+def losses_and_gradients(rank: int, size: int, rendezvous: str, out: str, targets: list[Target]) -> None:
+    """Write, for each target, the mean loss and DDP's gradients of a half batch each."""
     join(rank, size, rendezvous)
-    stepper = DistributedDataParallel(TwoTowers())
     share = 12 // size
-    parts = [each[rank * share : (rank + 1) * share] for each in global_batch()]
-    loss = stepper(*parts)
-    loss.backward()
-    mean = loss.detach().clone()
-    dist.all_reduce(mean)
+    found = []
+    for target in targets:
+        stepper = DistributedDataParallel(TwoTowers(target), broadcast_buffers=False)
+        loss = stepper({name: value[rank * share : (rank + 1) * share] for name, value in encoded_batch().items()})
+        loss.backward()
+        mean = loss.detach().clone()
+        dist.all_reduce(mean)
+        found.append({"loss": mean / size, **{name: p.grad for name, p in stepper.module.named_parameters()}})
     if rank == 0:
-        grads = {name: parameter.grad for name, parameter in stepper.module.named_parameters()}
-        torch.save({"loss": mean / size, **grads}, out)
+        torch.save(found, out)
     dist.destroy_process_group()
 
 

@@ -28,7 +28,7 @@ def resolved(text: str | None, claim: str | None, **fields: object) -> str | Non
         (FRENCH, "fr_CA", "fr-CA"),
         (FRENCH, "zh-Hant", "fr"),
         (FRENCH, "ff", "fr"),  # Fulah, which the model does not know
-        ("chat", "de", "de"),  # too short to contradict
+        ("chat", "de", "de"),  # the models do not agree
         ("ab", None, None),  # too uncertain without a claim
         (NORWEGIAN, "no", "no"),
         (NORWEGIAN, "nb", "nb"),
@@ -45,7 +45,9 @@ def test_resolution(text: str | None, claim: str | None, language: str | None) -
 
 def test_thresholds_are_fields() -> None:
     assert resolved(FRENCH, "zh", min_prob=1.1) == "zh"
-    assert resolved(FRENCH, None, floor=1.1) is None
+    assert resolved("xyz abc", None) == resolved("xyz abc", None, floor=1.1)
+    assert resolved(FRENCH, "ff", min_prob_unknown=1.1) == "ff"
+    assert resolved(FRENCH, "zh", min_characters=100) == "zh"
 
 
 def test_primary() -> None:

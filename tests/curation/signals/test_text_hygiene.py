@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.signals.text_hygiene import repair
+from curation.signals.text_hygiene import repair, repair_kinds
 
 ENGLAND = "🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f"  # a flag, spelt out in tag characters
 
@@ -50,6 +50,29 @@ def test_repair(text: str, clean: str | None, num_repairs: int) -> None:
     assert repair(text) == (clean, num_repairs)
 
 
+@pytest.mark.parametrize(
+    ("text", "kinds"),
+    [
+        ("A dog.", []),
+        ("  A dog.\n", []),
+        ("می\u200cخواهم 👩\u200d🚀", []),
+        (ENGLAND, []),
+        ("\x07bell\x93", ["control"]),
+        ("A dog\x1b[31m!", ["escape_sequence"]),
+        ("\u202eA \u2066dog", ["bidi"]),
+        ("\ufeffso\u00adft", ["no_width"]),
+        ("dog\ufffd\uffff", ["no_character"]),
+        ("dog\U000e0064", ["tag"]),
+        ("Lat\u200din", ["joiner"]),
+        ("cafe\u0301", ["composition"]),
+        ("A\u00a0dog  b", ["white_space"]),
+        ("\u200bcafe\u0301\tx\x01", ["composition", "control", "no_width", "white_space"]),
+    ],
+)
+def test_repairs_are_recorded(text: str, kinds: list[str]) -> None:
+    assert repair_kinds(text) == kinds
+
+
 _TEXT = st.text(
     alphabet=st.one_of(
         st.characters(exclude_categories=["Cs"]),
@@ -73,3 +96,11 @@ def test_what_comes_out_is_clean_and_stays_so(text: str) -> None:
     assert repair(clean) == (clean, 0)
     if num_repairs == 0:
         assert clean == text.strip()
+
+
+@settings(max_examples=300, deadline=None)
+@given(_TEXT)
+def test_what_is_recorded_is_what_was_repaired(text: str) -> None:
+    clean, num_repairs = repair(text)
+    assert (num_repairs > 0) == bool(repair_kinds(text))
+    assert repair_kinds(clean or "") == []

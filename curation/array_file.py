@@ -1,0 +1,76 @@
+"""Named arrays in one file that processes map into memory: however many workers read it, a machine holds one copy.
+
+Layout: 8 bytes of magic, 8 bytes length of the header (little endian), the header (JSON: for each array its name, type,
+shape and place, and the XXH3 of all that follows), then the arrays, each at a multiple of 64 bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from curation.table import publishing
+
+_MAGIC = b"TAMISAR1"
+_ALIGNMENT = 64
+
+
+def cache_folder() -> Path | None:
+    """Where arrays that can be made again are kept: `$TAMIS_CACHE`, else `tamis` in the user's cache folder. None where
+    it cannot be written."""
+    user = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    folder = Path(os.environ.get("TAMIS_CACHE") or Path(user) / "tamis")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder if os.access(folder, os.W_OK | os.X_OK) else None
+
+
+def save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write the arrays and publish the file; if a rival process has published it already, that one is kept."""
+    placed: list[dict[str, Any]] = []
+    end = 0
+    for name, array in arrays.items():
+        begin = -(-end // _ALIGNMENT) * _ALIGNMENT
+        placed.append({"name": name, "type": array.dtype.str, "shape": list(array.shape), "begin": begin})
+        end = begin + array.nbytes
+    body = bytearray(end)
+    for place, array in zip(placed, arrays.values(), strict=True):
+        body[place["begin"] : place["begin"] + array.nbytes] = np.ascontiguousarray(array).data.cast("B")
+    header = json.dumps({"arrays": placed, "size": end, "xxh3": xxhash.xxh3_64_hexdigest(body)}).encode()
+    header += b" " * (-(16 + len(header)) % _ALIGNMENT)
+    with publishing(path.absolute()) as temporary, temporary.open("wb") as file:
+        file.write(_MAGIC + len(header).to_bytes(8, "little") + header)
+        file.write(body)
+
+
+def load(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a file, read-only views of its pages. Raises ValueError where it is damaged or no such file."""
+    with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_size < 16:
+            raise ValueError(f"{path} is no file of arrays")
+        content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    if bytes(content[:8]) != _MAGIC:
+        raise ValueError(f"{path} is no file of arrays")
+    start = 16 + int.from_bytes(content[8:16], "little")
+    try:
+        header = json.loads(bytes(content[16:start]))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    body = content[start:]
+    if len(body) != header["size"] or xxhash.xxh3_64_hexdigest(body) != header["xxh3"]:
+        raise ValueError(f"{path} is damaged: its content is not what was written")
+    arrays = {}
+    for place in header["arrays"]:
+        count = int(np.prod(place["shape"]))
+        flat = np.frombuffer(body, np.dtype(place["type"]), count, place["begin"])
+        arrays[place["name"]] = flat.reshape(place["shape"])
+    return arrays

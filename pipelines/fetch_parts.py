@@ -1,0 +1,139 @@
+"""The links of several parts through one fetcher, so that the hosts that hang at the end of one part hold up no other.
+
+Parts are opened one after the other as connections come free, and each ends as its last row does.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pipelines import img2dataset_engine
+from pipelines.behind import Behind
+from pipelines.fetch import Fetcher
+from pipelines.fetch_options import FetchOptions
+from pipelines.fetched import Fetched, Link
+from pipelines.media_row import fetched_row, unfetched_row
+from pipelines.recipe import Download
+
+MAX_OPEN_ROWS = 10_000
+"""Rows of the parts that are open at a time, where these are more than two: what a worker that dies has to fetch again.
+At 300 rows a second it takes the time that hosts without an answer take, with all attempts, to use them up."""
+FED_ROWS = 250
+"""Links that the fetcher is given at a time."""
+
+
+@dataclass
+class OpenPart:
+    """A part's links and what becomes of their rows.
+
+    put(position, row): a row of `media` for the link at this position, in any order. end(): after the last one.
+    failed_before: whether all of them failed in an earlier run.
+    """
+
+    number: int
+    links: Sequence[dict[str, Any]]
+    put: Callable[[int, dict[str, Any]], None]
+    end: Callable[[], None]
+    failed_before: bool = False
+    num_left: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.num_left = len(self.links)
+
+
+def fetch_parts(parts: Iterator[OpenPart], settings: Download, num_workers: int, run_id: str, spool: Path) -> None:
+    """Fetch the links of all parts, each taken from `parts` when there is room for it. spool: folder for bodies too
+    large for memory."""
+    if settings.engine == "img2dataset":
+        for part in parts:
+            _by_img2dataset(part, settings)
+        return
+    fetcher = _fetcher(settings.fetch, num_workers, run_id, spool)
+    feed = _Feed(parts, settings)
+    with Behind(feed.finish) as behind:
+        fetcher.fetch(feed.more, behind.put, behind.is_full)
+
+
+@lru_cache(maxsize=2)
+def _fetcher(options: FetchOptions, num_workers: int, _run_id: str, spool: Path) -> Fetcher:
+    """This worker's fetcher: what it learns of hosts holds for one run."""
+    return Fetcher(options, max(1, num_workers), spool)
+
+
+def _by_img2dataset(part: OpenPart, settings: Download) -> None:
+    todo = _put_refused(part)
+    found = img2dataset_engine.run_part([part.links[i] for i in todo], settings)
+    for position, columns in zip(todo, found, strict=True):
+        part.put(position, unfetched_row(part.links[position]) | {"reason": None, **columns})
+    part.end()
+
+
+def _put_refused(part: OpenPart) -> list[int]:
+    """Put the rows of links that are refused by their URL; returns the positions of the others."""
+    todo = []
+    for position, link in enumerate(part.links):
+        if link["url_canonical"] is None:
+            part.put(position, unfetched_row(link))
+            part.num_left -= 1
+        else:
+            todo.append(position)
+    return todo
+
+
+class _Feed:
+    """Between parts and fetcher. `more` is called in the fetching thread, `finish` in the one behind it."""
+
+    def __init__(self, parts: Iterator[OpenPart], settings: Download) -> None:
+        self._parts, self._settings = parts, settings
+        self._part: OpenPart | None = None  # whose links are being given
+        self._todo: list[int] = []  # positions of those links, the next one last
+        self._given: dict[int, tuple[OpenPart, int]] = {}  # number at the fetcher -> part and position
+        self._num_given = 0
+        self._lock = threading.Lock()
+        self._num_open_parts = self._num_open_rows = 0
+
+    def more(self) -> list[Link] | None:
+        """Some links; none where enough parts are open; None after the last part."""
+        while not self._todo:
+            if self._num_open_parts >= 2 and self._num_open_rows >= MAX_OPEN_ROWS:
+                return []
+            self._part = next(self._parts, None)
+            if self._part is None:
+                return None
+            self._open(self._part)
+        part = self._part
+        assert part is not None
+        links = []
+        for _ in range(min(FED_ROWS, len(self._todo))):
+            position = self._todo.pop()
+            self._given[self._num_given] = part, position
+            self._num_given += 1
+            links.append(Link(part.links[position]["url_canonical"], part.number, part.failed_before))
+        return links
+
+    def _open(self, part: OpenPart) -> None:
+        with self._lock:
+            self._num_open_parts += 1
+            self._num_open_rows += len(part.links)
+        self._todo = _put_refused(part)[::-1]
+        if not self._todo:
+            self._end(part)
+
+    def finish(self, number: int, fetched: Fetched) -> None:
+        """Make the row of a link that the fetcher is done with."""
+        part, position = self._given.pop(number)
+        part.put(position, fetched_row(part.links[position], fetched, self._settings))
+        part.num_left -= 1
+        if part.num_left == 0:
+            self._end(part)
+
+    def _end(self, part: OpenPart) -> None:
+        part.end()
+        with self._lock:
+            self._num_open_parts -= 1
+            self._num_open_rows -= len(part.links)
