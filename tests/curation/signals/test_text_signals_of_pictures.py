@@ -10,6 +10,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 from pydantic import ValidationError
 
+from curation.canary import canary_of, difference
 from curation.signals.masked_clip_score import MaskedClipScore
 from curation.signals.masked_image_embedding import MaskedImageEmbedding
 from curation.signals.text_area import TextArea
@@ -76,6 +77,15 @@ def test_text_is_found_where_it_stands() -> None:
     assert shapes["text_area_share"] < 0.05
     assert set(missing.values()) == {None}
     assert (blank["text_area_share"], blank["num_text_boxes"], blank["text_boxes"]) == (0.0, 0, [])
+
+
+@with_detector
+def test_the_canary_of_the_detector_sees_fewer_boxes() -> None:
+    table = canary_of(TextArea())
+    assert table is not None
+    assert difference(table, table) is None
+    more = table.set_column(1, "num_text_boxes", pa.array([3] * table.num_rows, pa.int32()))
+    assert "num_text_boxes" in (difference(table, more) or "")
 
 
 @with_detector
