@@ -18,7 +18,6 @@ from curation.schema import MEDIA, TEXTS
 from curation.signal import Signal
 from curation.step import Step, suggest
 from pipelines.balance import balanced_by
-from pipelines.database import check_expression, columns_of
 from pipelines.fetch_options import FetchOptions
 from pipelines.yaml_place import Places, RecipeError, load
 
@@ -260,6 +259,8 @@ def column_types(recipe: Recipe, signals: list[Signal], places: Places) -> dict[
 
 
 def _check_policy(each: Round, types: dict[str, pa.DataType], places: Places, prefix: tuple[int | str, ...]) -> None:
+    from pipelines.database import check_expression, columns_of  # 16 MB that workers, who read no policy, do without
+
     names: set[str] = set()
     # the rule `downloaded` is in the policy but not in the file
     first = places.length(*prefix, "policy") - len(each.policy)
