@@ -17,7 +17,6 @@ def tamis(settings: dict[str, Any]) -> None:
     from curation.media.image_output import ImageOutput
     from pipelines.download import download
     from pipelines.fetch_options import FetchOptions
-    from pipelines.ingest import ingest
     from pipelines.media_row import decoder
     from pipelines.recipe import Columns, Download, Recipe, Source
     from pipelines.stage import Run
@@ -40,6 +39,8 @@ def tamis(settings: dict[str, Any]) -> None:
     store = Store.create(Path(settings["store"]))
     run = Run(recipe, store, make_workers(settings.get("workers", "serial")), store.state(), say=lambda _: None)
     if (child := os.fork()) == 0:  # the driver's work, and not in a worker's memory
+        from pipelines.ingest import ingest
+
         ingest(recipe, store)
         os._exit(0)
     if os.waitpid(child, 0)[1]:
