@@ -112,7 +112,7 @@ def test_an_unknown_kind_of_rule(tmp_path: Path) -> None:
     path = recipe(tmp_path / "r.yaml", [*LOOSE, {"sieve": "fine"}])
     said = mistake(path)
     assert f"{path}:{line_of(path, 'sieve')}: policy[2]" in said
-    assert "rule, top, dedupe, balance" in said
+    assert "rule, top, dedupe, decontaminate, balance" in said
 
 
 def test_two_rules_of_one_name(tmp_path: Path) -> None:
