@@ -20,7 +20,6 @@ from curation.schema import MEDIA, TEXTS
 from curation.signal import Signal
 from curation.step import Step, suggest
 from pipelines.fetch_options import FetchOptions
-from pipelines.policy_checks import check_policy
 from pipelines.search_checks import check_searches
 from pipelines.yaml_place import Places, RecipeError, load
 
@@ -233,6 +232,8 @@ class Recipe(Step):
 
 def load_recipe(path: Path) -> Recipe:
     """Read and check a recipe. Raises RecipeError naming file, line, value and valid choices, before anything runs."""
+    from pipelines.policy_checks import check_policy  # 16 MB of DuckDB that workers, who read no policy, do without
+
     recipe, places = load(path, Recipe)
     for index, each in enumerate(recipe.all_rounds()):
         prefix: tuple[int | str, ...] = ("rounds", index) if recipe.rounds else ()

@@ -20,6 +20,7 @@ LEDGER = {
     "language": pa.string(),
     "status": pa.string(),
     "reason": pa.string(),
+    "replaced_sha256": pa.string(),
     "kept": pa.bool_(),
     "rejected_by": pa.list_(pa.string()),
     "duplicate_group": pa.string(),
