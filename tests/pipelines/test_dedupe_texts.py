@@ -75,7 +75,7 @@ def decisions(
 MEMBERS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 1)), min_size=1, max_size=12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(MEMBERS)
 def test_one_text_of_each_group_stays(members: list[tuple[int, int, int]]) -> None:
     """(group, width, passes) of each text, against a dull reading of the rule; group 0 stands for none."""
