@@ -14,6 +14,7 @@ LINKS = pa.schema(
         ("url_canonical", pa.string()),  # what is fetched; null where the URL is refused
         ("url_reason", pa.string()),  # reason code of the refusal
         ("expected_hash", pa.string()),  # SHA-256 or MD5 in lower-case hex that the link table promises, or null
+        ("held_in", pa.string()),  # JSON: where the bytes are already (`pipelines.img2dataset_folder`), or null
     ]
 )
 """What ingest knows of each media item before anything is fetched."""

@@ -6,6 +6,7 @@ Every link becomes one row of `media`, whatever became of it: `status` ok, faile
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -114,6 +115,7 @@ def download_parts(
     parts: number, key and the part of links of each.
     """
     done = {"rows": 0, "fetched_bytes": 0}
+    lock = threading.Lock()  # a part may end in the fetching thread or in the one behind it
 
     def opened() -> Iterator[OpenPart]:
         for index, key, path in parts:
@@ -124,15 +126,13 @@ def download_parts(
         links = read_part(path).to_pylist()
         draft = Draft(folder, len(links))
 
-        def put(position: int, row: dict[str, Any]) -> None:
-            done["fetched_bytes"] += row["size_bytes"] or 0
-            draft.put(position, row)
-
         def end() -> None:
-            done["rows"] += draft.publish(index, key).num_rows
+            with lock:
+                done["fetched_bytes"] += draft.num_bytes
+                done["rows"] += draft.publish(index, key).num_rows
             give_memory_back()
 
-        return OpenPart(index, links, put, end)
+        return OpenPart(index, links, draft.put, end, takes_held=True)
 
     fetch_parts(opened(), settings, num_workers, run_id, folder)
     return done

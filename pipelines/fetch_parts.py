@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from pipelines.behind import Behind
 from pipelines.fetch import Fetcher
 from pipelines.fetch_options import FetchOptions
 from pipelines.fetched import Fetched, Link, Validators
+from pipelines.img2dataset_folder import held_rows
 from pipelines.media_row import fetched_row, unfetched_row
 from pipelines.recipe import Download
 
@@ -33,7 +35,7 @@ class OpenPart:
 
     put(position, row): a row of `media` for the link at this position, in any order. end(): after the last one.
     failed_before: whether all of them failed in an earlier run. validators: of each link, where its bytes are wanted
-    only if they changed.
+    only if they changed. takes_held: whether bytes that are in a folder already are taken from there.
     """
 
     number: int
@@ -42,6 +44,7 @@ class OpenPart:
     end: Callable[[], None]
     failed_before: bool = False
     validators: Sequence[Validators | None] = ()
+    takes_held: bool = False
     num_left: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -68,23 +71,22 @@ def _fetcher(options: FetchOptions, num_workers: int, _run_id: str, spool: Path)
 
 
 def _by_img2dataset(part: OpenPart, settings: Download) -> None:
-    todo = _put_refused(part)
+    todo = _put_unfetched(part, settings)
     found = img2dataset_engine.run_part([part.links[i] for i in todo], settings)
     for position, columns in zip(todo, found, strict=True):
         part.put(position, unfetched_row(part.links[position]) | {"reason": None, **columns})
     part.end()
 
 
-def _put_refused(part: OpenPart) -> list[int]:
-    """Put the rows of links that are refused by their URL; returns the positions of the others."""
-    todo = []
-    for position, link in enumerate(part.links):
-        if link["url_canonical"] is None:
-            part.put(position, unfetched_row(link))
-            part.num_left -= 1
-        else:
-            todo.append(position)
-    return todo
+def _put_unfetched(part: OpenPart, settings: Download) -> list[int]:
+    """Put the rows of links that are refused by their URL or held already; returns the positions of the others."""
+    rows = ((i, unfetched_row(link)) for i, link in enumerate(part.links) if link["url_canonical"] is None)
+    todo = set(range(len(part.links)))
+    for position, row in chain(rows, held_rows(part.links, settings) if part.takes_held else ()):
+        part.put(position, row)
+        todo.discard(position)
+    part.num_left = len(todo)
+    return sorted(todo)
 
 
 class _Feed:
@@ -124,7 +126,7 @@ class _Feed:
         with self._lock:
             self._num_open_parts += 1
             self._num_open_rows += len(part.links)
-        self._todo = _put_refused(part)[::-1]
+        self._todo = _put_unfetched(part, self._settings)[::-1]
         if not self._todo:
             self._end(part)
 
