@@ -1,6 +1,7 @@
 -- The ledger: one row for each text of the pool, whatever became of it.
 -- in:  rows (the view candidates, with text_clean, language and clip_score null where no signal gives them), decisions
 -- out: sample_uid, text_uid, url, text (repaired), language (resolved, else as claimed), status and reason of the media,
+--      replaced_sha256 (what a refresh found to be gone or another),
 --      kept, rejected_by, duplicate_group, duplicate_of, keep_probability, clip_score
 select
     r.sample_uid,
@@ -10,6 +11,7 @@ select
     coalesce(r.language, r.language_claimed) as language,
     r.status,
     r.reason,
+    r.replaced_sha256,
     coalesce(d.kept, false) as kept,
     d.rejected_by,
     d.duplicate_group,
