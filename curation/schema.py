@@ -32,6 +32,9 @@ MEDIA = pa.schema(
         ("http_status", pa.int32()),
         ("content_type", pa.string()),  # as the server claims
         ("consent", pa.string()),  # what robots.txt, ai.txt and tdmrep.json of the last host said; null if not asked
+        ("etag", pa.string()),  # as the server gave it with these bytes, for `tamis run --refresh`
+        ("last_modified", pa.string()),  # the same
+        ("replaced_sha256", pa.string()),  # of the bytes as they came before a refresh found others, or none
         ("size_bytes", pa.int64()),  # of `bytes`; where those are null, of the bytes as they came
         ("sha256", pa.string()),  # of the bytes as they came
         ("stored_sha256", pa.string()),  # of `bytes`: another than sha256 where the recipe had them encoded anew

@@ -119,6 +119,12 @@ def run(
             "--retry-failed", help="Try those links again, alone, whose failure may have passed (5xx, DNS ...)."
         ),
     ] = False,
+    refresh: Annotated[
+        bool,
+        typer.Option(
+            "--refresh", help="Ask for every picture that is there again (If-None-Match); other bytes replace it."
+        ),
+    ] = False,
     prefect: Annotated[
         bool, typer.Option("--prefect", help="Run as the Prefect flow `curate` even without a server.")
     ] = False,
@@ -128,7 +134,8 @@ def run(
         from flows.main_job import Options, load, perform
         from flows.server import prefect_is_configured
 
-        options = Options(recipe, store, tuple(links or ()), columns, tuple(allow_net or ()), address, retry_failed)
+        nets = tuple(allow_net or ())
+        options = Options(recipe, store, tuple(links or ()), columns, nets, address, retry_failed, refresh)
         load(options)
         if address.startswith(("http://", "https://")):
             from flows.jobs import submit

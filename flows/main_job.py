@@ -48,6 +48,7 @@ class Options:
     allow_net: tuple[str, ...] = ()
     address: str = "local"
     retry_failed: bool = False
+    refresh: bool = False
 
 
 def load(options: Options) -> Recipe:
@@ -119,7 +120,13 @@ def running(options: Options, say: Report) -> Iterator[Run]:
     started = time.time()
     with store.locked():
         run = Run(
-            recipe, store, make_workers(options.address), store.state(), say=say, retry_failed=options.retry_failed
+            recipe,
+            store,
+            make_workers(options.address),
+            store.state(),
+            say=say,
+            retry_failed=options.retry_failed,
+            refresh=options.refresh,
         )
         outcome = "failed"
         try:

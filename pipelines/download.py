@@ -21,7 +21,7 @@ from pipelines.stage import Run, Wanted, run_parts
 from pipelines.store import PoolPart
 from pipelines.workers import Task
 
-VERSION = 2
+VERSION = 3
 """Of the rules that decide a row's status."""
 MAX_TASK_ROWS = 100_000
 """Rows of the parts that one task makes. Its hosts that hang leave the worker idle once for each task, not for each
@@ -36,15 +36,17 @@ def download_key(settings: Download) -> str:
 
 
 def wanted_parts(run: Run) -> list[Wanted]:
-    """One wanted part of `media` for each part of the pool: where rows were tried again later, the newest one."""
+    """One wanted part of `media` for each part of the pool: where rows were tried again or refreshed later, the
+    newest one."""
     step, folder = download_key(run.recipe.download), run.store.table("media")
     wanted = []
     for each in run.store.pool():
         key = digest(step, each.links.identity)
         while (part := find_part(folder, each.index, key)) is not None:
-            if find_part(folder, each.index, retry_key(part)) is None:
+            later = [k for k in (retry_key(part), refresh_key(part)) if find_part(folder, each.index, k) is not None]
+            if not later:
                 break
-            key = retry_key(part)
+            key = later[0]
         wanted.append(_wanted(run, each, key))
     return wanted
 
@@ -52,6 +54,11 @@ def wanted_parts(run: Run) -> list[Wanted]:
 def retry_key(part: Part) -> str:
     """Key of the part that takes the place of `part` once its transient failures have been tried again."""
     return digest("retry", part.key, part.identity)
+
+
+def refresh_key(part: Part) -> str:
+    """Key of the part that takes the place of `part` once a refresh has found other bytes."""
+    return digest("refresh", part.key, part.identity)
 
 
 def _wanted(run: Run, each: PoolPart, key: str) -> Wanted:

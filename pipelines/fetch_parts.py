@@ -16,7 +16,7 @@ from pipelines import img2dataset_engine
 from pipelines.behind import Behind
 from pipelines.fetch import Fetcher
 from pipelines.fetch_options import FetchOptions
-from pipelines.fetched import Fetched, Link
+from pipelines.fetched import Fetched, Link, Validators
 from pipelines.media_row import fetched_row, unfetched_row
 from pipelines.recipe import Download
 
@@ -32,7 +32,8 @@ class OpenPart:
     """A part's links and what becomes of their rows.
 
     put(position, row): a row of `media` for the link at this position, in any order. end(): after the last one.
-    failed_before: whether all of them failed in an earlier run.
+    failed_before: whether all of them failed in an earlier run. validators: of each link, where its bytes are wanted
+    only if they changed.
     """
 
     number: int
@@ -40,6 +41,7 @@ class OpenPart:
     put: Callable[[int, dict[str, Any]], None]
     end: Callable[[], None]
     failed_before: bool = False
+    validators: Sequence[Validators | None] = ()
     num_left: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -113,7 +115,9 @@ class _Feed:
             position = self._todo.pop()
             self._given[self._num_given] = part, position
             self._num_given += 1
-            links.append(Link(part.links[position]["url_canonical"], part.number, part.failed_before))
+            validators = part.validators[position] if part.validators else None
+            url = part.links[position]["url_canonical"]
+            links.append(Link(url, part.number, part.failed_before, validators))
         return links
 
     def _open(self, part: OpenPart) -> None:

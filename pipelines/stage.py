@@ -33,6 +33,8 @@ class Run:
 
     retry_failed: bool = False
     """Whether rows whose failure may have passed (`curation.reasons`, class transient) are tried again."""
+    refresh: bool = False
+    """Whether pictures that are there are asked for again."""
     id: str = field(default_factory=lambda: secrets.token_hex(8))
     """Tells this run from others in the same processes; no result depends on it."""
 

@@ -2,6 +2,7 @@
 -- in:  rows (the view candidates, with text_clean, language and clip_score null where no signal gives them), decided,
 --      duplicates, text_duplicates
 -- out: sample_uid, text_uid, url, text (repaired), language (resolved, else as claimed), status and reason of the media,
+--      replaced_sha256 (what a refresh found to be gone or another),
 --      kept, rejected_by, duplicate_group, duplicate_of, text_duplicate_group, text_duplicate_of, semantic_duplicate_of,
 --      semantic_similarity, evaluation_set, evaluation_item, keep_probability, clip_score
 select
@@ -12,6 +13,7 @@ select
     coalesce(r.language, r.language_claimed) as language,
     r.status,
     r.reason,
+    r.replaced_sha256,
     coalesce(d.kept, false) as kept,
     d.rejected_by,
     m.duplicate_group,
