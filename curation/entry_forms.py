@@ -61,7 +61,7 @@ _MARKS = "\u0300-\u036f\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u0eb1\u0eb4-\u0ebc\u0ec8
 _MARKS += "\u0f3e\u0f3f\u0f71-\u0f84\u0f86\u0f87\u0f8d-\u0fbc\u102b-\u103e\u1056-\u1059\u105e-\u1060\u1062-\u1064"
 _MARKS += "\u1067-\u106d\u1071-\u1074\u1082-\u108d\u108f\u109a-\u109d\uaa7b-\uaa7d\ua9e5\u17b4-\u17d3\u17dd"
 _MARKS += "\u3099\u309a\u302a-\u302f\ufe00-\ufe0f"
-_CLUSTER = re.compile(f"[{_NO_SPACES}][{_MARKS}]*(?:(?<=[{_STACKERS}])[{_NO_SPACES}][{_MARKS}]*)*")
+CLUSTER = re.compile(f"[{_NO_SPACES}][{_MARKS}]*(?:(?<=[{_STACKERS}])[{_NO_SPACES}][{_MARKS}]*)*")
 _HANGUL_WORD = re.compile("[\uac00-\ud7a3]+")
 _WORD_BEGIN = "\ue000"  # a private character: begins a Hangul word
 _ASCII_SYMBOLS = re.compile(r"([!-/:-@\[-`{-~])")
@@ -94,7 +94,7 @@ def normalised(text: str) -> str:
         return " ".join(_ASCII_SYMBOLS.sub(r" \1 ", text.lower()).split())
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     marked = _HANGUL_WORD.sub(f" {_WORD_BEGIN} \\g<0>", folded)
-    return " ".join(_CLUSTER.sub(r" \g<0> ", marked.translate(_BOUNDARIES)).split())
+    return " ".join(CLUSTER.sub(r" \g<0> ", marked.translate(_BOUNDARIES)).split())
 
 
 def is_useful(form: str) -> bool:

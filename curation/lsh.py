@@ -1,27 +1,33 @@
-"""All pairs of 64-bit hashes within a Hamming radius: exact, by pigeonhole bands and sorting.
+"""All pairs of 64-bit hashes within a Hamming radius: exact, by pigeonhole bands.
 
 Cut 64 bits into b bands: two hashes at distance r or less differ in at most r bands, so they agree in at least b - r.
-For each choice of b - r bands, hashes are sorted by the bits of these bands, and those that agree are compared in full.
-With b = r + 1 there are few sorts over few bits (many chance meetings); with more bands there are more sorts over more
-bits. `_num_bands` picks the cheapest for the number of hashes.
+For each choice of b - r bands, hashes are put into bins by the bits of these bands, and those of a bin are compared in
+full. A pair that agrees in more bands than it must is reported at the first choice that it agrees in, and only there.
+With b = r + 1 there are few rounds over few bits (many chance meetings); with more bands there are more rounds over
+more bits. `_num_bands` picks the cheapest for the number of hashes.
+
+Measured on one core of a shared machine (tests/benchmarks/near_duplicates.py; the figures stand in curation/README.md).
+Memory: 28 bytes a hash beyond the input, and 17 bytes a pair found.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import combinations
 from math import comb
 from typing import NamedTuple
 
 import numpy as np
 
+from curation.compiled import compiled
+
 BITS = 64
-MAX_RADIUS = 15
-_CHUNK_PAIRS = 1 << 22
-"""Candidate pairs compared at a time; bounds memory to about 200 MB."""
+MAX_RADIUS = 16
+"""Half of the 32 bits that unrelated pictures are apart; with it every pair is compared in about 1 of 6 rounds."""
 _MAX_CHOICES = 1000
-_SORT_COST = 40.0
-"""Cost of sorting one hash, in comparisons of one candidate pair (measured: about 100 ns and 10 ns at 10^6 hashes)."""
+_BIN_COST = 40.0
+"""Cost of putting one hash into a bin, in comparisons of one pair (measured: 27 to 40 ns, and 0.6 to 0.8 ns)."""
+_PROBE_COST = 15.0
+"""The same for looking one hash up in bins that are there (5 to 15 ns)."""
 
 
 class Pairs(NamedTuple):
@@ -47,7 +53,7 @@ def hamming_pairs(hashes: np.ndarray, radius: int) -> Pairs:
     values, first, inverse = np.unique(hashes.astype(np.uint64), return_index=True, return_inverse=True)
     center = first[inverse]
     members = np.flatnonzero(center != np.arange(len(hashes)))
-    a, b, distance = _distinct_pairs(values, radius)
+    a, b, distance = _within(values, radius)
     i, j = first[a], first[b]
     return _sorted_pairs(
         np.concatenate([center[members], np.minimum(i, j)]),
@@ -60,17 +66,24 @@ def cross_pairs(a: np.ndarray, b: np.ndarray, radius: int) -> Pairs:
     """Pairs of a position i in `a` and a position j in `b` (uint64 each) at Hamming distance `radius` or less.
 
     Complete between the first positions of the distinct values of `a` and of `b`; equal values within one of the arrays
-    are not repeated (link them by `hamming_pairs(.., 0)` of that array).
+    are not repeated (link them by `hamming_pairs(.., 0)` of that array). Cheap where one of the two is small.
     """
     _check(radius)
     values_a, first_a = np.unique(a.astype(np.uint64), return_index=True)
     values_b, first_b = np.unique(b.astype(np.uint64), return_index=True)
-    joined = np.concatenate([values_a, values_b])
-    from_b = np.arange(len(joined)) >= len(values_a)
-    x, y, distance = _distinct_pairs(joined, radius, from_b)
-    swap = from_b[x]
-    x, y = np.where(swap, y, x), np.where(swap, x, y)
-    return _sorted_pairs(first_a[x], first_b[y - len(values_a)], distance)
+    if len(values_a) <= len(values_b):
+        x, y, distance = _between(values_a, values_b, radius)
+    else:
+        y, x, distance = _between(values_b, values_a, radius)
+    return _sorted_pairs(first_a[x], first_b[y], distance)
+
+
+def first_band(differences: np.ndarray, num_bands: int) -> np.ndarray:
+    """int64 (N): the first of `num_bands` bands in which hashes with this difference agree; num_bands if in none."""
+    found = np.full(len(differences), num_bands, np.int64)
+    for band, mask in reversed(list(enumerate(_bands(num_bands)))):
+        found[differences & mask == 0] = band
+    return found
 
 
 def _check(radius: int) -> None:
@@ -78,63 +91,192 @@ def _check(radius: int) -> None:
         raise ValueError(f"radius {radius} is outside 0 .. {MAX_RADIUS}: unrelated pictures are about 32 bits apart")
 
 
-def _distinct_pairs(
-    hashes: np.ndarray, radius: int, side: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All pairs of positions within the radius, each once; with `side` only those of a False and a True one."""
-    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    num_bands = _num_bands(len(hashes), radius)
-    edges = [BITS * k // num_bands for k in range(num_bands + 1)]
-    masks = [np.uint64(((1 << edges[k + 1]) - 1) ^ ((1 << edges[k]) - 1)) for k in range(num_bands)]
-    for chosen in combinations(masks, num_bands - radius):
-        mask = np.bitwise_or.reduce(np.array(chosen, np.uint64))
-        for x, y in _equal_pairs(hashes & mask):
-            if side is not None:
-                differ = side[x] != side[y]
-                x, y = x[differ], y[differ]
-            distance = np.bitwise_count(hashes[x] ^ hashes[y])
-            near = distance <= radius
-            found.append((np.minimum(x, y)[near], np.maximum(x, y)[near], distance[near]))
-    if not found:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint8)
+Found = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def _within(hashes: np.ndarray, radius: int) -> Found:
+    """All pairs of positions of distinct `hashes` within the radius, each once."""
+    if len(hashes) < 2:
+        return _nothing()
+    bands = _bands(_num_bands(len(hashes), len(hashes), len(hashes) ** 2 / 2, radius))
+    found = [
+        _self_round(hashes, bands, _choice(chosen), _bin_bits(len(hashes)), np.uint64(radius))
+        for chosen in _choices(len(bands), radius)
+    ]
+    return _joined(found)
+
+
+def _between(small: np.ndarray, large: np.ndarray, radius: int) -> Found:
+    """All pairs of a position in `small` and one in `large` (distinct hashes each) within the radius, each once."""
+    if len(small) == 0 or len(large) == 0:
+        return _nothing()
+    bands = _bands(_num_bands(len(small), len(large), float(len(small)) * len(large), radius))
+    found = [
+        _cross_round(small, large, bands, _choice(chosen), _bin_bits(len(small)), np.uint64(radius))
+        for chosen in _choices(len(bands), radius)
+    ]
+    return _joined(found)
+
+
+def _nothing() -> Found:
+    return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint8)
+
+
+def _joined(found: list[Found]) -> Found:
     x, y, distance = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    _, once = np.unique(x * len(hashes) + y, return_index=True)  # a pair may agree in several choices of bands
-    return x[once], y[once], distance[once]
+    return x, y, distance
 
 
-def _num_bands(num_hashes: int, radius: int) -> int:
+def _num_bands(num_small: int, num_large: int, num_pairs: float, radius: int) -> int:
     """The number of bands with the least expected work for evenly distributed hashes."""
 
     def cost(num_bands: int) -> float:
         agreeing = num_bands - radius
-        meetings = num_hashes**2 / 2 / 2.0 ** (BITS * agreeing // num_bands)
-        return comb(num_bands, agreeing) * (num_hashes * _SORT_COST + meetings)
+        meetings = num_pairs / 2.0 ** min(BITS * agreeing / num_bands, _bin_bits(num_small))
+        return float(comb(num_bands, agreeing) * (num_small * _BIN_COST + num_large * _PROBE_COST + meetings))
 
     allowed = [bands for bands in range(radius + 1, BITS + 1) if comb(bands, bands - radius) <= _MAX_CHOICES]
     return min(allowed, key=cost)
 
 
-def _equal_pairs(keys: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """All pairs of positions with equal keys, some millions at a time, however large a set of equal keys is."""
-    if len(keys) == 0:
-        return
-    order = np.argsort(keys)
-    ordered = keys[order]
-    begins = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-    ends = np.append(begins[1:], len(keys))
-    # Each position meets the later ones of its set: as many as stand between it and the set's end.
-    num_later = np.repeat(ends, ends - begins) - np.arange(len(keys)) - 1
-    total = np.concatenate([[0], np.cumsum(num_later)])
-    position = 0
-    while position < len(keys):
-        stop = int(np.searchsorted(total, total[position] + _CHUNK_PAIRS, side="right")) - 1
-        stop = min(max(stop, position + 1), len(keys))
-        counts = num_later[position:stop]
-        left = np.repeat(np.arange(position, stop), counts)
-        within = np.arange(len(left)) - np.repeat(total[position:stop] - total[position], counts)
-        if len(left):
-            yield order[left], order[left + 1 + within]
-        position = stop
+def _bin_bits(num_hashes: int) -> int:
+    """About one bin for each hash."""
+    return max(4, int(num_hashes).bit_length())
+
+
+def _bands(num_bands: int) -> np.ndarray:
+    """uint64 (num_bands): the bits of each band."""
+    edges = [BITS * k // num_bands for k in range(num_bands + 1)]
+    return np.array([((1 << edges[k + 1]) - 1) ^ ((1 << edges[k]) - 1) for k in range(num_bands)], np.uint64)
+
+
+def _choices(num_bands: int, radius: int) -> combinations[tuple[int, ...]]:
+    return combinations(range(num_bands), num_bands - radius)
+
+
+def _choice(chosen: tuple[int, ...]) -> np.ndarray:
+    return np.array(chosen, np.int64)
+
+
+@compiled
+def _distance(difference: np.uint64) -> np.uint64:
+    """Number of set bits; in this form the compiler finds the processor's instruction for it."""
+    one, two, four = np.uint64(1), np.uint64(2), np.uint64(4)
+    fives, threes, nibbles = np.uint64(0x5555555555555555), np.uint64(0x3333333333333333), np.uint64(0x0F0F0F0F0F0F0F0F)
+    x = difference - ((difference >> one) & fives)
+    x = (x & threes) + ((x >> two) & threes)
+    x = (x + (x >> four)) & nibbles
+    return (x * np.uint64(0x0101010101010101)) >> np.uint64(56)
+
+
+@compiled
+def _is_first_choice(difference: np.uint64, bands: np.ndarray, chosen: np.ndarray) -> bool:
+    """Whether the first bands in which two hashes agree are just the chosen ones."""
+    place = 0
+    for band in range(bands.size):
+        if difference & bands[band] == np.uint64(0):
+            if band != chosen[place]:
+                return False
+            place += 1
+            if place == chosen.size:
+                return True
+    return False
+
+
+@compiled
+def _bin(value: np.uint64, mask: np.uint64, bits: int) -> np.uint64:
+    """The bin of a hash: the masked bits, mixed (multiplication by the golden ratio, top bits)."""
+    return ((value & mask) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - bits)
+
+
+@compiled
+def _binned(hashes: np.ndarray, mask: np.uint64, bits: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where each bin begins (int64, bins + 1), the hashes in the order of the bins, and their positions (int32)."""
+    begins = np.zeros((1 << bits) + 1, np.int64)
+    for k in range(hashes.size):
+        begins[_bin(hashes[k], mask, bits) + np.uint64(1)] += 1
+    for k in range(1, begins.size):
+        begins[k] += begins[k - 1]
+    place = begins.copy()
+    ordered, positions = np.empty(hashes.size, np.uint64), np.empty(hashes.size, np.int32)
+    for k in range(hashes.size):
+        each = np.int64(_bin(hashes[k], mask, bits))
+        ordered[place[each]], positions[place[each]] = hashes[k], k
+        place[each] += 1
+    return begins, ordered, positions
+
+
+@compiled
+def _num_near(value: np.uint64, others: np.ndarray, begin: int, end: int, radius: np.uint64) -> int:
+    """How many of a stretch of hashes are near: a loop without a branch, which the compiler turns into vectors."""
+    found = 0
+    for k in range(begin, end):
+        found += int(_distance(value ^ others[k]) <= radius)
+    return found
+
+
+@compiled
+def _grown(x: np.ndarray, y: np.ndarray, distance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same arrays with room for twice as many pairs."""
+    more_x, more_y = np.empty(2 * x.size, np.int64), np.empty(2 * x.size, np.int64)
+    more_distance = np.empty(2 * x.size, np.uint8)
+    more_x[: x.size], more_y[: x.size], more_distance[: x.size] = x, y, distance
+    return more_x, more_y, more_distance
+
+
+@compiled
+def _mask(bands: np.ndarray, chosen: np.ndarray) -> np.uint64:
+    mask = np.uint64(0)
+    for k in range(chosen.size):
+        mask |= bands[chosen[k]]
+    return mask
+
+
+@compiled
+def _self_round(
+    hashes: np.ndarray, bands: np.ndarray, chosen: np.ndarray, bits: int, radius: np.uint64
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs of one array that this choice of bands has to report."""
+    begins, ordered, positions = _binned(hashes, _mask(bands, chosen), bits)
+    x, y, distance = np.empty(64, np.int64), np.empty(64, np.int64), np.empty(64, np.uint8)
+    found = 0
+    for each in range(begins.size - 1):
+        for k in range(begins[each], begins[each + 1]):
+            value = ordered[k]
+            if _num_near(value, ordered, k + 1, begins[each + 1], radius) == 0:
+                continue
+            for other in range(k + 1, begins[each + 1]):
+                apart = _distance(value ^ ordered[other])
+                if apart <= radius and _is_first_choice(value ^ ordered[other], bands, chosen):
+                    if found == x.size:
+                        x, y, distance = _grown(x, y, distance)
+                    x[found], y[found], distance[found] = positions[k], positions[other], apart
+                    found += 1
+    return x[:found], y[:found], distance[:found]
+
+
+@compiled
+def _cross_round(
+    small: np.ndarray, large: np.ndarray, bands: np.ndarray, chosen: np.ndarray, bits: int, radius: np.uint64
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs of two arrays that this choice of bands has to report: the large one looks up bins of the small one."""
+    mask = _mask(bands, chosen)
+    begins, ordered, positions = _binned(small, mask, bits)
+    x, y, distance = np.empty(64, np.int64), np.empty(64, np.int64), np.empty(64, np.uint8)
+    found = 0
+    for k in range(large.size):
+        value = large[k]
+        each = np.int64(_bin(value, mask, bits))
+        if _num_near(value, ordered, begins[each], begins[each + 1], radius) == 0:
+            continue
+        for other in range(begins[each], begins[each + 1]):
+            apart = _distance(value ^ ordered[other])
+            if apart <= radius and _is_first_choice(value ^ ordered[other], bands, chosen):
+                if found == x.size:
+                    x, y, distance = _grown(x, y, distance)
+                x[found], y[found], distance[found] = positions[other], k, apart
+                found += 1
+    return x[:found], y[:found], distance[:found]
 
 
 def _sorted_pairs(i: np.ndarray, j: np.ndarray, distance: np.ndarray) -> Pairs:

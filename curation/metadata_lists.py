@@ -165,6 +165,7 @@ def save(metadata: Metadata, path: Path) -> None:
             compression="zstd",
             compression_level=19,
             use_dictionary=["language", "source"],
+            column_encoding={"entry": "DELTA_BYTE_ARRAY"},
             row_group_size=max(1, table.num_rows),
             write_statistics=False,
             write_page_checksum=True,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import NamedTuple
 
 from phonenumbers import Leniency, PhoneNumberMatcher
@@ -86,14 +87,18 @@ def find_personal_data(text: str, regions: tuple[str, ...] = ()) -> list[Found]:
 
     `regions` (ISO 3166) are those whose national phone numbers are looked for beyond the forms known everywhere.
     """
-    taken: list[Found] = []
+    searches: list[Iterator[Found]] = []
     if "@" in text:
-        _take(taken, (Found(*each.span(), "email") for each in _E_MAIL.finditer(text)))
+        searches.append(Found(*each.span(), "email") for each in _E_MAIL.finditer(text))
     if any(char.isdigit() for char in text) or "::" in text:
-        for search in (_ibans, _national_ids, _cards, _ip_addresses):
-            _take(taken, search(text))
+        searches += [_ibans(text), _national_ids(text), _cards(text), _ip_addresses(text)]
         if _MANY_DIGITS.search(text):
-            _take(taken, _phones(text, regions))
+            searches.append(_phones(text, regions))
+    taken, covered = [], bytearray(len(text))
+    for each in chain.from_iterable(searches):
+        if not any(covered[each.start : each.end]):
+            covered[each.start : each.end] = b"x" * (each.end - each.start)
+            taken.append(each)
     return sorted(taken)
 
 
@@ -102,10 +107,6 @@ def redacted(text: str, found: list[Found]) -> str:
     for each in reversed(found):
         text = f"{text[: each.start]}<{each.kind.partition(':')[0].upper()}>{text[each.end :]}"
     return text
-
-
-def _take(taken: list[Found], offered: Iterator[Found]) -> None:
-    taken += [each for each in list(offered) if all(each.end <= t.start or each.start >= t.end for t in taken)]
 
 
 def _ibans(text: str) -> Iterator[Found]:
@@ -149,11 +150,9 @@ def _ip_addresses(text: str) -> Iterator[Found]:
 
 
 def _phones(text: str, regions: tuple[str, ...]) -> Iterator[Found]:
-    taken: list[Found] = []
     for each in _PHONE.finditer(text):
-        _take(taken, iter([Found(*each.span("announced" if each["announced"] else 0), "phone")]))
+        yield Found(*each.span("announced" if each["announced"] else 0), "phone")
     for region in regions:
         for match in PhoneNumberMatcher(text, region, leniency=Leniency.STRICT_GROUPING):
             if re.search(r"\D", match.raw_string):  # bare digits may be anything
-                _take(taken, iter([Found(match.start, match.end, "phone")]))
-    yield from taken
+                yield Found(match.start, match.end, "phone")

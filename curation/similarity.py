@@ -34,19 +34,22 @@ def unit_vectors(column: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, np.nda
 def tiles(rows_ND: np.ndarray, references_MD: np.ndarray) -> Iterator[tuple[slice, slice, np.ndarray]]:
     """Dot products, tile by tile: which rows, which references, float32 (rows, references).
 
-    All tiles of some rows come one after the other, references in order. The array is used again for the next tile.
+    All tiles of some rows come one after the other, references in order. The array is overwritten by the next tile.
     """
     num_rows, dim = rows_ND.shape
     if references_MD.shape[1] != dim and len(references_MD):
         raise ValueError(f"vectors of {dim} and of {references_MD.shape[1]} dimensions: not of one model")
     block_RD = np.zeros((ROWS, dim), np.float32)
+    products = np.empty(ROWS * min(REFERENCES, len(references_MD)), np.float32)
     for start in range(0, num_rows, ROWS):
         rows = slice(start, min(start + ROWS, num_rows))
         block_RD[: rows.stop - start] = rows_ND[rows]
         block_RD[rows.stop - start :] = 0
         for first in range(0, len(references_MD), REFERENCES):
             references = slice(first, min(first + REFERENCES, len(references_MD)))
-            yield rows, references, (block_RD @ references_MD[references].T)[: rows.stop - start]
+            tile = products[: ROWS * (references.stop - first)].reshape(ROWS, references.stop - first)
+            np.matmul(block_RD, references_MD[references].T, out=tile)
+            yield rows, references, tile[: rows.stop - start]
 
 
 def nearest(rows_ND: np.ndarray, references_MD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -81,8 +84,9 @@ def log_sum_exp(
         place = place_N[rows] - references.start
         here = np.flatnonzero((place >= 0) & (place < products.shape[1]))
         products[here, place[here]] = own_N[rows][here]
-        logits = products / np.float32(temperature)
+        logits = np.divide(products, np.float32(temperature), out=products)
         top = np.maximum(top_N[rows], logits.max(axis=1))
-        sum_N[rows] = sum_N[rows] * np.exp(top_N[rows] - top) + np.exp(logits - top[:, None]).sum(axis=1)
+        terms = np.exp(np.subtract(logits, top[:, None], out=logits), out=logits)
+        sum_N[rows] = sum_N[rows] * np.exp(top_N[rows] - top) + terms.sum(axis=1)
         top_N[rows] = top
     return np.log(sum_N) + top_N

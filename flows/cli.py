@@ -19,12 +19,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from flows import evalset_commands, export_commands, metadata_commands, policy_commands
+
 app = typer.Typer(
     help="Sieve links into pre-training corpora, and corpora into models; every row keeps every signal and decision.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(metadata_commands.app, name="metadata")
+app.add_typer(export_commands.app, name="export")
 out = Console(soft_wrap=True, highlight=False, emoji=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
@@ -318,6 +322,10 @@ def _cell(value: object) -> Text:
     text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
     # what a crawl holds must not steer the terminal
     return Text("".join(ch if ch.isprintable() else "\ufffd" for ch in text))
+
+
+evalset_commands.register(app, _explained, _print, _say)
+policy_commands.register(app, _explained, _print, _say)
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from curation.table import replace_text
 from pipelines import database
-from pipelines.dedupe import dedupe
+from pipelines.duplicates import find_all
 from pipelines.ingest import ingest
 from pipelines.pack import pack
 from pipelines.refresh import download_stage
@@ -24,7 +24,7 @@ STAGES: dict[str, Callable[[Run], dict[str, Any]]] = {
     "ingest": lambda run: ingest(run.recipe, run.store),
     "download": download_stage,
     "score": score,
-    "dedupe": dedupe,
+    "dedupe": find_all,
     "select": select,
     "pack": pack,
 }

@@ -45,6 +45,11 @@ class Run:
     def round(self) -> Round:
         return self.recipe.all_rounds()[self.round_index]
 
+    @property
+    def label(self) -> str:
+        """What the round's decisions and version are called: the recipe's name, with several rounds the round's too."""
+        return self.recipe.name if len(self.recipe.all_rounds()) == 1 else f"{self.recipe.name}-{self.round.name}"
+
 
 @dataclass(frozen=True)
 class Wanted:

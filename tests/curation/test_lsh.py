@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.components import connected_components
-from curation.lsh import MAX_RADIUS, cross_pairs, hamming_pairs
+from curation.lsh import MAX_RADIUS, cross_pairs, first_band, hamming_pairs
 
 
 def planted(num: int, seed: int = 0) -> np.ndarray:
@@ -78,8 +80,8 @@ def test_many_equal_hashes_cost_a_star_and_not_a_square() -> None:
     assert pairs.distance.sum() == 1
 
 
-def test_crowded_bands_are_cut_into_chunks() -> None:
-    """Hashes that share three quarters of their bits meet in most bands; none may be lost between chunks."""
+def test_crowded_bands() -> None:
+    """Hashes that share three quarters of their bits meet in most bands; none may be lost in full bins."""
     hashes = np.arange(6000, dtype=np.uint64)
     pairs = hamming_pairs(hashes, 1)
     wanted = sum(1 for value in range(6000) for bit in range(13) if value < value ^ (1 << bit) < 6000)
@@ -87,5 +89,23 @@ def test_crowded_bands_are_cut_into_chunks() -> None:
 
 
 def test_radius_is_checked() -> None:
-    with pytest.raises(ValueError, match="radius 16"):
-        hamming_pairs(np.zeros(2, np.uint64), 16)
+    with pytest.raises(ValueError, match="radius 17"):
+        hamming_pairs(np.zeros(2, np.uint64), 17)
+
+
+def test_the_first_band() -> None:
+    differences = np.array([0, 1, 1 << 16, (1 << 16) | 1, 2**64 - 1], np.uint64)
+    assert first_band(differences, 4).tolist() == [0, 1, 0, 2, 4]
+
+
+@settings(max_examples=50, deadline=None)
+@given(_HASHES, st.integers(0, 16), st.randoms(use_true_random=False))
+def test_order_changes_no_component(values: list[int], radius: int, rng: Random) -> None:
+    order = list(range(len(values)))
+    rng.shuffle(order)
+    groups = []
+    for hashes in (np.array(values, np.uint64), np.array(values, np.uint64)[order]):
+        pairs = hamming_pairs(hashes, radius)
+        groups.append(connected_components(len(values), pairs.i, pairs.j))
+    straight = groups[0][order]
+    assert all((straight == straight[k]).tolist() == (groups[1] == groups[1][k]).tolist() for k in range(len(values)))

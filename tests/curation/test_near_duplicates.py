@@ -1,6 +1,6 @@
 """Near-duplicates: copies of drawings are found, look-alikes are not.
 
-The constants of `curation.near_duplicates` come from the Tux Paint stamps, which are not here; these drawings are in
+The constants of `curation.thumbnail_match` come from the Tux Paint stamps, which are not here; these drawings are in
 their manner (shapes on one ground, letters, coins), so that a change which breaks the behaviour shows.
 """
 
@@ -10,20 +10,24 @@ import io
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
+import curation.near_duplicates
 from curation.components import connected_components
 from curation.near_duplicates import (
-    KINDS,
+    MAX_LIGHTS_APART,
+    Bucket,
+    Hashes,
     NearDuplicates,
-    block_difference,
-    confirm,
-    confirm_crop,
-    mirrored,
+    entries_of,
+    merged,
     near_duplicates,
-    thumbnail_array,
+    search,
 )
 from curation.signals.perceptual_hash import PerceptualHash
+from curation.thumbnail_match import DIFFERENT, KINDS, SURE, WITH_CAPTION, thumbnail_array, verdict
 from tests.curation.signal_rows import drawing
 
 NUM_DRAWINGS = 40
@@ -58,24 +62,45 @@ def copy(picture: np.ndarray, kind: str, seed: int) -> np.ndarray:
     return picture
 
 
-def compare(images: list[np.ndarray], radius: int = 8) -> NearDuplicates:
+def measured(images: list[np.ndarray]) -> tuple[Hashes, np.ndarray]:
+    """Hashes and thumbnails of pictures."""
     table = PerceptualHash().compute_images(images)
-    crops = np.array(table.column("phash_crops").to_pylist(), np.uint64)
-    hashes = [table.column(name).to_numpy() for name in ("phash", "phash_mirror")]
-    return near_duplicates(hashes[0], hashes[1], crops, thumbnail_array(table.column("thumbnail")), radius)
+    color = table.column("phash_color").combine_chunks()
+    crops = np.array(table.column("phash_crops").to_pylist(), np.uint64).reshape(len(images), -1)
+    phash, mirror = (table.column(name).to_numpy() for name in ("phash", "phash_mirror"))
+    has_color = color.is_valid().to_numpy(zero_copy_only=False)
+    hashes = Hashes(phash, color.fill_null(0).to_numpy(), has_color, mirror, crops)
+    return hashes, thumbnail_array(table.column("thumbnail"))
+
+
+def compare(images: list[np.ndarray], radius: int = 8, captions: bool = True) -> NearDuplicates:
+    """Pairs of pictures, all of one caption or without captions."""
+    hashes, small = measured(images)
+    found = near_duplicates(hashes, lambda rows: small[rows], radius)
+    chosen = found.verdict >= (WITH_CAPTION if captions else SURE)
+    return NearDuplicates(*(column[chosen] for column in found))
 
 
 def thumbnails(images: list[np.ndarray]) -> np.ndarray:
-    return thumbnail_array(PerceptualHash().compute_images(images).column("thumbnail"))
+    return measured(images)[1]
 
 
 def letter(text: str) -> np.ndarray:
-    """A wooden tile with a letter on it: tiles of two letters are look-alikes."""
+    """A wooden tile with a letter on it before a coloured sky: tiles of two letters are look-alikes."""
     picture = Image.new("RGB", (160, 160), (255, 255, 255))
     pen = ImageDraw.Draw(picture)
+    for k in range(8):
+        pen.rectangle((0, 20 * k, 160, 20 * k + 20), fill=(250 - 30 * k, 250 - 12 * k, 90 + 20 * k))
     pen.polygon([(20, 30), (140, 20), (150, 120), (80, 155), (10, 120)], fill=(170, 120, 60))
     pen.line([(20, 30), (80, 60), (140, 20)], fill=(90, 60, 30), width=4)
     pen.text((60, 65), text, fill=(20, 20, 90), font_size=56)
+    return np.asarray(picture)
+
+
+def plain_letter(text: str) -> np.ndarray:
+    """A letter and nothing else: a picture of few colours."""
+    picture = Image.new("RGB", (120, 120), (255, 255, 255))
+    ImageDraw.Draw(picture).text((36, 12), text, fill=(0, 0, 0), font_size=90)
     return np.asarray(picture)
 
 
@@ -107,26 +132,30 @@ def test_precision(crowd: tuple[list[np.ndarray], list[tuple[int, str]], np.ndar
 def test_kinds_and_distances_say_what_joined_a_pair() -> None:
     picture, other = drawing(0), drawing(1)
     found = compare([picture, other, picture[:, ::-1], picture])
-    pairs = {(int(i), int(j)): (KINDS[kind], int(d)) for i, j, d, kind in zip(*found[:2], *found[2:], strict=True)}
-    assert pairs == {(0, 3): ("same", 0), (0, 2): ("mirror", 0)}
+    pairs = {(int(i), int(j)): (KINDS[kind], int(d)) for i, j, d, kind in zip(*found[:4], strict=True)}
+    assert pairs == {(0, 3): ("same", 0), (0, 2): ("mirror", 0), (2, 3): ("mirror", 0)}
 
 
 def test_tiles_with_other_letters_are_candidates_but_not_copies() -> None:
     tiles = [letter(text) for text in "LTKNX"]
     hashes = PerceptualHash().compute_images(tiles).column("phash").to_numpy()
     assert np.bitwise_count(hashes[0] ^ hashes[1:]).min() <= 8
-    assert compare(tiles, 12).i.tolist() == []
+    assert compare(tiles, 12, captions=False).i.tolist() == []
     copied = [*tiles, *(copy(tile, "jpeg60", 0) for tile in tiles)]
-    assert sorted(zip(*compare(copied, 12)[:2], strict=True)) == [(k, k + 5) for k in range(5)]
+    assert sorted(zip(*compare(copied, 12, captions=False)[:2], strict=True)) == [(k, k + 5) for k in range(5)]
+
+
+def alike(small: np.ndarray, value: int) -> Hashes:
+    """Hashes of looks that have one hash, and no other near it."""
+    same, far = np.full(len(small), value, np.uint64), np.full(len(small), ~np.uint64(value), np.uint64)
+    return Hashes(same, same, np.zeros(len(small), bool), far, np.stack([far] * 5, axis=1))
 
 
 def test_look_alikes_of_one_hash_do_not_hide_each_others_copies() -> None:
     """Two different pictures with one hash, a copy of each: the copies must find their own picture."""
     a, b = thumbnails([letter("L"), letter("K")])
     stack = np.stack([a, b, a, b])
-    same = np.full(4, 12345, np.uint64)
-    far = np.full((4, 5), 2**64 - 1 - 12345, np.uint64)
-    found = near_duplicates(same, far[:, 0], far, stack)
+    found = near_duplicates(alike(stack, 12345), lambda rows: stack[rows])
     assert list(zip(found.i, found.j, strict=True)) == [(0, 2), (1, 3)]
 
 
@@ -143,41 +172,10 @@ def test_order_changes_no_group(crowd: tuple[list[np.ndarray], list[tuple[int, s
     assert all(groups[order[row]] == groups[order[first[label]]] for row, label in enumerate(shuffled))
 
 
-def test_confirm_is_symmetric_and_allows_a_grey_layer_only() -> None:
-    a, b = thumbnails([letter("L"), letter("K")])
-    layer = (a // 2 + 64).astype(np.uint8)
-    stack_a, stack_b = np.stack([a, a, a]), np.stack([a, b, layer])
-    assert confirm(stack_a, stack_b).tolist() == [True, False, True]
-    assert np.allclose(block_difference(stack_a, stack_b), block_difference(stack_b, stack_a))
-    red = a.copy()
-    red[..., 0], red[..., 1] = a[..., 2], a[..., 0]
-    assert not confirm(a[None], red[None])[0]
-
-
-def test_confirm_crop() -> None:
-    whole = drawing(4, 200, 150)
-    inner, other = whole[5:148, 8:198], drawing(5, 190, 143)
-    a, b, c = thumbnails([whole, inner, other])
-    assert confirm_crop(np.stack([a, a]), np.stack([b, c])).tolist() == [True, False]
-
-
-def test_mirrored() -> None:
-    a, b = thumbnails([drawing(6), drawing(6)[:, ::-1]])
-    assert confirm(mirrored(a[None]), b[None], 1.0)[0]
-
-
-def test_wrong_input() -> None:
-    stack = thumbnails([drawing(0)])
-    with pytest.raises(ValueError, match="1 thumbnails against 0"):
-        confirm(stack, stack[:0])
-    with pytest.raises(ValueError, match="null"):
-        thumbnail_array(PerceptualHash().compute_images([None]).column("thumbnail"))
-
-
 def test_nothing_to_compare() -> None:
-    none = np.zeros(0, np.uint64)
-    found = near_duplicates(none, none, np.zeros((0, 5), np.uint64), np.zeros((0, 32, 32, 3), np.uint8))
-    assert [len(column) for column in found] == [0, 0, 0, 0]
+    hashes, small = measured([drawing(0)])
+    none = Hashes(*(column[:0] for column in hashes))
+    assert [len(column) for column in near_duplicates(none, lambda rows: small[rows])] == [0] * 5
 
 
 def test_a_crowd_of_one_hash_is_joined_round_by_round() -> None:
@@ -187,10 +185,99 @@ def test_a_crowd_of_one_hash_is_joined_round_by_round() -> None:
     noisy = np.clip(a + rng.integers(-2, 3, (400, *a.shape)), 0, 255).astype(np.uint8)
     stack = np.concatenate([noisy, b[None], c[None], b[None]])
     order = rng.permutation(len(stack))
-    same, far = np.full(len(stack), 7, np.uint64), np.full((len(stack), 5), 2**64 - 8, np.uint64)
+    stack = stack[order]
     subject = np.array([0] * 400 + [1, 2, 1])[order]
-    found = near_duplicates(same, far[:, 0], far, stack[order])
+    found = near_duplicates(alike(stack, 7), lambda rows: stack[rows])
     groups = connected_components(len(stack), found.i, found.j)
     assert [len(set(groups[subject == k])) for k in range(3)] == [1, 1, 1]
     assert len(set(groups)) == 3
     assert len(found.i) < 1000
+
+
+def dull(hashes: Hashes, small: np.ndarray, radius: int) -> list[tuple[int, ...]]:
+    """All with all, by the definition: the best of the kinds whose hashes are within the radius."""
+    found = []
+    for i in range(len(small)):
+        for j in range(i + 1, len(small)):
+            a, b = small[i][None], small[j][None]
+            apart = {
+                ("same", i, j): (hashes.own[i] ^ hashes.own[j]).item().bit_count(),
+                ("mirror", i, j): min(
+                    (hashes.mirror[x] ^ hashes.own[y]).item().bit_count() for x, y in ((i, j), (j, i))
+                ),
+                ("crop", i, j): min((crop ^ hashes.own[j]).item().bit_count() for crop in hashes.crops[i]),
+                ("crop", j, i): min((crop ^ hashes.own[i]).item().bit_count() for crop in hashes.crops[j]),
+            }
+            if hashes.has_color[i] and hashes.has_color[j] and apart["same", i, j] <= MAX_LIGHTS_APART:
+                apart["color", i, j] = (hashes.color[i] ^ hashes.color[j]).item().bit_count()
+            said = [
+                (-int(verdict(kind, *((a, b) if x < y else (b, a)))[0]), KINDS.index(kind), distance)
+                for (kind, x, y), distance in apart.items()
+                if distance <= radius
+            ]
+            best = min(said, default=(DIFFERENT, 0, 0))
+            if best[0] != DIFFERENT:
+                found.append((i, j, best[2], best[1], -best[0]))
+    return found
+
+
+@pytest.fixture(scope="module")
+def mixed() -> tuple[Hashes, np.ndarray]:
+    """A few drawings and letters with their copies, in no order."""
+    originals = [drawing(0, 90, 110), drawing(1, 90, 110), *(letter(text) for text in "bdL")]
+    images = originals + [copy(picture, kind, k) for k, picture in enumerate(originals) for kind in COPIES[1:]]
+    images += [plain_letter("b"), plain_letter("d")]
+    order = np.random.default_rng(3).permutation(len(images))
+    return measured([images[k] for k in order])
+
+
+def as_rows(found: NearDuplicates) -> list[tuple[int, ...]]:
+    return list(zip(*(column.tolist() for column in found), strict=True))
+
+
+def test_pairs_against_the_definition(mixed: tuple[Hashes, np.ndarray]) -> None:
+    hashes, small = mixed
+    for radius in (3, 8):
+        assert as_rows(near_duplicates(hashes, lambda rows: small[rows], radius)) == dull(hashes, small, radius)
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.lists(st.booleans(), min_size=32, max_size=32), st.integers(1, 3), st.sampled_from([2, 8]))
+def test_buckets_and_parts_change_no_pair(
+    mixed: tuple[Hashes, np.ndarray], is_new: list[bool], num_groups: int, radius: int
+) -> None:
+    """Old pairs, and the pairs of what is new in each bucket, are the pairs of all at once."""
+    hashes, small = mixed
+    entries = entries_of(hashes)
+    new = np.array(is_new)[entries.row]
+    first, second = entries.where(new), entries.where(~new)
+    found = [search(second, None, lambda rows: small[rows], radius)]
+    for band in range(radius + 1):
+        for group in range(num_groups):
+            bucket = Bucket(radius + 1, band, num_groups, group)
+            found.append(search(first, None, lambda rows: small[rows], radius, bucket))
+            found.append(search(first, second, lambda rows: small[rows], radius, bucket))
+    assert as_rows(merged(found)) == as_rows(near_duplicates(hashes, lambda rows: small[rows], radius))
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.sets(st.integers(0, 31), min_size=2))
+def test_more_rows_never_part_a_group(mixed: tuple[Hashes, np.ndarray], chosen: set[int]) -> None:
+    hashes, small = mixed
+    rows = np.array(sorted(chosen))
+    few = near_duplicates(Hashes(*(column[rows] for column in hashes)), lambda asked: small[rows[asked]])
+    every = near_duplicates(hashes, lambda asked: small[asked])
+    assert {(rows[i], rows[j], *rest) for i, j, *rest in as_rows(few)} <= set(as_rows(every))
+
+
+def test_a_crowd_takes_copies_only(monkeypatch: pytest.MonkeyPatch, mixed: tuple[Hashes, np.ndarray]) -> None:
+    """What a crowd joins are pairs that all with all would find, and every look that it takes is taken once."""
+    _, small = mixed
+    hashes = alike(small, 99)
+    every = near_duplicates(hashes, lambda rows: small[rows])
+    monkeypatch.setattr(curation.near_duplicates, "MAX_EQUAL", 4)
+    found = near_duplicates(hashes, lambda rows: small[rows])
+    pairs = {(i, j) for i, j, *_ in as_rows(found)}
+    assert 0 < len(pairs) < len(every.i)
+    assert pairs <= {(i, j) for i, j, *_ in as_rows(every)}
+    assert len({j for _, j in pairs}) == len(pairs)

@@ -112,7 +112,7 @@ def test_an_unknown_kind_of_rule(tmp_path: Path) -> None:
     path = recipe(tmp_path / "r.yaml", [*LOOSE, {"sieve": "fine"}])
     said = mistake(path)
     assert f"{path}:{line_of(path, 'sieve')}: policy[2]" in said
-    assert "rule, top, dedupe, balance" in said
+    assert "rule, top, quota, dedupe, decontaminate, balance, weight" in said
 
 
 def test_two_rules_of_one_name(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_two_signals_that_write_one_column(tmp_path: Path) -> None:
         ({"pack": {"text_columns": ["nonesuch"]}}, "pack.text_columns", "nonesuch"),
         ({"duplicates": {"exact": ["nonesuch"], "perceptual": False}}, "duplicates.exact", "nonesuch"),
         ({"duplicates": {"exact": ["num_words"], "perceptual": False}}, "duplicates.exact", "num_words"),
-        ({"duplicates": {"exact": ["sha256"], "perceptual": True}}, "duplicates.perceptual", "phash"),
+        ({"duplicates": {"exact": ["sha256"], "perceptual": True}}, "duplicates.perceptual", "look"),
     ],
 )
 def test_a_column_that_is_not_there(tmp_path: Path, changes: dict[str, Any], place: str, value: str) -> None:
@@ -237,3 +237,30 @@ def test_links_are_relative_to_the_recipe(tmp_path: Path) -> None:
     found = load_recipe(path)
     assert found.source.links == [tmp_path / "a.parquet", Path("/b.parquet")]
     assert found.source.columns.text == ["caption"]
+
+
+@pytest.mark.parametrize(
+    ("item", "field", "value", "said"),
+    [
+        ({"rule": "r", "keep": "count(*) over () > 3"}, "keep", "count(*)", "it holds a window"),
+        ({"rule": "r", "keep": "avg(width_px) > 3"}, "keep", "avg(", "cannot contain aggregates"),
+        ({"rule": "r", "keep": "width_px > (select 3)"}, "keep", "(select 3)", "it holds a subquery"),
+        ({"rule": "r", "keep": "random() > 0.5"}, "keep", "random()", "compare the column `draw`"),
+        ({"rule": "r", "keep": "now() > '2026-01-01'"}, "keep", "now()", "not the same in every run"),
+        ({"rule": "r", "keep": "current_date > '2026-01-01'"}, "keep", "current_date", "not the same in every run"),
+        ({"top": "t", "by": "sum(width_px)", "fraction": 0.5}, "by", "sum(", "cannot contain aggregates"),
+        ({"quota": "q", "per": "uuid()", "at_most": 3}, "per", "uuid()", "not the same in every run"),
+        ({"quota": "q", "per": "no_column", "at_most": 3}, "per", "no_column", "no_column"),
+        ({"quota": "q", "per": "url", "at_most": 3, "prefer": "random()"}, "prefer", "random()", "in every run"),
+        ({"weight": "w", "value": "url"}, "value", "value: url", "of type VARCHAR, not NUMBER"),
+        ({"weight": "w", "value": "widht_px"}, "value", "widht_px", "widht_px"),
+        ({"dedupe": "d", "prefer": "random()"}, "prefer", "random()", "not the same in every run"),
+    ],
+)
+def test_a_rule_looks_at_one_row_and_says_the_same_in_every_run(
+    tmp_path: Path, item: dict[str, Any], field: str, value: str, said: str
+) -> None:
+    path = recipe(tmp_path / "r.yaml", [*LOOSE, item])
+    found = mistake(path)
+    assert f"{path}:{line_of(path, value)}: policy[2].{field}" in found
+    assert said in found

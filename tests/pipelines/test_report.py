@@ -315,5 +315,6 @@ def test_ticks_are_round(axis: report_charts.Axis, ticks: list[float]) -> None:
 
 def test_charts_of_few_values_have_an_extent() -> None:
     assert "polyline" in report_charts.ranks([1], [])
+    assert "polyline" in report_charts.head_shares([1], [])
     assert "polyline" in report_charts.losses([(1.0, 2.0), (2.0, 2.0)])
     assert "<rect" in report_charts.histogram([(0.0, 1.0, 3, 0), (1.0, 2.0, 0, 0)], "value", cut=1.5)

@@ -48,7 +48,7 @@ def test_duplicates_and_draws(finished: Path) -> None:
     (row,) = rows(finished, "select * from ledger where duplicate_of is not null order by text_uid limit 1")
     told = story(store, row["text_uid"])
     assert f"group {row['duplicate_group']}" in told
-    assert "the same by " in told or "near-duplicate at distance" in told
+    assert "  the same sha256 as http" in told or "  near-duplicate of http" in told
     (row,) = rows(finished, "select * from ledger where keep_probability between 0.01 and 0.99 limit 1")
     assert f"keep probability {row['keep_probability']:.4f}, draw " in story(store, row["text_uid"])
 
