@@ -99,6 +99,7 @@ def write_part(
     identity: str | None = None,
     stats: Mapping[str, Any] | None = None,
     plain: Collection[str] = (),
+    row_group_rows: int = ROW_GROUP_ROWS,
 ) -> Part:
     """Write, sync and publish one part; if a rival attempt has published it already, that one is kept.
 
@@ -110,12 +111,16 @@ def write_part(
     path = part_path(folder, index, key)
     if not path.exists():
         with publishing(path) as temporary:
-            write_parquet(temporary, table, footer, plain)
+            write_parquet(temporary, table, footer, plain, row_group_rows)
     return open_part(path)
 
 
 def write_parquet(
-    path: Path, table: pa.Table | pa.RecordBatchReader, footer: Mapping[str, Any], plain: Collection[str] = ()
+    path: Path,
+    table: pa.Table | pa.RecordBatchReader,
+    footer: Mapping[str, Any],
+    plain: Collection[str] = (),
+    row_group_rows: int = ROW_GROUP_ROWS,
 ) -> None:
     """Write `table` with the project's layout (zstd, page checksums, row groups of 1,000) and `footer` as JSON."""
     metadata = {**(table.schema.metadata or {}), FOOTER_KEY: json.dumps(footer, sort_keys=True).encode()}
@@ -131,7 +136,7 @@ def write_parquet(
         store_schema=True,
     ) as writer:
         for each in [table] if isinstance(table, pa.Table) else map(_as_table, table):
-            writer.write_table(each.replace_schema_metadata(metadata), row_group_size=ROW_GROUP_ROWS)
+            writer.write_table(each.replace_schema_metadata(metadata), row_group_size=row_group_rows)
 
 
 def _as_table(batch: pa.RecordBatch) -> pa.Table:
