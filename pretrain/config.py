@@ -21,6 +21,7 @@ from pydantic import (
 from pretrain.component import describe, parser, to_spec
 from pretrain.model import ModelConfig
 from pretrain.targets.base import Target
+from pretrain.wanted import Wanted, check
 
 Scalar = str | int | float | bool | None
 
@@ -137,11 +138,8 @@ class TrainConfig(BaseModel):
             for stream in weighted.target.streams():
                 if stream not in known:
                     raise ValueError(f"targets.{index}: no stream {stream!r}; valid: {', '.join(known)}")
-                if weighted.target.reads_tokens and stream not in self.model.token_streams():
-                    raise ValueError(
-                        f"targets.{index}: {type(weighted.target).__name__} reads single tokens, which the stream "
-                        f"{stream!r} does not give; streams that do: {', '.join(self.model.token_streams()) or 'none'}"
-                    )
+            check(index, weighted.target, self.model)
+        Wanted.by(weighted.target for weighted in self.targets)
         momenta = {each.target.momentum() for each in self.targets} - {None}
         if len(momenta) > 1:
             raise ValueError(

@@ -19,6 +19,7 @@ import torch
 from pretrain.augment import augment
 from pretrain.columns import TEXTS_PREFIX, Column
 from pretrain.config import Clause, ConfigError, TrainConfig
+from pretrain.inputs import model_inputs, model_repeats
 from pretrain.keyed import U64, key, mix
 from pretrain.model import Model
 from pretrain.objective import Batch
@@ -174,8 +175,8 @@ class Reader:
         }
         captions_B = [text.text for text in texts]
         return Batch(
-            inputs={"image": self.model.prepare("image", image_BCHW), "text": self.model.prepare("text", captions_B)},
-            repeats={"image": captions, "text": 1},
+            inputs=model_inputs(self.model, {"image": image_BCHW, "text": captions_B}),
+            repeats=model_repeats(self.model, {"image": captions}),
             group_B=torch.from_numpy(np.repeat(hashes_B.view(np.int64), captions)),
             columns={name: torch.from_numpy(column.values) for name, column in chosen.items()},
             present={name: torch.from_numpy(column.present) for name, column in chosen.items()},
