@@ -155,6 +155,11 @@ class StreamConfig(BaseModel):
                 f"the embedding {type(self.embedding).__name__} gives {self.embedding.gives}, "
                 f"the encoder {type(self.encoder).__name__} takes {self.encoder.takes}"
             )
+        inner, each = getattr(self.embedding, "frame", None), getattr(self.encoder, "frame", None)
+        if inner is not None and each is not None and inner.gives != each.takes:
+            raise ValueError(
+                f"frame: {type(inner).__name__} gives {inner.gives}, {type(each).__name__} takes {each.takes}"
+            )
         return self
 
 

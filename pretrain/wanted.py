@@ -45,7 +45,7 @@ class Wanted:
                     raise ValueError(f"targets want different shares of {stream!r} masked: {rates[stream]} and {rate}")
         return cls(
             frozenset(stream for target in all_of for stream in target.streams()),
-            frozenset(stream for target in all_of if target.reads_tokens for stream in target.streams()),
+            frozenset(stream for target in all_of for stream in target.token_streams()),
             frozenset(name for each in reads for name in each.hidden),
             rates,
             frozenset(name for each in reads for name in each.ids),
@@ -59,8 +59,16 @@ def check(index: int, target: Target, model: ModelConfig) -> None:
     place = f"targets.{index}: {type(target).__name__}"
     reads = target.reads()
     fused = model.fused_streams()
+    if (reads.fuses or reads.fused) and fused is None:
+        raise ValueError(f"{place} needs model.fusion, which is not there")
+    written = model.decoder_streams()
+    for name in reads.memory:
+        if written is None:
+            raise ValueError(f"{place} needs model.decoder, which is not there")
+        if name not in written:
+            raise ValueError(f"{place} writes from {name!r}; the decoder reads: {', '.join(written)}")
     wishes = [
-        ("reads tokens of", (*target.streams(), *reads.hidden) if target.reads_tokens else reads.hidden,
+        ("reads tokens of", (*target.token_streams(), *reads.hidden),
          model.token_streams(), "streams that give single tokens"),
         ("masks", tuple(reads.masked), model.maskable_streams(), "streams whose tokens can be hidden"),
         ("reads token numbers of", reads.ids, model.vocabularies(), "inputs with a vocabulary"),
@@ -70,14 +78,6 @@ def check(index: int, target: Target, model: ModelConfig) -> None:
         for name in names:
             if name not in valid:
                 raise ValueError(f"{place} {verb} {name!r}; {kind}: {', '.join(valid) or 'none'}")
-    if (reads.fuses or reads.fused) and fused is None:
-        raise ValueError(f"{place} needs model.fusion, which is not there")
-    written = model.decoder_streams()
-    for name in reads.memory:
-        if written is None:
-            raise ValueError(f"{place} needs model.decoder, which is not there")
-        if name not in written:
-            raise ValueError(f"{place} writes from {name!r}; the decoder reads: {', '.join(written)}")
 
 
 def freeze_unread(model: Model, wanted: Wanted) -> list[str]:

@@ -115,6 +115,10 @@ class Target(Component, ABC):
     def streams(self) -> tuple[str, ...]:
         """Streams that the target reads."""
 
+    def token_streams(self) -> tuple[str, ...]:
+        """Streams whose unit token vectors it reads."""
+        return self.streams() if self.reads_tokens else ()
+
     def columns(self) -> tuple[str, ...]:
         """Columns of a sample that the target reads."""
         return ()
