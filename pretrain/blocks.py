@@ -1,4 +1,4 @@
-"""The transformer block of fusions and decoders: self-attention, cross-attention to other streams, feed-forward experts.
+"""The transformer block of fusions and decoders: self-attention, cross-attention to others, feed-forward experts.
 
 Pre-norm. Unlike torch's own layers, a row that may see no key at all (a missing modality) gets exactly nothing from the
 attention instead of NaN. Shape suffixes: B rows, Q queries, K keys, L tokens, W width, H heads.
@@ -45,7 +45,8 @@ class Attention(nn.Module):
         return made_BQW * sees_something
 
     def _split(self, x_BLW: Tensor) -> Tensor:
-        return x_BLW.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        num_rows, num_tokens, width = x_BLW.shape
+        return x_BLW.view(num_rows, num_tokens, self.heads, width // self.heads).transpose(1, 2)
 
 
 class Expert(nn.Sequential):

@@ -9,7 +9,7 @@ from pretrain.model import Model
 
 
 def model_inputs(model: Model, raw: dict[str, Any]) -> dict[str, Inputs]:
-    """Tensors for each input of the model from its source in `raw` (`image`: float32 BCHW in 0..1; `text`: list of str).
+    """Tensors for each input of the model from its source in `raw` (image: float32 BCHW in 0..1; text: list of str).
 
     Raises ValueError where an input reads what a sample does not have.
     """

@@ -57,11 +57,12 @@ class Joint(nn.Module):
             scores: Tensor = self.scores(state_BTW)
             return scores
         table: Any = self.target_embedding.table
-        return state_BTW @ table.weight.T
+        tied: Tensor = state_BTW @ table.weight.T
+        return tied
 
     @torch.no_grad()
     def write(self, memory: dict[str, Tokens], max_tokens: int, present: dict[str, Tensor] | None = None) -> Tensor:
-        """(B, T) token numbers, each time the likeliest next one, from after the start to the end token or `max_tokens`.
+        """(B, T) token numbers, always the likeliest next one, from after the start to the end token or `max_tokens`.
 
         Every step reads all earlier tokens anew: for captions of some hundred tokens, not for books.
         """

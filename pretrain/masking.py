@@ -26,9 +26,7 @@ def choose(candidates_BL: Tensor, rate: float, key_B: Tensor, salt: int) -> Tens
     return (rank_BL < wanted_B[:, None]) & candidates_BL
 
 
-def mask_ids(
-    ids_BL: Tensor, vocabulary: Vocabulary, rate: float, key_B: Tensor, salt: int
-) -> tuple[Tensor, Tensor]:
+def mask_ids(ids_BL: Tensor, vocabulary: Vocabulary, rate: float, key_B: Tensor, salt: int) -> tuple[Tensor, Tensor]:
     """(token numbers with some replaced, bool (B, L): which are to be guessed). Pad, start and end are left alone."""
     chosen_BL = choose(vocabulary.ordinary(ids_BL), rate, key_B, salt)
     place_1L = torch.arange(ids_BL.shape[1], device=ids_BL.device)[None, :]

@@ -50,11 +50,11 @@ class Model(nn.Module, ABC):
         """Unit vectors (B, D), and those of the single tokens (B, L, D), for a stream among `token_streams`."""
         raise ValueError(f"{type(self).__name__} gives no single tokens of {stream!r}")
 
-    def encode_with_hidden(self, stream: str, inputs: Inputs) -> tuple[Tensor, Tokens, Tokens]:
+    def encode_with_hidden(self, stream: str, inputs: Inputs) -> tuple[Tensor, Tokens, Tokens]:  # noqa: ARG002
         """As `encode_with_tokens`, and the encoder's tokens as they are (B, L, W), which fusions and decoders read."""
         raise ValueError(f"{type(self).__name__} gives no single tokens of {stream!r}")
 
-    def mask(self, stream: str, inputs: Inputs, rate: float, key_B: Tensor, salt: int) -> Masked:
+    def mask(self, stream: str, inputs: Inputs, rate: float, key_B: Tensor, salt: int) -> Masked:  # noqa: ARG002
         """A stream's inputs with a share of their tokens hidden (see `embeddings.base.Embedding.masked`)."""
         raise ValueError(f"{type(self).__name__} cannot mask the stream {stream!r}")
 
@@ -203,9 +203,13 @@ class Streams(ModelConfig):
                 raise ValueError("decoder: needs a target_embedding")
             wrong = [name for name in self.decoder.reads if name not in self.token_streams()]
             if wrong:
-                raise ValueError(f"decoder.reads = {wrong}: no streams that give single tokens; those that do: {tokens}")
+                raise ValueError(
+                    f"decoder.reads = {wrong}: no streams that give single tokens; those that do: {tokens}"
+                )
         if self.target_embedding is not None and self.target_embedding.vocabulary() is None:
-            raise ValueError(f"target_embedding: {type(self.target_embedding).__name__} has no vocabulary to write with")
+            raise ValueError(
+                f"target_embedding: {type(self.target_embedding).__name__} has no vocabulary to write with"
+            )
         if self.through_fusion:
             if self.fusion is None or not self.fusion.works_alone():
                 raise ValueError("through_fusion: needs a fusion that also takes a single stream")

@@ -16,7 +16,7 @@ from pretrain.model import TARGET, Model, StreamConfig, Streams
 
 
 class Stream(nn.Module):
-    """Embedding, encoder and projection of one stream. projected_width: of what is projected, by default the encoder's."""
+    """Embedding, encoder and projection of one stream. projected_width: of what is projected, if not the encoder's."""
 
     def __init__(
         self, config: StreamConfig, embed_dim: int, image_size: int, projected_width: int | None = None

@@ -1,4 +1,4 @@
-"""What all targets of a run want of a batch together, and putting it into `Encoded`. Shape suffixes as in `model.py`."""
+"""What all targets of a run want of a batch together, and putting it into `Encoded`. Shapes as in `model.py`."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def check(index: int, target: Target, model: ModelConfig) -> None:
 
 
 def freeze_unread(model: Model, wanted: Wanted) -> list[str]:
-    """Stop training what no target reads, so that workers do not wait for its gradient; returns the parameters' names."""
+    """Stop training what no target reads, so that workers do not wait for its gradient; returns their names."""
     joint = model.parts()
     unread: list[str] = []
     for name, parameter in model.named_parameters():

@@ -1,4 +1,4 @@
-"""Causal decoder with cross-attention: each target token sees the earlier ones and the memory (CoCa, arXiv:2205.01917)."""
+"""Causal decoder with cross-attention: each token sees the earlier ones and the memory (CoCa, arXiv:2205.01917)."""
 
 from __future__ import annotations
 

@@ -30,9 +30,7 @@ class PrefixDecoderModule(nn.Module):
         super().__init__()
         heads = heads_of(width, config.heads)
         self.entrance = Entrance(widths, width)
-        self.blocks = nn.ModuleList(
-            Block(width, heads, config.mlp_ratio, config.layers) for _ in range(config.layers)
-        )
+        self.blocks = nn.ModuleList(Block(width, heads, config.mlp_ratio, config.layers) for _ in range(config.layers))
         self.norm = nn.LayerNorm(width)
 
     def forward(self, x_BTW: Tensor, memory: dict[str, Tokens], present: dict[str, Tensor]) -> Tensor:

@@ -28,7 +28,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What the token numbers of an embedding mean. size: how many there are, those with a meaning of their own included.
+    """What the token numbers of an embedding mean. size: how many there are, with those that have a special meaning.
 
     pad: no token; start, end: before and after each text; mask: in place of a token that is to be guessed.
     """
@@ -58,7 +58,7 @@ class Embedding(Component, ABC):
     """Base of all embeddings."""
 
     gives: ClassVar[Form]
-    """"tokens": the module returns `Tokens`; "pixels": a normalised BCHW tensor; "frames": `embeddings.video.Frames`."""
+    """"tokens": the module returns `Tokens`; "pixels": a normalised BCHW tensor; "frames": `video.Frames`."""
 
     @abstractmethod
     def prepare(self, raw: Any) -> Inputs:

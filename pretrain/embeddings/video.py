@@ -19,8 +19,10 @@ from pretrain.embeddings.pictures import OPENAI_MEAN, OPENAI_STD, Normalise
 
 @dataclass
 class Frames:
-    """What a picture embedding made of all frames, end to end: `Tokens` or pixels with B x T rows. seen_BT: which frames
-    there are; time_BT: when each was taken, in seconds from the start (None: not known)."""
+    """What a picture embedding made of all frames, end to end: `Tokens` or pixels with B x T rows.
+
+    seen_BT: which frames there are; time_BT: when each was taken, in seconds from the start (None: not known).
+    """
 
     made: Tokens | Tensor
     seen_BT: Tensor

@@ -51,9 +51,7 @@ class FrameEncoderModule(nn.Module):
         super().__init__()
         self.frame = frame
         heads = heads_of(width, config.heads) if config.layers else 1
-        self.blocks = nn.ModuleList(
-            Block(width, heads, config.mlp_ratio, config.layers) for _ in range(config.layers)
-        )
+        self.blocks = nn.ModuleList(Block(width, heads, config.mlp_ratio, config.layers) for _ in range(config.layers))
         self.norm = nn.LayerNorm(width) if config.layers else nn.Identity()
         self.time_strength = nn.Parameter(torch.ones(())) if config.layers else None
 

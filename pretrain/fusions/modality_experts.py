@@ -1,4 +1,4 @@
-"""Mixture of modality experts: shared attention, a feed-forward for each stream (VLMo, arXiv:2111.02358, section 3.2)."""
+"""Mixture of modality experts: shared attention, a feed-forward for each stream (VLMo, arXiv:2111.02358)."""
 
 from __future__ import annotations
 

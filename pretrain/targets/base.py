@@ -29,7 +29,7 @@ def masked(stream: str) -> str:
 
 
 def truth(stream: str) -> str:
-    """Where `Encoded.columns` has what stood at each place of a stream before masking (see `embeddings.base.Masked`)."""
+    """Where `Encoded.columns` has what stood at each place of a stream before masking (see `embeddings.Masked`)."""
     return f"{stream}:truth"
 
 

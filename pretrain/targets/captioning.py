@@ -16,8 +16,8 @@ _TEXT = "text"
 class Captioning(HeadTarget):
     """-log p(token | earlier tokens, the streams in `given`), averaged over all tokens of all texts, the end included.
 
-    Whether the decoder is causal with cross-attention or has a prefix is the model's matter. Rows count that have a text
-    and all of `given`.
+    Whether the decoder is causal with cross-attention or has a prefix is the model's matter. Rows count that have a
+    text and all of `given`.
     """
 
     given: tuple[str, ...] = Field(("image",), min_length=1)

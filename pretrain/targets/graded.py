@@ -1,4 +1,4 @@
-"""Rows weighted or admitted by a column: alignment levels (AlignGPT, arXiv:2405.14129) and curricula (threshold schedule).
+"""Rows weighted or admitted by a column: levels (AlignGPT, arXiv:2405.14129) and curricula (thresholds that move).
 
 Levels come from quantiles of a score: SQL makes the column, this file uses it.
 """

@@ -57,9 +57,7 @@ class HarmonisedLoss(TargetModule):
         self.inner = inner
 
     def forward(self, batch: Encoded) -> Tensor:
-        pairs: dict[str, tuple[Tensor, Tensor]] = {
-            name: _Part.apply(vector) for name, vector in batch.vectors.items()
-        }
+        pairs: dict[str, tuple[Tensor, Tensor]] = {name: _Part.apply(vector) for name, vector in batch.vectors.items()}
         first, second = (
             module(dataclasses.replace(batch, vectors={name: pair[side] for name, pair in pairs.items()}))
             for side, module in enumerate(self.inner)

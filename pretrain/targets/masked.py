@@ -19,7 +19,7 @@ _EPSILON = 1e-6
 
 
 class WordHead(nn.Module):
-    """From a token's vector to scores of all token numbers: dense, GELU, layer norm, scores (BERT, arXiv:1810.04805)."""
+    """From a token's vector to scores of all token numbers: dense, GELU, norm, scores (BERT, arXiv:1810.04805)."""
 
     def __init__(self, width: int, vocabulary_size: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Masked language modelling, of texts alone (BERT, arXiv:1810.04805) or with other streams to look at (ALBEF, VL-BERT)."""
+"""Masked language modelling, of texts alone (BERT, arXiv:1810.04805) or with other streams to look at (ALBEF)."""
 
 from __future__ import annotations
 

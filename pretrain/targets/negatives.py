@@ -12,10 +12,10 @@ _SMALLEST = 1e-7
 
 
 def draw_negatives(logits_BN: Tensor, allowed_BN: Tensor, own_B: Tensor, salt: int) -> tuple[Tensor, Tensor]:
-    """(B,) one allowed column for each row, with probability softmax(logits) over those; and bool: whether there is one.
+    """(B,) one allowed column a row, with probability softmax(logits) over those; and bool: whether there is one.
 
-    The largest of logit plus Gumbel noise is such a draw (Gumbel 1954). The noise is a hash of (salt, row, column) among
-    all workers' rows, so that any number of workers draws the same.
+    The largest of logit plus Gumbel noise is such a draw (Gumbel 1954). The noise is a hash of (salt, row, column)
+    among all workers' rows, so that any number of workers draws the same.
     """
     column_N = torch.arange(logits_BN.shape[1], device=logits_BN.device)
     draw_BN = uniform(own_B[:, None], salt, column_N[None, :]).clamp(min=_SMALLEST)

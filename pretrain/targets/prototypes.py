@@ -1,4 +1,4 @@
-"""ProtoCLIP: rows against the prototypes of clusters, taught by the other side's clusters (arXiv:2206.10996, section 3).
+"""ProtoCLIP: rows against the prototypes of clusters, taught by the other side's clusters (arXiv:2206.10996).
 
 Shape suffixes: B rows of this worker, N rows of all, K clusters, D common dimension, E width of a teacher's embedding.
 """
@@ -22,8 +22,8 @@ class Prototypes(HeadTarget):
     """Cross-entropy of a row's similarities to `a`'s and `b`'s prototypes; each side is told by the other's clusters.
 
     clusters_a, clusters_b: columns with the cluster number (0 to num_clusters - 1) of each row, from k-means of an
-    earlier stage or of stored embeddings (an episode is a version). A prototype is the mean of the student's own vectors
-    of its cluster (back translation), taken over the last episode of `episode_steps` steps; before the first has ended
+    earlier stage or of stored embeddings (an episode is a version). A prototype is the mean of the student's own
+    vectors of its cluster (back translation), taken over the last episode of `episode_steps` steps; before the first has ended
     the loss is 0, and a cluster that nobody was of is left out. teacher_a, teacher_b: columns of the embeddings that
     were clustered; with them and `teacher_temperature` > 0 the wanted distribution is soft over similar clusters, else
     one-hot. temperature: of the students.
@@ -87,7 +87,9 @@ class PrototypesLoss(TargetModule):
     def _labels(self, batch: Encoded, column: str) -> Tensor:
         label_B = batch.columns[column].long()
         if label_B.numel() and not 0 <= int(label_B.min()) <= int(label_B.max()) < self.config.num_clusters:
-            raise ValueError(f"{column!r} holds cluster {int(label_B.max())}, num_clusters is {self.config.num_clusters}")
+            raise ValueError(
+                f"{column!r} holds cluster {int(label_B.max())}, num_clusters is {self.config.num_clusters}"
+            )
         return label_B
 
     def _direction(self, vector_BD: Tensor, label_B: Tensor, side: str) -> Tensor:

@@ -20,9 +20,7 @@ class SoftenedInfoNCE(PairTarget):
     alpha: float = Field(0.2, ge=0, lt=1)
 
     def build(self, trained_log_scale: float | None = None) -> nn.Module:
-        return SoftenedInfoNCELoss(
-            self.a, self.b, self.start_scale(trained_log_scale), self.chunk_rows, self.alpha
-        )
+        return SoftenedInfoNCELoss(self.a, self.b, self.start_scale(trained_log_scale), self.chunk_rows, self.alpha)
 
 
 class SoftenedInfoNCELoss(PairModule):

@@ -40,7 +40,7 @@ class TagLoss(TargetModule):
     """The module of `TagClassification`."""
 
     def __init__(self, config: TagClassification, embed_dim: int) -> None:
-        from timm.loss import AsymmetricLossMultiLabel  # seconds to import, so only where used
+        from timm.loss.asymmetric_loss import AsymmetricLossMultiLabel  # seconds to import, so only where used
 
         super().__init__()
         self.stream, self.column, self.num_tags = config.stream, config.column, config.num_tags

@@ -23,8 +23,8 @@ class OptimalTransport(Target):
     """Sinkhorn divergence between a row's token vectors of `a` and of `b`, averaged over rows.
 
     Cost: squared distance of the unit vectors, plus `position` times the squared difference of the places (0 at a
-    stream's start, 1 at its end). epsilon: strength of the entropy. The divergence (Feydy et al. 2019, arXiv:1810.08278)
-    is 0 for equal sets, which the plain regularised cost is not.
+    stream's start, 1 at its end). epsilon: strength of the entropy. The divergence (Feydy et al. 2019,
+    arXiv:1810.08278) is 0 for equal sets, which the plain regularised cost is not.
     """
 
     a: str = "audio"

@@ -53,13 +53,29 @@ def objective_of(config: TrainConfig, seed: int = 0) -> Objective:
 def batch_of(objective: Objective, pictures: int = 6, captions: int = 1, seed: int = 0) -> Batch:
     """`pictures` random pictures, each with `captions` texts of its own; group ids are the pictures' numbers."""
     generator = torch.Generator().manual_seed(seed)
-    texts = [f"{WORDS[p % 10]}{WORDS[(p // 10 + c) % 10]} {WORDS[(3 * p + c) % 10]}" for p in range(pictures) for c in range(captions)]
+    texts = [
+        f"{WORDS[p % 10]}{WORDS[(p // 10 + c) % 10]} {WORDS[(3 * p + c) % 10]}"
+        for p in range(pictures)
+        for c in range(captions)
+    ]
     raw = {"image": torch.rand(pictures, 3, SIDE, SIDE, generator=generator), "text": texts}
     return Batch(
         model_inputs(objective.model, raw),
         model_repeats(objective.model, {"image": captions}),
         torch.arange(pictures).repeat_interleave(captions),
     )
+
+
+def half_of(batch: Batch, rank: int) -> Batch:
+    """The first or second half of a batch of one caption a picture, as a worker gets it."""
+    number = len(batch.group_B) // 2
+    rows = slice(rank * number, (rank + 1) * number)
+    inputs = {name: {key: value[rows] for key, value in each.items()} for name, each in batch.inputs.items()}
+    for each in inputs.values():  # a worker pads its texts to its own longest
+        if "ids_BL" in each:
+            each["ids_BL"] = each["ids_BL"][:, : int((each["ids_BL"] != 0).sum(dim=1).max())]
+    present = {name: value[rows] for name, value in batch.present.items()}
+    return Batch(inputs, batch.repeats, batch.group_B[rows], {}, present)
 
 
 def overfit(objective: Objective, batch: Batch, steps: int, lr: float = 3e-3) -> float:

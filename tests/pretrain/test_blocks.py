@@ -67,7 +67,9 @@ def test_experts_get_their_own_tokens() -> None:
     x, everything = torch.randn(1, 5, 8), torch.ones(1, 5, dtype=torch.bool)
     normed = block.norm(x)
     after = x + block.attention(normed, normed, everything)
-    expected = torch.cat([after[:, :2] + block.experts["a"](after[:, :2]), after[:, 2:] + block.experts["b"](after[:, 2:])], 1)
+    expected = torch.cat(
+        [after[:, :2] + block.experts["a"](after[:, :2]), after[:, 2:] + block.experts["b"](after[:, 2:])], 1
+    )
     torch.testing.assert_close(block(x, everything, parts={"a": slice(0, 2), "b": slice(2, 5)}), expected)
 
 

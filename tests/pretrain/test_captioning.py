@@ -55,7 +55,22 @@ def test_captions_are_written_after_overfitting(parts: dict[str, object]) -> Non
 @pytest.mark.family("F26")
 def test_no_text_has_an_unknown_token() -> None:
     """F26 (c): scripts of many languages survive the round trip; cuts fall between characters."""
-    texts = ["A frog", "ein Frosch", "一只青蛙", "カエル", "개구리", "ضفدع", "צפרדע", "मेंढक", "กบ", "βάτραχος", "лягушка", "ბაყაყი", "🐸", ""]
+    texts = [
+        "A frog",
+        "ein Frosch",
+        "一只青蛙",
+        "カエル",
+        "개구리",
+        "ضفدع",
+        "צפרדע",
+        "मेंढक",
+        "กบ",
+        "βάτραχος",
+        "лягушка",
+        "ბაყაყი",
+        "🐸",
+        "",
+    ]
     embedding = ByteTokens(max_tokens=64)
     assert embedding.texts(embedding.prepare(texts)["ids_BL"]) == texts
     cut = ByteTokens(max_tokens=7).prepare(["一只青蛙"])["ids_BL"]
@@ -68,8 +83,14 @@ def test_faults_are_named_before_any_data_is_read() -> None:
         ({}, "needs model.decoder"),
         ({"decoder": WRITING["decoder"]}, "needs a target_embedding"),
         ({**WRITING, "decoder": {**WRITING["decoder"], "reads": ["audio"]}}, "audio.*those that do: image, text"),
-        ({**WRITING, "decoder": {**WRITING["decoder"], "reads": ["text"]}}, "writes from 'image'; the decoder reads: text"),
-        ({**WRITING, "decoder": {"use": "pretrain.decoders.causal.Nothing"}}, "CausalDecoder, pretrain.decoders.prefix"),
+        (
+            {**WRITING, "decoder": {**WRITING["decoder"], "reads": ["text"]}},
+            "writes from 'image'; the decoder reads: text",
+        ),
+        (
+            {**WRITING, "decoder": {"use": "pretrain.decoders.causal.Nothing"}},
+            "CausalDecoder, pretrain.decoders.prefix",
+        ),
         ({**WRITING, "fusion": {"use": "pretrain.fusions.none.None"}}, "fusions.single_stream.SingleStream"),
         ({**WRITING, "target_embedding": {"use": "pretrain.embeddings.ngrams.HashedNgrams"}}, "no vocabulary"),
         ({"through_fusion": True}, "needs a fusion"),

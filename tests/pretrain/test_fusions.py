@@ -21,7 +21,11 @@ from pretrain.fusions.modality_experts import ModalityExperts
 from pretrain.fusions.single_stream import SingleStream
 from pretrain.joint import Joint
 
-KINDS: list[Fusion] = [SingleStream(width=16, heads=2), CrossAttention(width=16, heads=2), ModalityExperts(width=16, heads=2)]
+KINDS: list[Fusion] = [
+    SingleStream(width=16, heads=2),
+    CrossAttention(width=16, heads=2),
+    ModalityExperts(width=16, heads=2),
+]
 DECODERS: list[Decoder] = [CausalDecoder(heads=2), PrefixDecoder(heads=2), CausalDecoder(heads=2, tied=False)]
 NAMES = [type(kind).__name__ for kind in KINDS]
 WIDTHS = {"image": 12, "text": 16}
@@ -84,7 +88,8 @@ def test_single_stream_is_its_blocks_over_all_tokens() -> None:
     x = torch.cat(
         [
             module.class_token.expand(1, 1, -1),
-            F.linear(whole["image"].x_BLW, entrance.maps["image"].weight, entrance.maps["image"].bias) + entrance.segments["image"],
+            F.linear(whole["image"].x_BLW, entrance.maps["image"].weight, entrance.maps["image"].bias)
+            + entrance.segments["image"],
             whole["text"].x_BLW + entrance.segments["text"],
         ],
         dim=1,
@@ -104,7 +109,7 @@ def test_cross_attention_gives_the_stream_it_reads_into() -> None:
     torch.testing.assert_close(fused.pooled_BW, fused.tokens["text"].x_BLW[:, 0])
     with pytest.raises(ValueError, match="at least one other"):
         built(fusion)({"text": tokens()["text"]}, {})
-    with pytest.raises(ValueError, match="'audio'.*image, text"):
+    with pytest.raises(ValueError, match=r"'audio'.*image, text"):
         built(CrossAttention(into="audio"))
 
 
@@ -173,5 +178,8 @@ def test_tied_scores_use_the_embeddings_table() -> None:
 
 def test_all_kinds_are_found() -> None:
     assert {path.rsplit(".", 1)[1] for path in choices(Fusion, "pretrain.fusions")} == set(NAMES)
-    assert {path.rsplit(".", 1)[1] for path in choices(Decoder, "pretrain.decoders")} == {"CausalDecoder", "PrefixDecoder"}
+    assert {path.rsplit(".", 1)[1] for path in choices(Decoder, "pretrain.decoders")} == {
+        "CausalDecoder",
+        "PrefixDecoder",
+    }
     assert set(FUSIONS) == {"single_stream", "cross_attention", "experts"}

@@ -92,7 +92,7 @@ def test_only_masked_places_are_scored(target: dict[str, Any]) -> None:
 
 @pytest.mark.family("F25")
 def test_a_row_without_the_stream_adds_nothing() -> None:
-    """F25 (c): an image-only row adds nothing to masked language and the other way round; absent contents are unseen."""
+    """F25 (c): an image-only row adds nothing to masked language and the other way round."""
     for target, lacking in ((LANGUAGE, "text"), (ALONE, "text"), (IMAGE, "image"), (LANGUAGE, "image")):
         objective = built(target)
         batch = batch_of(objective)
@@ -126,7 +126,10 @@ def test_both_masked_works_with_either_missing() -> None:
     """F29 (a): no NaN, and a row counts for what it has."""
     objective = built(BOTH)
     batch = batch_of(objective)
-    batch.present = {"image": torch.tensor([True, False, True, True, False, True]), "text": torch.tensor([False] + [True] * 5)}
+    batch.present = {
+        "image": torch.tensor([True, False, True, True, False, True]),
+        "text": torch.tensor([False] + [True] * 5),
+    }
     encoded = objective.encode(batch)
     loss = objective.losses(encoded)["loss"]
     loss.backward()
@@ -156,10 +159,10 @@ def test_masked_words_are_learned_from_the_picture() -> None:
 def test_mistakes_are_named() -> None:
     with pytest.raises(ValueError, match="shown whole, it would give the answer"):
         assembled([{**LANGUAGE, "given": ["text"]}], fusion=FUSIONS["single_stream"])
-    with pytest.raises(ValueError, match="needs model.fusion"):
+    with pytest.raises(ValueError, match=r"needs model.fusion"):
         assembled([BOTH])
-    with pytest.raises(ValueError, match="different shares of 'text' masked: 0.3 and 0.2"):
+    with pytest.raises(ValueError, match=r"different shares of 'text' masked: 0.3 and 0.2"):
         assembled([LANGUAGE, {**ALONE, "rate": 0.2}], fusion=FUSIONS["single_stream"])
-    with pytest.raises(ValueError, match="wants fused tokens of 'image'.*: text"):
+    with pytest.raises(ValueError, match=r"wants fused tokens of 'image'.*: text"):
         assembled([{**IMAGE, "given": ["text"]}], fusion=FUSIONS["cross_attention"])
     assert PATCH == 8

@@ -46,7 +46,11 @@ def test_the_loss_is_the_mean_over_true_and_wrong_pairs() -> None:
     wrong_text, _ = draw_negatives(similarity, allowed, torch.arange(6), module.salt)
     wrong_image, _ = draw_negatives(similarity.T, allowed, torch.arange(6), module.salt ^ (1 << 40))
     total = 0.0
-    pairs = [(i, i, 1) for i in range(6)] + [(i, int(wrong_text[i]), 0) for i in range(6)] + [(int(wrong_image[i]), i, 0) for i in range(6)]
+    pairs = (
+        [(i, i, 1) for i in range(6)]
+        + [(i, int(wrong_text[i]), 0) for i in range(6)]
+        + [(int(wrong_image[i]), i, 0) for i in range(6)]
+    )
     for picture, caption, is_true in pairs:
         one = {"image": Tokens(image.x_BLW[[picture]]), "text": Tokens(text.x_BLW[[caption]], text.mask_BL[[caption]])}
         scores = module.head(objective.model.parts().fuse(one, {}).pooled_BW)
@@ -83,6 +87,8 @@ def accuracy(objective: Objective, encoded: Encoded) -> float:
     image, text = (encoded.tokens[hidden(name)] for name in ("image", "text"))
     number = len(image.x_BLW)
     i, j = (each.flatten() for each in torch.meshgrid(torch.arange(number), torch.arange(number), indexing="ij"))
-    fused = objective.model.parts().fuse({"image": Tokens(image.x_BLW[i]), "text": Tokens(text.x_BLW[j], text.mask_BL[j])}, {})
+    fused = objective.model.parts().fuse(
+        {"image": Tokens(image.x_BLW[i]), "text": Tokens(text.x_BLW[j], text.mask_BL[j])}, {}
+    )
     says = module.head(fused.pooled_BW).argmax(dim=1).bool()
     return float((says[i == j].float().mean() + (~says[i != j]).float().mean()) / 2)

@@ -8,20 +8,31 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from assembled import FUSIONS, WRITING, assembled, objective_of
+from assembled import batch_of as assembled_batch
 from workers import TwoTowers, encoded_batch, losses_and_gradients, spawn
 
+from pretrain.config import TrainConfig
 from pretrain.embeddings.base import Tokens
 from pretrain.targets.base import Encoded, Target, TargetModule
+from pretrain.targets.binding import Binding
 from pretrain.targets.distillation import Distillation
+from pretrain.targets.graded import Graded
+from pretrain.targets.harmonised import Harmonised
 from pretrain.targets.info_nce import InfoNCE
 from pretrain.targets.late_interaction import LateInteraction
 from pretrain.targets.matryoshka import Matryoshka
 from pretrain.targets.one_to_k import OneToK
+from pretrain.targets.prototypes import Prototypes
 from pretrain.targets.queue import MomentumQueue
 from pretrain.targets.rank import RankConsistency, list_mle
 from pretrain.targets.separation import IntraModalSeparation
+from pretrain.targets.shared_tokens import SharedTokens
 from pretrain.targets.siglip import SigLIP
 from pretrain.targets.soft import ContinuouslyWeighted, SimilarityDistribution, soft_cross_entropy
+from pretrain.targets.softened import SoftenedInfoNCE
+from pretrain.targets.topology import Topology
+from pretrain.targets.transport import OptimalTransport
 
 SCALE = 2.0
 ALL: list[Target] = [
@@ -41,7 +52,22 @@ ALL: list[Target] = [
     Matryoshka(target=SigLIP(log_scale=SCALE), dims=(2, 5), weights=(0.5, 2.0)),
     LateInteraction(log_scale=SCALE, chunk_rows=2),
     MomentumQueue(log_scale=SCALE, size=16, embed_dim=5),
+    SoftenedInfoNCE(log_scale=SCALE, alpha=0.3, chunk_rows=2),
+    Topology(older_a="teacher_image", older_b="teacher_text", chunk_rows=2),
+    Binding(groups=(("image",),), log_scale=SCALE),
+    OptimalTransport(a="image", b="text", iterations=8),
+    SharedTokens(num_tokens=7, log_scale=SCALE),
+    Prototypes(clusters_a="cluster_image", clusters_b="cluster_text", num_clusters=4),
+    Graded(target=SigLIP(log_scale=SCALE), column="score", admit_from=0.5, admit_to=0.2),
+    Graded(target=InfoNCE(log_scale=SCALE), column="level", weights=(0.5, 1.0, 2.0)),
+    Harmonised(targets=(InfoNCE(log_scale=SCALE), SigLIP(log_scale=SCALE, bias=-3.0))),
 ]
+ASSEMBLED = [
+    [{"use": "matching.ImageTextMatching"}, {"use": "masked_multimodal.MaskedMultimodal", "text_rate": 0.3}],
+    [{"use": "masked_language.MaskedLanguage", "rate": 0.3}, {"use": "masked_image.MaskedImage", "rate": 0.5}],
+    [{"use": "captioning.Captioning"}, {"use": "info_nce.InfoNCE"}],
+]
+"""Targets that need more of a model than its vectors."""
 NAMES = [f"{i}-{type(target).__name__}" for i, target in enumerate(ALL)]
 
 
@@ -66,11 +92,19 @@ def loss_of(target: Target, batch: Encoded, progress: float = 1.0) -> torch.Tens
 def on_two_processes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, torch.Tensor]]:
     """Of each target, the loss and the gradients that two processes find together."""
     folder = tmp_path_factory.mktemp("two")
-    spawn(losses_and_gradients, folder, 2, str(folder / "found.pt"), ALL)
+    spawn(
+        losses_and_gradients,
+        folder,
+        2,
+        str(folder / "found.pt"),
+        ALL,
+        [specs.model_dump(mode="json") for specs in _assembled()],
+    )
     found: list[dict[str, torch.Tensor]] = torch.load(folder / "found.pt", weights_only=True)
     return found
 
 
+@pytest.mark.family("F19")
 @pytest.mark.parametrize("index", range(len(ALL)), ids=NAMES)
 def test_two_processes_equal_one(index: int, on_two_processes: list[dict[str, torch.Tensor]]) -> None:
     whole = TwoTowers(ALL[index])
@@ -81,6 +115,27 @@ def test_two_processes_equal_one(index: int, on_two_processes: list[dict[str, to
     assert loss.item() != 0
     for name, parameter in whole.named_parameters():
         torch.testing.assert_close(found[name], parameter.grad, atol=1e-6, rtol=1e-5)
+
+
+def _assembled() -> list[TrainConfig]:
+    return [assembled(targets, fusion=FUSIONS["single_stream"], **WRITING) for targets in ASSEMBLED]
+
+
+@pytest.mark.family("F19")
+@pytest.mark.parametrize("index", range(len(ASSEMBLED)))
+def test_two_processes_equal_one_with_fusion_and_decoder(
+    index: int, on_two_processes: list[dict[str, torch.Tensor]]
+) -> None:
+    """The same negatives, the same masks, the same means: nothing depends on who holds which row."""
+    objective = objective_of(_assembled()[index])
+    objective.set_progress(0.25)
+    loss = objective(assembled_batch(objective))["loss"]
+    loss.backward()
+    found = on_two_processes[len(ALL) + index]
+    assert float(found["loss"]) == pytest.approx(loss.item(), rel=1e-5)
+    for name, parameter in objective.named_parameters():
+        if parameter.grad is not None:
+            torch.testing.assert_close(found[name], parameter.grad, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("target", ALL, ids=NAMES)
