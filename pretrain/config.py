@@ -73,7 +73,7 @@ class Weighted(BaseModel):
     @classmethod
     def _flat(cls, spec: object) -> object:
         """In YAML the weight stands among the target's fields: `{use: ..., weight: 1}`."""
-        if isinstance(spec, dict) and "target" not in spec:
+        if isinstance(spec, dict) and ("use" in spec or "target" not in spec):  # a target may have a field `target`
             rest = {name: value for name, value in spec.items() if name != "weight"}
             return {"target": rest, **({"weight": spec["weight"]} if "weight" in spec else {})}
         return spec

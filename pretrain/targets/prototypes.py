@@ -23,10 +23,10 @@ class Prototypes(HeadTarget):
 
     clusters_a, clusters_b: columns with the cluster number (0 to num_clusters - 1) of each row, from k-means of an
     earlier stage or of stored embeddings (an episode is a version). A prototype is the mean of the student's own
-    vectors of its cluster (back translation), taken over the last episode of `episode_steps` steps; before the first has ended
-    the loss is 0, and a cluster that nobody was of is left out. teacher_a, teacher_b: columns of the embeddings that
-    were clustered; with them and `teacher_temperature` > 0 the wanted distribution is soft over similar clusters, else
-    one-hot. temperature: of the students.
+    vectors of its cluster (back translation), taken over the last episode of `episode_steps` steps; before the first
+    has ended the loss is 0, and a cluster that nobody was of is left out. teacher_a, teacher_b: columns of the
+    embeddings that were clustered; with them and `teacher_temperature` > 0 the wanted distribution is soft over similar
+    clusters, else one-hot. temperature: of the students.
     """
 
     a: str = "image"
