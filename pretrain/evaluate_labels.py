@@ -1,5 +1,5 @@
-"""Evaluation by a column of labels (such as `category`): zero-shot with prompts, nearest neighbours, a linear probe; and
-the geometry of the vectors.
+"""Evaluation by a column of labels (such as `category`): zero-shot with prompts, neighbours, a linear probe; and the
+geometry of the vectors.
 
 Shape suffixes: P held-out pictures, N pictures trained on, D dimension.
 """

@@ -13,7 +13,7 @@ from pretrain.component import Component
 
 Inputs = dict[str, Tensor]
 """Keyword arguments of an embedding's module."""
-Form = Literal["tokens", "pixels", "frames"]
+Form = Literal["tokens", "pixels", "frames", "numbers"]
 IDS = "ids_BL"
 """Name of the token numbers among the inputs of an embedding that has a vocabulary."""
 
@@ -58,7 +58,8 @@ class Embedding(Component, ABC):
     """Base of all embeddings."""
 
     gives: ClassVar[Form]
-    """"tokens": the module returns `Tokens`; "pixels": a normalised BCHW tensor; "frames": `video.Frames`."""
+    """"tokens": the module returns `Tokens`; "pixels": a normalised BCHW tensor; "frames": `video.Frames`;
+    "numbers": token numbers and which of them are there."""
 
     @abstractmethod
     def prepare(self, raw: Any) -> Inputs:

@@ -9,16 +9,21 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from assembled import objective_of, overfit
 
+from pretrain.config import parse_config
 from pretrain.embeddings.audio import LogMel, mel_filters
 from pretrain.embeddings.base import Tokens
+from pretrain.embeddings.byte_tokens import ByteTokens
 from pretrain.embeddings.pictures import ConvStem, Patches, Pixels
 from pretrain.embeddings.positions import position_module, sinusoids
 from pretrain.embeddings.video import EachFrame, Tubelets
 from pretrain.encoders.frames import FrameEncoder
 from pretrain.encoders.transformer import FeedForward, Transformer
+from pretrain.inputs import model_inputs
 from pretrain.model import Model, StreamConfig, Streams
-from pretrain.targets.base import Encoded
+from pretrain.objective import Batch
+from pretrain.targets.base import Encoded, hidden
 from pretrain.targets.info_nce import InfoNCE
 
 RATE = 16_000
@@ -101,6 +106,38 @@ def test_sounds_are_told_apart_by_what_they_go_with() -> None:
     with torch.no_grad():
         best = (model.encode("audio", sounds) @ model.encode("image", pictures).T).argmax(dim=1)
     assert float((best == torch.arange(16)).float().mean()) >= 0.9
+
+
+@pytest.mark.family("F13")
+def test_speech_is_transcribed_after_overfitting() -> None:
+    """F13 (b) in small: 8 utterances of two to four tones, each tone a letter, to a character error rate of 0."""
+    words = ["ab", "ba", "cab", "bac", "dad", "abcd", "dc", "bb"]
+    spec = {
+        "name": "speech", "steps": 260, "batch_size": 8,
+        "model": {
+            "embed_dim": 8,
+            "streams": {
+                "audio": {
+                    "embedding": {"use": "pretrain.embeddings.audio.LogMel", "width": 32, "num_mels": 40},
+                    "encoder": {"use": "pretrain.encoders.transformer.Transformer", "layers": 1, "heads": 2},
+                },
+                "text": {
+                    "embedding": {"use": "pretrain.embeddings.byte_tokens.ByteTokens", "width": 8, "max_tokens": 8},
+                    "encoder": {"use": "pretrain.encoders.transformer.Transformer", "layers": 0},
+                },
+            },
+        },
+        "targets": [{"use": "pretrain.targets.ctc.CTC"}],
+    }  # fmt: skip
+    objective = objective_of(parse_config(spec))
+    assert not any(p.requires_grad for n, p in objective.named_parameters() if n.startswith("model.streams.text"))
+    sounds = [np.concatenate([tone(300 * 2 ** ("abcd".index(c) / 1.5), 0.12) for c in word]) for word in words]
+    raw = {"audio": sounds, "text": words}
+    batch = Batch(model_inputs(objective.model, raw), {}, torch.arange(8))
+    overfit(objective, batch, 260, lr=5e-3)
+    encoded = objective.encode(batch)
+    module: Any = objective.targets["0_CTC"]
+    assert ByteTokens().texts(module.read(encoded.tokens[hidden("audio")])) == words
 
 
 def test_tubelets_are_boxes_of_pixels() -> None:

@@ -155,6 +155,7 @@ def test_rows_that_lack_something_do_not_count(target: Target) -> None:
     assert all(bool(torch.isfinite(p.grad).all()) for p in whole.parameters() if p.grad is not None)
 
 
+@pytest.mark.family("F19")
 @pytest.mark.parametrize("name", ["InfoNCE", "SigLIP", "OneToK", "ContinuouslyWeighted", "SimilarityDistribution"])
 def test_chunks_change_neither_loss_nor_gradient(name: str) -> None:
     kind = next(type(target) for target in ALL if type(target).__name__ == name)
@@ -182,6 +183,7 @@ def test_siglip_is_the_double_loop() -> None:
     assert loss_of(SigLIP(log_scale=SCALE), batch).item() == pytest.approx(total / 5, rel=1e-5)
 
 
+@pytest.mark.family("F09")
 def test_one_text_a_picture_is_info_nce() -> None:
     batch = batch_of(7)
     expected = loss_of(InfoNCE(log_scale=SCALE), batch).item()
@@ -189,6 +191,7 @@ def test_one_text_a_picture_is_info_nce() -> None:
         assert loss_of(OneToK(log_scale=SCALE, as_released=released), batch).item() == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.family("F09")
 def test_captions_of_a_picture_pull_while_they_are_less_likely_than_one_of_k() -> None:
     """The gradient on a picture's logit with one of its K captions is K p - 1, over rows and directions."""
     images, texts = torch.eye(3).repeat_interleave(2, dim=0), torch.zeros(6, 3, requires_grad=True)
@@ -203,12 +206,14 @@ def test_captions_of_a_picture_pull_while_they_are_less_likely_than_one_of_k() -
     assert float(texts.grad[0, 1]) == pytest.approx((2 * (1 / 6) + 1 / 3) / (2 * 6), abs=1e-6)
 
 
+@pytest.mark.family("F22")
 def test_weights_of_the_identity_are_one_direction_of_info_nce() -> None:
     logits = 3 * torch.randn(5, 5, generator=torch.Generator().manual_seed(3))
     soft = soft_cross_entropy(logits, torch.eye(5), torch.zeros(5, 5, dtype=torch.bool))
     torch.testing.assert_close(soft, F.cross_entropy(logits, torch.arange(5), reduction="none"))
 
 
+@pytest.mark.family("F22")
 def test_equal_captions_pull_each_other_softly_and_push_hard() -> None:
     """Two captions of one picture at equal logits: the soft target is content, the one-hot target is not."""
     logits = torch.zeros(2, 2, requires_grad=True)
@@ -218,6 +223,7 @@ def test_equal_captions_pull_each_other_softly_and_push_hard() -> None:
     assert float(torch.autograd.grad(hard, logits)[0].abs().min()) > 0
 
 
+@pytest.mark.family("F22")
 def test_list_mle_is_plackett_luce() -> None:
     scores = torch.tensor([[0.3, -1.0, 2.0, 0.5]])
     wanted = torch.tensor([[9.0, 1.0, 5.0, 3.0]])  # the order 0, 2, 3, 1
@@ -229,6 +235,7 @@ def test_list_mle_is_plackett_luce() -> None:
     assert found.item() == pytest.approx(-math.log(chance), abs=1e-6)
 
 
+@pytest.mark.family("F22")
 def test_the_ranking_weight_grows_from_nothing() -> None:
     batch, target = batch_of(6), RankConsistency(log_scale=SCALE)
     assert loss_of(target, batch, progress=0.0).item() == 0
@@ -254,6 +261,7 @@ def test_similarity_distribution_is_its_definition() -> None:
     assert loss_of(SimilarityDistribution(log_scale=SCALE), batch).item() == pytest.approx(total / 4, rel=1e-5)
 
 
+@pytest.mark.family("F06")
 def test_a_teacher_that_is_sure_and_right_is_info_nce() -> None:
     eye = torch.eye(6)
     batch = batch_of(6, columns={"ti": eye, "tt": eye})
@@ -263,6 +271,7 @@ def test_a_teacher_that_is_sure_and_right_is_info_nce() -> None:
     assert loss_of(two, batch).item() == pytest.approx(loss_of(sure, batch).item())
 
 
+@pytest.mark.family("F23")
 def test_separation_is_cross_entropy_among_the_own_kind() -> None:
     batch = batch_of(5)
     text, image = batch.vectors["text"], batch.vectors["image"]
@@ -277,6 +286,7 @@ def test_separation_is_cross_entropy_among_the_own_kind() -> None:
     assert loss_of(target, batch).item() == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.family("F20")
 def test_one_token_a_side_is_info_nce_and_padding_is_nothing() -> None:
     batch = batch_of(6)
     batch.tokens = {name: Tokens(vectors[:, None]) for name, vectors in batch.vectors.items()}
@@ -302,6 +312,7 @@ def test_late_interaction_is_its_definition() -> None:
     assert loss_of(LateInteraction(log_scale=SCALE), batch).item() == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.family("F19")
 def test_an_empty_queue_is_nothing_and_one_of_the_other_keys_is_info_nce() -> None:
     batch = batch_of(6)
     batch.keys = dict(batch.vectors)
@@ -318,6 +329,7 @@ def test_an_empty_queue_is_nothing_and_one_of_the_other_keys_is_info_nce() -> No
     torch.testing.assert_close(module.queue_a, before)
 
 
+@pytest.mark.family("F19")
 def test_a_queue_longer_than_the_corpus_has_no_false_negatives() -> None:
     batch = batch_of(3)
     batch.keys = dict(batch.vectors)
