@@ -6,8 +6,10 @@ and, of candidates, thumbnails. Generations are found by what their parts say th
 goes on where it was. What a generation says about looks that are no longer there does no harm: the query that turns
 pairs of looks into pairs of media (sql/dedupe/near.sql) joins with those that are.
 
-Measured (tests/benchmarks/near_duplicates.py): 10,000 new looks against 1,000,000 take a tenth of what all against all
-take; below some 20,000 looks either is done in a second.
+Measured: 200,000 looks in 200 parts take 10.6 CPU seconds, one part more 2.0 (most of it reading the hashes of the old
+ones), a run with nothing new 0.3. 60,000 take 1.0 and 0.4: below that it does not matter, so there is no other way for
+small pools. The join alone (tests/benchmarks/near_duplicates.py): 10,000 new hashes against 990,000 take a sixth of all
+against all at radius 8.
 """
 
 from __future__ import annotations
