@@ -212,9 +212,9 @@ def _binned(hashes: np.ndarray, mask: np.uint64, bits: int) -> tuple[np.ndarray,
             begins[first + each] = at
             at, place[each] = at + place[each], at
         for k in range(parts[part], parts[part + 1]):
-            each = np.int64(_bin(values[k], mask, bits)) - first
-            ordered[place[each]], positions[place[each]] = values[k], places[k]
-            place[each] += 1
+            found = np.int64(_bin(values[k], mask, bits)) - first
+            ordered[place[found]], positions[place[found]] = values[k], places[k]
+            place[found] += 1
     begins[begins.size - 1] = hashes.size
     return begins, ordered, positions
 

@@ -25,8 +25,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from curation.compiled import compiled
 from curation.set_join import Merged, join_within, merge_runs, runs
-from curation.shingles import ShingleSets, compiled, mixed
+from curation.shingles import ShingleSets, mixed
 
 MAX_HASHES = 128
 """Hashes a text is given at most; 128 is the custom of datasketch, datatrove and rensa."""

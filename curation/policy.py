@@ -3,28 +3,55 @@
 A rule is told apart by its first key, whose value is its name, the name under which `rejected_by` lists it:
 
     - rule: large_enough            keep the rows for which a SQL predicate over the columns is true
-      keep: short_side_px >= 64
-    - top: best_matching            keep the best fraction of the rows that passed the rules above
+      keep: short_side_px >= $least
+      at: {least: 64}
+    - top: best_matching            keep the best fraction of the rows that passed the rules above, or of all
       by: clip_score
       fraction: 0.3
+    - quota: same_text              keep at most so many samples (or texts) for each value
+      per: text_clean
+      at_most: 10
     - dedupe: near_duplicate        keep one sample of each duplicate group
+    - dedupe: same_text             keep one text of each group of near-duplicate texts (recipe: duplicates.texts)
+      of: texts
+    - dedupe: same_meaning          keep a sample unless one that stays is too like it (recipe: duplicates.semantic)
+      of: semantic
+    - decontaminate: benchmarks     reject what named evaluation sets hold (`tamis evalset add`)
+      against: [imagenet_val, flickr30k_test]
     - balance: metaclip             MetaCLIP's balanced sampling over matched metadata entries
       t: 20000
-    - balance: clusters             at most so many of each group
+    - balance: clusters             at most so many texts of each group, drawn
       by: cluster_id
       most: 35
+    - weight: by_quality            how often a kept row is drawn in training; travels with it into the version
+      value: least(1.0, clip_score / 0.3)
+
+Predicates, orders and values look at one row: sums and windows over many rows are what `top`, `quota`, `dedupe` and
+`balance` are for. A row for which one of them is null (a signal is missing) is rejected.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+import re
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
 
 from curation.step import Step
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
+SetName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=60)]
 Sql = Annotated[str, StringConstraints(min_length=1, max_length=10_000, strip_whitespace=True)]
+Threshold = bool | int | float | str
+_PIECES = re.compile(
+    r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/|\$([a-z_][a-z0-9_]*)", re.DOTALL | re.IGNORECASE
+)
+"""What may hold a `$` (strings, quoted names, comments), and a named threshold."""
+
+
+_LARGEST = "width_px * height_px desc, size_bytes desc"
+PREFER = {"media": _LARGEST, "texts": "length(text) desc", "semantic": _LARGEST}
+"""Which of a group stays where a `dedupe` does not say: the largest picture, the longest text."""
 
 
 class Rule(Step):
@@ -33,42 +60,154 @@ class Rule(Step):
     rule: Name
     keep: Sql
     """SQL predicate over the columns of `media`, `texts` and the signals."""
+    at: dict[Name, Threshold] = {}
+    """Thresholds by name: `keep: clip_score >= $least` with `at: {least: 0.28}`. A sweep can set them, and `tamis why`
+    shows them beside the row's values."""
+
+    @model_validator(mode="after")
+    def _every_threshold_is_used(self) -> Self:
+        used = {found[1] for found in _PIECES.finditer(self.keep) if found[1]}
+        if used != self.at.keys():
+            missing, idle = sorted(used - self.at.keys()), sorted(self.at.keys() - used)
+            what = [f"`at` has no {name!r}" for name in missing] + [f"`keep` does not use ${name}" for name in idle]
+            raise ValueError(f"{'; '.join(what)} (keep: {self.keep!r})")
+        return self
 
     @property
     def name(self) -> str:
         return self.rule
 
+    def predicate(self) -> str:
+        """`keep` with the thresholds in their places."""
+        return _PIECES.sub(lambda found: sql_literal(self.at[found[1]]) if found[1] else found[0], self.keep)
+
+
+def sql_literal(value: Threshold) -> str:
+    """A threshold as SQL spells it."""
+    if isinstance(value, str):
+        return "'" + value.replace("'", "''") + "'"
+    return repr(value).lower()
+
 
 class Top(Step):
-    """Keeps exactly ceil(fraction x n) of the n rows that passed the rules above, those with the highest `by`.
+    """Keeps those rows with the highest `by`; a row where it is null or not finite is rejected and not counted.
 
-    Ties are broken by text_uid, so the result is exact and does not depend on the order of rows. Rows where `by` is
-    null are rejected and not counted in n. (DataComp's `clip_score` filter keeps floor(n x fraction) + 1 rows
-    and all ties.)
+    With `ties: break` exactly ceil(fraction x n) of n rows stay, equal values in the order of text_uid, so the result
+    does not depend on the order of rows. With `ties: keep` every row stays whose value is at least that at place
+    floor(fraction x n) from 0: floor(fraction x n) + 1 rows and all ties, which is DataComp's `clip_score` filter
+    (github.com/mlfoundations/datacomp, baselines/apply_filter.py; it fails for fraction 1, here all rows stay).
     """
 
     top: Name
     by: Sql
     fraction: float = Field(gt=0, le=1)
+    among: Literal["passed", "all"] = "passed"
+    """Which rows are counted and set the cut: those that passed the rules above, or the whole pool."""
+    of: Literal["counted", "pool"] = "counted"
+    """What `fraction` is a part of: the rows that are counted, or all rows of the pool with a value. The latter with
+    `among: passed` keeps the best of what passed, as many as make up that part of the pool."""
+    ties: Literal["break", "keep"] = "break"
 
     @property
     def name(self) -> str:
         return self.top
 
 
+class Quota(Step):
+    """Keeps at most `at_most` samples (or texts) for each value of `per`, or drops all rows of a value with more.
+
+    Which of them stay is decided by `prefer`, then by a keyed hash of the uid: a function of the rows alone, never of
+    their order. A row that a rule above rejects takes no place (but see `among`).
+    """
+
+    quota: Name
+    per: Sql
+    """SQL expression: rows with the same value share a quota. A row where it is null is rejected."""
+    at_most: int = Field(ge=1)
+    unit: Literal["samples", "texts"] = "samples"
+    """What is counted. A sample with several texts of one value takes one place, and all of them stay."""
+    more: Literal["thin", "drop"] = "thin"
+    """Of a value with more: `thin` keeps `at_most`, `drop` keeps nothing (ALIGN: a text of more than 10 images)."""
+    prefer: Sql | None = None
+    """SQL ordering, such as `clip_score desc`, by which the places are given."""
+    among: Literal["passed", "all"] = "passed"
+    """Which rows are counted: those that passed the rules above, or the whole pool."""
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        return self.quota
+
+
+class Weight(Step):
+    """Gives every row a sampling weight, which travels into the version; a row without a weight above 0 is rejected.
+
+    The weights of several such rules multiply. The column `sampling_weight` of decisions and of a version's texts.
+    """
+
+    weight: Name
+    value: Sql
+    """SQL expression, 0 or more: how often the row is drawn in training, relative to others."""
+
+    @property
+    def name(self) -> str:
+        return self.weight
+
+
 class Dedupe(Step):
     """Keeps one sample of each duplicate group: the best by `prefer` among those with a text that passed so far.
 
     The rows of the others are rejected and name it in `duplicate_of`. Where no member passed, the best of all is named.
+    With `of: texts` it is one text of each group of near-duplicate texts, and the others name it in
+    `text_duplicate_of`. With `of: semantic` a sample stays unless one that stays and is preferred to it is within the
+    similarity (what is removed removes nobody); the others name it in `semantic_duplicate_of`. There are no groups.
     """
 
     dedupe: Name
-    prefer: Sql = "width_px * height_px desc, size_bytes desc"
-    """SQL ordering over media columns; ties fall to the smallest media_uid."""
+    of: Literal["media", "texts", "semantic"] = "media"
+    """What is thinned: groups of media (`duplicates.exact`, `perceptual`), groups of texts (`duplicates.texts`), or
+    pairs of embeddings (`duplicates.semantic`)."""
+    prefer: Sql
+    """SQL ordering over the columns of media (of: texts: and of texts); ties fall to the smallest uid."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_preference(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "prefer" not in values:
+            return {**values, "prefer": PREFER.get(values.get("of", "media"), PREFER["media"])}
+        return values
 
     @property
     def name(self) -> str:
         return self.dedupe
+
+
+class Decontaminate(Step):
+    """Rejects texts whose picture, or which themselves, evaluation sets hold (`tamis evalset add`), however little.
+
+    Pictures fall where the bytes or the pixels are equal, or where they are near-duplicates within `radius` (pairs
+    that would need a shared caption among them: here a look-alike lost costs less than a copy kept); texts where their
+    shingle sets are alike; either where the embeddings are. What fell, and for which item, travels with the version.
+    """
+
+    decontaminate: Name
+    against: list[SetName] = Field(min_length=1)
+    """Names of evaluation sets of the store."""
+    radius: int | None = Field(default=8, ge=0, le=15)
+    """Hamming distance of perceptual hashes; null: pictures are compared by equality alone."""
+    jaccard: float | None = Field(default=0.8, gt=0, le=1)
+    """Least Jaccard similarity of shingle sets, found exactly; null: texts are not compared."""
+    min_words: int = Field(default=6, ge=1)
+    """Evaluation texts of fewer words (or characters of scripts without spaces) contaminate nothing: "a photo of a dog"
+    is in every crawl."""
+    similarity: float | None = Field(default=None, gt=0, le=1)
+    """Least cosine similarity of embeddings; null: these are not compared. Sets have them by `evalset add --recipe`."""
+    embedding: str = "clip_image_embedding"
+    """Column of embeddings, of media or of texts."""
+
+    @property
+    def name(self) -> str:
+        return self.decontaminate
 
 
 class Balance(Step):
@@ -127,22 +266,21 @@ class Balance(Step):
         return self
 
 
+KINDS = ("rule", "top", "quota", "dedupe", "decontaminate", "balance", "weight")
 PolicyItem = Annotated[
     Annotated[Rule, Tag("rule")]
     | Annotated[Top, Tag("top")]
+    | Annotated[Quota, Tag("quota")]
     | Annotated[Dedupe, Tag("dedupe")]
-    | Annotated[Balance, Tag("balance")],
+    | Annotated[Decontaminate, Tag("decontaminate")]
+    | Annotated[Balance, Tag("balance")]
+    | Annotated[Weight, Tag("weight")],
     Discriminator(
         lambda value: next(
-            (
-                kind
-                for kind in ("rule", "top", "dedupe", "balance")
-                if (kind in value if isinstance(value, dict) else hasattr(value, kind))
-            ),
-            None,
+            (kind for kind in KINDS if (kind in value if isinstance(value, dict) else hasattr(value, kind))), None
         ),
         custom_error_type="unknown_rule",
-        custom_error_message="a rule begins with one of the keys rule, top, dedupe, balance",
+        custom_error_message=f"a rule begins with one of the keys {', '.join(KINDS)}",
     ),
 ]
 Policy = list[PolicyItem]

@@ -119,13 +119,17 @@ class Reason(StrEnum):
     IMG_QUARANTINED = "img.quarantined", _P, "an earlier run's decoder died of these bytes; not tried again"
     # av: decoding video and audio
     AV_CONTAINER_NOT_ALLOWED = "av.container_not_allowed", _P, "a container that is not on the allow list"
+    AV_CODEC_NOT_ALLOWED = "av.codec_not_allowed", _P, "streams only of codecs that are not on the allow list"
     AV_NO_STREAM = "av.no_stream", _P, "no stream of the wanted kind"
+    AV_TOO_SHORT = "av.too_short", _P, "shorter than the recipe wants, or no segment long enough in it"
     AV_TOO_LONG = "av.too_long", _P, "longer than the recipe wants"
     AV_BOMB = "av.bomb", _P, "claims more pixels, samples or streams than allowed"
+    AV_TRUNCATED = "av.truncated", _P, "ends before its header says, and the good part is not enough"
     AV_CORRUPT = "av.corrupt", _P, "the decoder cannot make sense of it"
     AV_DECODER_CRASH = "av.decoder_crash", _P, "killed the decoder's process, twice"
     AV_DECODER_TIMEOUT = "av.decoder_timeout", _P, "the decoder did not end in time, twice"
     AV_DECODER_MEMORY = "av.decoder_memory", _P, "the decoder needed more memory than allowed"
+    AV_QUARANTINED = "av.quarantined", _P, "an earlier run's decoder died of these bytes; not tried again"
     AV_PROTOCOL_BLOCKED = "av.protocol_blocked", _P, "the container refers to something outside itself"
     # text: captions
     TEXT_EMPTY = "text.empty", _P, "no text, or white space only"

@@ -14,6 +14,7 @@ LINKS = pa.schema(
         ("url_canonical", pa.string()),  # what is fetched; null where the URL is refused
         ("url_reason", pa.string()),  # reason code of the refusal
         ("expected_hash", pa.string()),  # SHA-256 or MD5 in lower-case hex that the link table promises, or null
+        ("held_in", pa.string()),  # JSON: where the bytes are already (`pipelines.img2dataset_folder`), or null
     ]
 )
 """What ingest knows of each media item before anything is fetched."""
@@ -32,6 +33,9 @@ MEDIA = pa.schema(
         ("http_status", pa.int32()),
         ("content_type", pa.string()),  # as the server claims
         ("consent", pa.string()),  # what robots.txt, ai.txt and tdmrep.json of the last host said; null if not asked
+        ("etag", pa.string()),  # as the server gave it with these bytes, for `tamis run --refresh`
+        ("last_modified", pa.string()),  # the same
+        ("replaced_sha256", pa.string()),  # of the bytes as they came before a refresh found others, or none
         ("size_bytes", pa.int64()),  # of `bytes`; where those are null, of the bytes as they came
         ("sha256", pa.string()),  # of the bytes as they came
         ("stored_sha256", pa.string()),  # of `bytes`: another than sha256 where the recipe had them encoded anew

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from curation.shingles import ShingleSets, compiled, jaccard, shared_share
+from curation.compiled import compiled
+from curation.shingles import ShingleSets, jaccard, shared_share
 
 _CHUNK_PAIRS = 1 << 22
 
@@ -111,8 +112,9 @@ def merge_runs(
 
     Joins in `merged` what it finds. With `all_pairs` nothing is skipped.
     """
-    arguments = (order.astype(np.int64), starts.astype(np.int64), sizes.astype(np.int64), similarity, merged.parent)
-    i, j, share = _merge_runs(*sets, *arguments, all_pairs)
+    hashes, offsets = sets
+    order, starts, sizes = (each.astype(np.int64) for each in (order, starts, sizes))
+    i, j, share = _merge_runs(hashes, offsets, order, starts, sizes, similarity, merged.parent, all_pairs)
     return i, j, share
 
 

@@ -14,14 +14,14 @@ of them (two words of the one are about as rare as three characters of the other
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
-import numba
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from curation.compiled import compiled
 
 WORDS = 2
 CHARACTERS = 3
@@ -55,14 +55,6 @@ class ShingleSets(NamedTuple):
     """int64 (N + 1): where each text's begin."""
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` compiled by numba, kept on disk where the folder of its file, or the user's cache, can be written."""
-    try:
-        return cast("Callable[..., Any]", numba.njit(nogil=True, cache=True)(function))
-    except RuntimeError:  # "cannot cache function: no locator available"
-        return cast("Callable[..., Any]", numba.njit(nogil=True)(function))
-
-
 @lru_cache(maxsize=1)
 def _classes() -> np.ndarray:
     """uint8 (code points): what a character does; from the tables of pyarrow's RE2, and the blocks above."""
@@ -90,6 +82,7 @@ def _normalise(
     ascii_data: np.ndarray,
     ascii_offsets: np.ndarray,
     valid: np.ndarray,
+    is_folded: np.ndarray,
     folded_data: np.ndarray,
     folded_offsets: np.ndarray,
     classes: np.ndarray,
@@ -97,7 +90,7 @@ def _normalise(
 ) -> tuple[np.ndarray, np.ndarray]:
     """UTF-8 of the normal forms, one after the other, and where each begins.
 
-    A text that holds more than ASCII is taken from `folded_data`, the next one there.
+    A text that `is_folded` is taken from `folded_data`, the next one there.
     """
     # a character that stands alone may get a space on either side: at most 5 bytes for 3
     size = folded_offsets[-1] - folded_offsets[0] + ascii_offsets[-1] - ascii_offsets[0] + valid.size
@@ -109,10 +102,7 @@ def _normalise(
         in_word = False  # what is written ends within a word, not with the space behind it
         data, position = ascii_data, ascii_offsets[row]
         stop = ascii_offsets[row + 1] if valid[row] else position
-        every = np.uint8(0)
-        for place in range(position, stop):
-            every |= data[place]
-        if every >= 0x80:
+        if is_folded[row]:
             data, position = folded_data, folded_offsets[num_folded]
             num_folded += 1
             stop = folded_offsets[num_folded]
@@ -156,24 +146,21 @@ def normal_form(texts: pa.Array | pa.ChunkedArray) -> pa.LargeStringArray:
     """The normal form of each text (string or large_string); null for null and for a text without words."""
     given = (texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts).cast(pa.large_string())
     valid = given.is_valid().to_numpy(zero_copy_only=False)
-    others = given.take(pa.array(np.flatnonzero(_has_high_bytes(*_buffers(given), valid))))
+    is_folded = _beyond_ascii(*_buffers(given)) & valid
+    others = given.take(pa.array(np.flatnonzero(is_folded)))
     if len(others):
         others = pc.utf8_normalize(pc.utf8_lower(pc.utf8_normalize(others, form="NFKC")), form="NFKC")
-    out, out_offsets = _normalise(*_buffers(given), valid, *_buffers(others), _classes(), _ASCII)
+    out, out_offsets = _normalise(*_buffers(given), valid, is_folded, *_buffers(others), _classes(), _ASCII)
     array = pa.LargeStringArray.from_buffers(len(given), pa.py_buffer(out_offsets), pa.py_buffer(out))
     empty = out_offsets[1:] == out_offsets[:-1]
     return pc.if_else(pa.array(empty), pa.scalar(None, pa.large_string()), array) if empty.any() else array
 
 
-@compiled
-def _has_high_bytes(data: np.ndarray, offsets: np.ndarray, valid: np.ndarray) -> np.ndarray:
+def _beyond_ascii(data: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """bool (N): whether a text holds anything but ASCII."""
-    found = np.zeros(offsets.size - 1, np.bool_)
-    for row in range(found.size):
-        every = np.uint8(0)
-        for position in range(offsets[row], offsets[row + 1]):
-            every |= data[position]
-        found[row] = valid[row] and every >= 0x80
+    found = np.zeros(len(offsets) - 1, bool)
+    high = np.flatnonzero(data[offsets[0] : offsets[-1]] >= 0x80) + offsets[0]
+    found[np.searchsorted(offsets, high, side="right") - 1] = True
     return found
 
 

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows import export_commands, metadata_commands
+from flows import evalset_commands, export_commands, metadata_commands, policy_commands
 
 app = typer.Typer(
     help="Sieve links into pre-training corpora, and corpora into models; every row keeps every signal and decision.",
@@ -119,6 +119,12 @@ def run(
             "--retry-failed", help="Try those links again, alone, whose failure may have passed (5xx, DNS ...)."
         ),
     ] = False,
+    refresh: Annotated[
+        bool,
+        typer.Option(
+            "--refresh", help="Ask for every picture that is there again (If-None-Match); other bytes replace it."
+        ),
+    ] = False,
     prefect: Annotated[
         bool, typer.Option("--prefect", help="Run as the Prefect flow `curate` even without a server.")
     ] = False,
@@ -128,7 +134,8 @@ def run(
         from flows.main_job import Options, load, perform
         from flows.server import prefect_is_configured
 
-        options = Options(recipe, store, tuple(links or ()), columns, tuple(allow_net or ()), address, retry_failed)
+        nets = tuple(allow_net or ())
+        options = Options(recipe, store, tuple(links or ()), columns, nets, address, retry_failed, refresh)
         load(options)
         if address.startswith(("http://", "https://")):
             from flows.jobs import submit
@@ -315,6 +322,10 @@ def _cell(value: object) -> Text:
     text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
     # what a crawl holds must not steer the terminal
     return Text("".join(ch if ch.isprintable() else "\ufffd" for ch in text))
+
+
+evalset_commands.register(app, _explained, _print, _say)
+policy_commands.register(app, _explained, _print, _say)
 
 
 def main() -> None:

@@ -43,15 +43,17 @@ def curate(
     allow_net: list[str] | None = None,
     address: str = "local",
     retry_failed: bool = False,
+    refresh: bool = False,
 ) -> dict[str, Any]:
     """Run a recipe on a store, as `tamis run` does; returns the recipe's name and what each stage did.
 
-    recipe, store, links: paths, relative to the deployment's folder; columns, allow_net, retry_failed: see
+    recipe, store, links: paths, relative to the deployment's folder; columns, allow_net, retry_failed, refresh: see
     `tamis run --help`.
     address: serial | local | auto | ray://HOST:PORT, or http://HOST:8265, where the whole run is one Ray job.
     """
     say = teller()
-    options = Options(Path(recipe), Path(store), _paths(links), columns, tuple(allow_net or ()), address, retry_failed)
+    nets = tuple(allow_net or ())
+    options = Options(Path(recipe), Path(store), _paths(links), columns, nets, address, retry_failed, refresh)
     if address.startswith(("http://", "https://")):
         return as_task("ray job", lambda: _job(options, say))
     with running(options, say) as run:
@@ -78,6 +80,7 @@ def run_flow(options: Options) -> dict[str, Any]:
             allow_net=list(options.allow_net) or None,
             address=options.address,
             retry_failed=options.retry_failed,
+            refresh=options.refresh,
         )
     except httpx.HTTPError as lost:
         _drop_events()

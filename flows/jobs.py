@@ -82,6 +82,8 @@ def entrypoint(options: Options) -> str:
         arguments += ["--allow-net", network]
     if options.retry_failed:
         arguments.append("--retry-failed")
+    if options.refresh:
+        arguments.append("--refresh")
     python = f'"$(command -v {shlex.quote(sys.executable)} || command -v python3)"'
     # exec: the stop signal is to reach Python, not a shell around it
     return f"exec {python} -u {shlex.join([*arguments, '--address', 'auto'])}"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from pipelines.decontaminate import check_sets
 from pipelines.recipe import Recipe, Round, load_recipe
 from pipelines.run import audit, noted, record, run_stage, stage_calls
 from pipelines.stage import Report, Run
@@ -47,6 +48,7 @@ class Options:
     allow_net: tuple[str, ...] = ()
     address: str = "local"
     retry_failed: bool = False
+    refresh: bool = False
 
 
 def load(options: Options) -> Recipe:
@@ -59,13 +61,6 @@ def load(options: Options) -> Recipe:
         source = source.changed(links=[path.absolute() for path in options.links])
     if options.columns:
         source = source.changed(columns=source.columns.changed(**parse_columns(options.columns)))
-    fetch = recipe.download.fetch
-    if options.allow_net:
-        networks = tuple(dict.fromkeys([*fetch.allow_networks, *options.allow_net]))
-        try:
-            fetch = type(fetch).model_validate({**fetch.model_dump(), "allow_networks": networks})
-        except ValidationError as error:
-            raise RecipeError(f"--allow-net: {error.errors()[0]['msg']}") from error
     for index, each in enumerate(recipe.all_rounds()):
         if each.train is not None:
             from pretrain.config import ConfigError, parse_config
@@ -79,7 +74,20 @@ def load(options: Options) -> Recipe:
                 raise RecipeError(str(error)) from error
             except ValueError as error:
                 raise RecipeError(f"{where}: {error}") from error
-    return recipe.changed(source=source, download=recipe.download.changed(fetch=fetch))
+    return with_networks(recipe.changed(source=source), options.allow_net)
+
+
+def with_networks(recipe: Recipe, networks: tuple[str, ...]) -> Recipe:
+    """The recipe with networks that may be fetched from besides its own. Raises RecipeError."""
+    if not networks:
+        return recipe
+    fetch = recipe.download.fetch
+    allowed = tuple(dict.fromkeys([*fetch.allow_networks, *networks]))
+    try:
+        fetch = type(fetch).model_validate({**fetch.model_dump(), "allow_networks": allowed})
+    except ValidationError as error:
+        raise RecipeError(f"--allow-net: {error.errors()[0]['msg']}") from error
+    return recipe.changed(download=recipe.download.changed(fetch=fetch))
 
 
 def parse_columns(text: str) -> dict[str, Any]:
@@ -108,10 +116,17 @@ def running(options: Options, say: Report) -> Iterator[Run]:
     """A run with its store held, its workers ready and its record written at the end, whatever the end."""
     recipe = load(options)
     store = Store.create(options.store)
+    check_sets(recipe, store)
     started = time.time()
     with store.locked():
         run = Run(
-            recipe, store, make_workers(options.address), store.state(), say=say, retry_failed=options.retry_failed
+            recipe,
+            store,
+            make_workers(options.address),
+            store.state(),
+            say=say,
+            retry_failed=options.retry_failed,
+            refresh=options.refresh,
         )
         outcome = "failed"
         try:

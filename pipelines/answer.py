@@ -11,6 +11,7 @@ from curation.reasons import Reason
 MAX_DETAIL_CHARS = 200
 REDIRECTS = (301, 302, 303, 307, 308)
 WITH_BODY = (200, 203)
+NOT_MODIFIED = 304
 
 ERRORS = {
     pycurl.E_URL_MALFORMAT: Reason.URL_UNPARSABLE,
@@ -35,7 +36,8 @@ BROKEN = (errno.ECONNRESET, errno.EPIPE, errno.ETIMEDOUT, errno.ECONNABORTED)
 
 @dataclass
 class Answer:
-    """What one request gave. `reason` None means: a body worth keeping, or a redirect (`location` is set)."""
+    """What one request gave. `reason` None means: a body worth keeping, a redirect (`location` is set), or that the
+    bytes are those that are known already (`is_unchanged`)."""
 
     reason: Reason | None
     detail: str | None = None
@@ -46,6 +48,9 @@ class Answer:
     body: bytes | None = None
     body_path: Path | None = None  # in place of `body` where it was too large for memory
     sha256: str | None = None
+    is_unchanged: bool = False
+    etag: str | None = None
+    last_modified: str | None = None
     peer: tuple[str, int] | None = None
     is_stale: bool = False  # a kept connection that the server had closed meanwhile: says nothing about the link
 

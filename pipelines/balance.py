@@ -11,15 +11,23 @@ again uniform between 0 and 1, so the second choice does not favour what the fir
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curation.balance import EntryCounts, KeepProbability, temperature_quotas, thresholds
 from curation.policy import Balance
 from pipelines import database
 from pipelines.yaml_place import RecipeError
 
-ROWS_AT_A_TIME = 1_000_000
-FUNCTION = "keep_probability_of"
+if TYPE_CHECKING:
+    from pipelines.decide import Decider
+
+PROBABILITY = "tamis__probability_"
+"""Begins the name of the column with a balance's keep probabilities; its place in the policy ends it."""
+SHARES = pa.schema({"group_key": pa.string(), "share": pa.float64()})
 
 
 def columns_read(item: Balance) -> list[str]:
@@ -39,81 +47,80 @@ def balanced_by(item: Balance) -> list[tuple[str, str, str]]:
     return [("entries", f"len({item.entries}::integer[]) + draw{language}", "DOUBLE")]
 
 
-def balanced_work(con: database.Connection, item: Balance, n: int, passed: str) -> str:
-    """SQL of the next `work`: `keep_probability` times this balance's, and `pass_<n>`. `finish` when it has run.
+def prior(places: Sequence[int]) -> str:
+    """SQL: the keep probability by the balances at these places of the policy; null where none speaks of the row."""
+    names = [f"{PROBABILITY}{place}" for place in places]
+    if not names:
+        return "null::double"
+    product = " * ".join(f"coalesce({name}, 1.0)" for name in names)
+    return f"case when coalesce({', '.join([*names, 'null'])}) is not null then {product} end"
 
-    in: work (text_uid, the columns read, draw, keep_probability, pass_0 ...); passed = SQL, passed all rules above
-    """
+
+def solve_balance(decider: Decider, n: int, item: Balance) -> None:
+    """Find what `probabilities` needs: the counts of the entries, or the share of each group that stays."""
     scope = f"coalesce(({item.where}\n), false)"
     if item.by is None:
-        _make_function(con, item, f"{scope} and {passed}")
-        share, matched, source = f"{FUNCTION}({item.entries}::integer[])", f"len({item.entries}) > 0", "work"
+        language = "entry_language" if item.per_language else "null::varchar"
+        columns = {"scope": scope, "entries": f"{item.entries}::integer[]", "language": language}
     else:
-        _make_shares(con, item, f"{scope} and {passed}")
-        share, matched = "coalesce(s.share, 1.0)", "w.group_key is not null"
-        source = f"(select *, ({item.by})::varchar as group_key from work) w left join shares s using (group_key)"
-    unmatched = "1.0" if item.no_match == "keep" else "0.0"
-    probability = f"case when {scope} then case when {matched} then {share} else {unmatched} end end"
-    extra = "" if item.by is None else "group_key, share, "
-    return (
-        f"select * exclude ({extra}keep_probability, this_probability), "
-        "case when this_probability is null then keep_probability "
-        "else coalesce(keep_probability, 1.0) * this_probability end as keep_probability, "
-        "this_probability is null or coalesce(draw / coalesce(keep_probability, 1.0) < this_probability, false) "
-        f"as pass_{n} from (select *, {probability} as this_probability from {source})"
-    )
+        unused = f"draw / coalesce({prior(decider.balances(n))}, 1.0)"
+        columns = {"scope": scope, "group_key": f"({item.by})::varchar", "unused_draw": unused}
 
+    def counted(batch: int) -> pa.Table:
+        found, passed = decider.asked(batch, n, decider.reads[n], columns)
+        return found.filter(pc.and_(found.column("scope"), passed)).drop_columns(["scope"])
 
-def finish(con: database.Connection, item: Balance) -> None:
-    """Drop what `balanced_work` made."""
-    if item.by is None:
-        con.remove_function(FUNCTION)
-    else:
-        con.execute("drop table shares")
-
-
-def entry_counts(con: database.Connection, item: Balance, counted: str) -> EntryCounts:
-    """Texts for each entry among the rows of `work` for which the SQL predicate `counted` is true."""
+    if item.by is not None:
+        for batch, found in decider.each(counted):
+            decider.fill("grouped", batch, found.filter(pc.is_valid(found.column("group_key"))))
+        shares = _shares(decider.con, item) if decider.sizes else SHARES.empty_table()
+        decider.drop("grouped")
+        decider.solved[n] = {"shares": shares}
+        return
     counts = EntryCounts()
-    language = "entry_language" if item.per_language else "null::varchar"
-    names = database.rows(con, f"select distinct {language} as language from work where {counted} order by all")
-    for name in (row["language"] for row in names):
-        sql = f"select {item.entries}::integer[] as entries from work where {counted}"
-        sql += f" and {language} is not distinct from $name"
-        for batch in database.batches(con, sql, {"name": name}, ROWS_AT_A_TIME):
-            counts.add(batch.column("entries"), name)
-    return counts
-
-
-def _make_function(con: database.Connection, item: Balance, counted: str) -> None:
-    counts = entry_counts(con, item, counted)
+    for _, found in decider.each(counted):
+        # languages one by one, in a fixed order; an entry that texts of two languages match is a mistake
+        for name in sorted(pc.unique(found.column("language")).to_pylist(), key=lambda each: (each is not None, each)):
+            spoken = pc.equal(found.column("language"), name) if name else pc.is_null(found.column("language"))
+            counts.add(found.column("entries").filter(spoken), name)
     try:
         by_language = thresholds(counts, item.t or 1, item.per_language)
     except ValueError as error:
         raise RecipeError(f"the rule {item.name!r}: {error}") from error
-    database.create_list_function(con, FUNCTION, KeepProbability(counts, by_language))
+    decider.solved[n] = {"keep": KeepProbability(counts, by_language)}
 
 
-def _make_shares(con: database.Connection, item: Balance, counted: str) -> None:
-    """Table `shares` (group_key, share): the part of each group's texts, by their unused draws, that stays."""
-    con.execute(
-        f"create table grouped as select ({item.by})::varchar as group_key, "
-        f"draw / coalesce(keep_probability, 1.0) as unused_draw from work where {counted} and ({item.by}) is not null"
-    )
+def probabilities(decider: Decider, table: pa.Table, n: int, item: Balance) -> pa.Array:
+    """The keep probability of each row of `table` by this balance alone; null where it does not speak of the row."""
+    key = f"({item.by})::varchar" if item.by is not None else f"{item.entries}::integer[]"
+    with decider.candidates(table) as con:
+        found = database.arrow(con, f"select coalesce(({item.where}\n), false) as scope, {key} as key from candidates")
+    keys = found.column("key")
+    solved = decider.solved[n]
+    if item.by is None:
+        matched = pc.fill_null(pc.greater(pc.list_value_length(keys), 0), False)
+        share = solved["keep"](keys)
+    else:
+        matched = pc.is_valid(keys)
+        place = pc.index_in(keys, solved["shares"].column("group_key").combine_chunks())
+        share = pc.fill_null(pc.take(solved["shares"].column("share").combine_chunks(), place), 1.0)
+    unmatched = pa.scalar(1.0 if item.no_match == "keep" else 0.0)
+    probability = pc.if_else(matched, share, unmatched)
+    return pc.if_else(found.column("scope"), probability, pa.scalar(None, pa.float64()))
+
+
+def _shares(con: database.Connection, item: Balance) -> pa.Table:
+    """The part of each group's texts, by their unused draws, that stays. in: grouped (group_key, unused_draw)"""
     sizes = database.rows(con, "select group_key, count(*) as texts from grouped group by group_key order by group_key")
     if item.t is not None:
         found = [{"group_key": row["group_key"], "share": min(1.0, item.t / row["texts"])} for row in sizes]
-        con.register("found", pa.Table.from_pylist(found, pa.schema({"group_key": pa.string(), "share": pa.float64()})))
-        con.execute("create table shares as select * from found")
-    else:
-        counts = [row["texts"] for row in sizes]
-        allowed = [min(item.most, count) for count in counts] if item.most is not None else None
-        if item.exponent is not None and item.fraction is not None:
-            allowed = temperature_quotas(counts, item.exponent, item.fraction * sum(counts))
-        quotas = [{"group_key": row["group_key"], "allowed": n} for row, n in zip(sizes, allowed or (), strict=True)]
-        con.register(
-            "found", pa.Table.from_pylist(quotas, pa.schema({"group_key": pa.string(), "allowed": pa.int64()}))
-        )
-        con.sql(database.query("select/quota")).create("shares")
+        return pa.Table.from_pylist(found, SHARES)
+    counts = [row["texts"] for row in sizes]
+    allowed = [min(item.most, count) for count in counts] if item.most is not None else None
+    if item.exponent is not None and item.fraction is not None:
+        allowed = temperature_quotas(counts, item.exponent, item.fraction * sum(counts))
+    quotas = [{"group_key": row["group_key"], "allowed": n} for row, n in zip(sizes, allowed or (), strict=True)]
+    con.register("found", pa.Table.from_pylist(quotas, pa.schema({"group_key": pa.string(), "allowed": pa.int64()})))
+    shares = database.arrow(con, database.query("select/quota"))
     con.unregister("found")
-    con.execute("drop table grouped")
+    return shares

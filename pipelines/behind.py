@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from pipelines.fetched import Fetched
 
-MAX_WAITING_BYTES = 32_000_000
+MAX_WAITING_BYTES = 20_000_000
 """Fetched and not finished yet, with what those under way will bring; above it nothing more should be asked for."""
 
 

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
-from duckdb.func import PythonUDFType
 
 Connection = duckdb.DuckDBPyConnection
 SqlError = duckdb.Error
+NUMERIC = frozenset(
+    ["TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT",
+     "FLOAT", "DOUBLE", "DECIMAL"]
+)  # fmt: skip
 MEMORY_LIMIT = "4GB"
 """Beyond this DuckDB spills to disk; balancing and selection of 10^7 rows stay below it."""
 
 
-def connect(allowed: Path | None = None, spill: Path | None = None, memory_limit: str = MEMORY_LIMIT) -> Connection:
-    """An in-memory database. With `allowed`, it can then reach files in that folder only, and no setting can change.
+def connect(
+    allowed: Path | None = None,
+    spill: Path | None = None,
+    memory_limit: str = MEMORY_LIMIT,
+    threads: int | None = None,
+) -> Connection:
+    """An in-memory database of `threads` threads (all processors if not said).
+
+    With `allowed`, it can then reach files in that folder only, and no setting can change.
 
     The order matters: once external access is off, `allowed_directories` can no longer be set, and once the
     configuration is locked, nothing can.
@@ -28,6 +38,8 @@ def connect(allowed: Path | None = None, spill: Path | None = None, memory_limit
     con = duckdb.connect()
     con.execute(f"set memory_limit = '{memory_limit}'")
     con.execute("set preserve_insertion_order = false")
+    if threads is not None:
+        con.execute(f"set threads = {int(threads)}")
     if spill is not None:
         con.execute("set temp_directory = ?", [str(spill)])
     if allowed is not None:
@@ -89,17 +101,24 @@ def columns_of(expression: str, where: str = "predicate") -> list[str]:
 
     Raises ValueError where it is not one single expression.
     """
+    names: dict[str, None] = {}
+    _collect(syntax_tree(expression, where), names)
+    return list(names)
+
+
+@lru_cache(maxsize=4096)
+def syntax_tree(expression: str, where: str = "predicate") -> dict[str, Any]:
+    """What DuckDB's parser makes of an expression; raises ValueError where it is not one single expression."""
     con = connect()
     statement = f"select ({expression}\n) as value"
-    (serialised,) = con.execute("select json_serialize_sql(?::varchar)", [statement]).fetchone() or ("{}",)
+    ((serialised,),) = con.execute("select json_serialize_sql(?::varchar)", [statement]).fetchall()
     tree = json.loads(serialised)
     if tree.get("error"):
         raise ValueError(f"{where} is not valid SQL: {tree.get('error_message', 'unknown error')}")
     if len(tree["statements"]) != 1 or len(tree["statements"][0]["node"].get("select_list", [])) != 1:
         raise ValueError(f"{where} must be one SQL expression")
-    names: dict[str, None] = {}
-    _collect(tree["statements"][0], names)
-    return list(names)
+    found: dict[str, Any] = tree["statements"][0]
+    return found
 
 
 def _collect(node: object, names: dict[str, None]) -> None:
@@ -116,26 +135,35 @@ def _collect(node: object, names: dict[str, None]) -> None:
 def check_expression(expression: str, types: Mapping[str, pa.DataType], wanted: str | None = None) -> None:
     """Bind `expression` against columns of these types without running it; raises ValueError with DuckDB's reason.
 
-    `wanted` is the SQL type that it must have, such as BOOLEAN.
+    `wanted` is the SQL type that it must have, such as BOOLEAN; NUMBER stands for all numeric ones.
     """
-    con = connect()
-    con.register("candidates", pa.schema([(n, _readable(t)) for n, t in types.items()]).empty_table())
-    try:
-        relation = con.sql(f"select ({expression}\n) as value from candidates")
-    except duckdb.Error as error:
-        raise ValueError(str(error).splitlines()[0]) from error
-    found = str(relation.types[0])
-    if wanted is not None and found not in (wanted, '"NULL"'):
+    found = str(_bound(f"select ({expression}\n) as value from candidates", types).types[0])
+    fits = found.partition("(")[0] in NUMERIC if wanted == "NUMBER" else found == wanted
+    if wanted is not None and not fits and found != '"NULL"':
         raise ValueError(f"it is of type {found}, not {wanted}")
 
 
-def _readable(kind: pa.DataType) -> pa.DataType:
+def check_in_where(expression: str, types: Mapping[str, pa.DataType]) -> None:
+    """Bind `expression` where SQL allows no aggregate; raises ValueError with DuckDB's reason."""
+    _bound(f"select 1 from candidates where ({expression}\n) is not null", types)
+
+
+def _bound(sql: str, types: Mapping[str, pa.DataType]) -> duckdb.DuckDBPyRelation:
+    con = connect()
+    con.register("candidates", pa.schema([(n, readable(t)) for n, t in types.items()]).empty_table())
+    try:
+        return con.sql(sql)
+    except duckdb.Error as error:
+        raise ValueError(str(error).splitlines()[0]) from error
+
+
+def readable(kind: pa.DataType) -> pa.DataType:
     """The type as DuckDB reads it: it takes half precision from Parquet (as FLOAT), but not from Arrow."""
     if pa.types.is_float16(kind):
         return pa.float32()
     if pa.types.is_fixed_size_list(kind):
-        return pa.list_(_readable(kind.value_type), kind.list_size)
-    return pa.list_(_readable(kind.value_type)) if pa.types.is_list(kind) else kind
+        return pa.list_(readable(kind.value_type), kind.list_size)
+    return pa.list_(readable(kind.value_type)) if pa.types.is_list(kind) else kind
 
 
 def rows(con: Connection, sql: str, parameters: Iterable[object] | Mapping[str, object] = ()) -> list[dict[str, Any]]:
@@ -144,20 +172,6 @@ def rows(con: Connection, sql: str, parameters: Iterable[object] | Mapping[str, 
     cursor = con.execute(sql, given)
     names = [column[0] for column in cursor.description or []]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-
-
-def batches(con: Connection, sql: str, parameters: Mapping[str, object], size: int) -> Iterator[pa.RecordBatch]:
-    """The rows of a query, `size` at a time."""
-    yield from con.sql(sql, params=dict(parameters)).to_arrow_reader(size)
-
-
-def create_list_function(con: Connection, name: str, function: Callable[[pa.ChunkedArray], pa.Array]) -> None:
-    """SQL function `name`: a list of integers to a number, null to null. `function` gets many lists at a time.
-
-    Remove it (`con.remove_function`) when it has done its work: it keeps what it was made from.
-    """
-    integers: list[Any] = ["INTEGER[]"]
-    con.create_function(name, function, integers, "DOUBLE", type=PythonUDFType.ARROW)
 
 
 def arrow(con: Connection, sql: str, parameters: Mapping[str, object] | None = None) -> pa.Table:

@@ -42,7 +42,7 @@ def dedupe_key(run: Run) -> str:
     identities = {table: [open_part(path).identity for path in run.store.files(run.state, table)] for table in tables}
     if perceptual:
         identities["texts"] = [each.texts.identity for each in run.store.pool()]
-    return digest("dedupe", VERSION, NEAR_VERSION, run.recipe.duplicates, identities)
+    return digest("dedupe", VERSION, NEAR_VERSION, run.recipe.duplicates.of_media(), identities)
 
 
 def dedupe(run: Run) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Every link becomes one row of `media`, whatever became of it: `status` ok, faile
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,14 +15,14 @@ from typing import Any
 from curation.step import digest
 from curation.table import Part, find_part, open_part, read_part
 from pipelines.behind import give_memory_back
+from pipelines.download_options import Download
 from pipelines.draft import Draft
 from pipelines.fetch_parts import OpenPart, fetch_parts
-from pipelines.recipe import Download
 from pipelines.stage import Run, Wanted, run_parts
 from pipelines.store import PoolPart
 from pipelines.workers import Task
 
-VERSION = 2
+VERSION = 3
 """Of the rules that decide a row's status."""
 MAX_TASK_ROWS = 100_000
 """Rows of the parts that one task makes. Its hosts that hang leave the worker idle once for each task, not for each
@@ -36,15 +37,17 @@ def download_key(settings: Download) -> str:
 
 
 def wanted_parts(run: Run) -> list[Wanted]:
-    """One wanted part of `media` for each part of the pool: where rows were tried again later, the newest one."""
+    """One wanted part of `media` for each part of the pool: where rows were tried again or refreshed later, the
+    newest one."""
     step, folder = download_key(run.recipe.download), run.store.table("media")
     wanted = []
     for each in run.store.pool():
         key = digest(step, each.links.identity)
         while (part := find_part(folder, each.index, key)) is not None:
-            if find_part(folder, each.index, retry_key(part)) is None:
+            later = [k for k in (retry_key(part), refresh_key(part)) if find_part(folder, each.index, k) is not None]
+            if not later:
                 break
-            key = retry_key(part)
+            key = later[0]
         wanted.append(_wanted(run, each, key))
     return wanted
 
@@ -52,6 +55,11 @@ def wanted_parts(run: Run) -> list[Wanted]:
 def retry_key(part: Part) -> str:
     """Key of the part that takes the place of `part` once its transient failures have been tried again."""
     return digest("retry", part.key, part.identity)
+
+
+def refresh_key(part: Part) -> str:
+    """Key of the part that takes the place of `part` once a refresh has found other bytes."""
+    return digest("refresh", part.key, part.identity)
 
 
 def _wanted(run: Run, each: PoolPart, key: str) -> Wanted:
@@ -71,8 +79,9 @@ def _task(run: Run, parts: Sequence[tuple[int, str, Path]]) -> Task:
     return Task(f"download of part {parts[0][0]}{last}", download_parts, arguments)
 
 
-def _together(run: Run, wanted: Sequence[Wanted]) -> list[Wanted]:
-    """The same parts, those that are missing with tasks that make several of them."""
+def download_tasks(run: Run) -> list[Wanted]:
+    """The wanted parts, those that are missing with tasks that make several of them."""
+    wanted = wanted_parts(run)
     missing = [each for each in wanted if find_part(each.folder, each.index, each.key) is None]
     for_each_worker = -(-len(missing) // max(1, run.workers.count))
     size = max(1, min(for_each_worker, MAX_TASK_ROWS // run.recipe.samples_per_part))
@@ -86,7 +95,7 @@ def _together(run: Run, wanted: Sequence[Wanted]) -> list[Wanted]:
 
 def download(run: Run) -> dict[str, Any]:
     """Fetch every part of the pool that has not been fetched with these limits."""
-    parts, stats = run_parts(run, "download", _together(run, wanted_parts(run)))
+    parts, stats = run_parts(run, "download", download_tasks(run))
     run.state.tables["media"] = [run.store.relative(part.path) for part in parts]
     outcome: Counter[str] = Counter()
     for part in parts:
@@ -107,6 +116,7 @@ def download_parts(
     parts: number, key and the part of links of each.
     """
     done = {"rows": 0, "fetched_bytes": 0}
+    lock = threading.Lock()  # a part may end in the fetching thread or in the one behind it
 
     def opened() -> Iterator[OpenPart]:
         for index, key, path in parts:
@@ -117,15 +127,13 @@ def download_parts(
         links = read_part(path).to_pylist()
         draft = Draft(folder, len(links))
 
-        def put(position: int, row: dict[str, Any]) -> None:
-            done["fetched_bytes"] += row["size_bytes"] or 0
-            draft.put(position, row)
-
         def end() -> None:
-            done["rows"] += draft.publish(index, key).num_rows
+            with lock:
+                done["fetched_bytes"] += draft.num_bytes
+                done["rows"] += draft.publish(index, key).num_rows
             give_memory_back()
 
-        return OpenPart(index, links, put, end)
+        return OpenPart(index, links, draft.put, end, takes_held=True)
 
     fetch_parts(opened(), settings, num_workers, run_id, folder)
     return done

@@ -32,6 +32,7 @@ class Draft:
         # closed by `close`, or with the last reference where a worker's call ends before its time
         self._file = tempfile.TemporaryFile(prefix=TEMPORARY_PREFIX, dir=folder, buffering=0)  # noqa: SIM115
         self.num_open = num_rows
+        self.num_bytes = 0  # of all rows by their column `size_bytes`
 
     def __enter__(self) -> Self:
         return self
@@ -56,6 +57,7 @@ class Draft:
         # of the bytes no more than whether there are any
         self._rows[index] = tuple(stored is not None if name == "bytes" else row[name] for name in MEDIA.names)
         self.num_open -= 1
+        self.num_bytes += row["size_bytes"] or 0
 
     def put_others_of(self, part: Path) -> None:
         """Take the rows that have not been put from a part of the same media, as they are there."""

@@ -5,8 +5,6 @@ here and in `pipelines.transfer`; whether a link may be asked for at all, in `pi
 end, so `fetch` has one too.
 """
 
-import concurrent.futures
-import socket
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -26,12 +24,12 @@ from pipelines.host_queue import HostQueues
 from pipelines.http_fields import redirect_target, retry_after_s
 from pipelines.permission import Permission
 from pipelines.transfer import Transfer
+from pipelines.unresolved import Unresolved
 
 MAX_HELD_BYTES = 256_000_000
 """Of bodies on their way; above it no request is started until some are done, so that memory has a bound."""
 _SWEEP_S = 0.1  # how often deadlines are looked at, so a row may outlive its deadline by this
 _FULL_S = 0.02  # how often a caller that can take no more is asked again
-_NUM_RESOLVERS = 8
 # What tamis or the source said no to. The rest of the reasons are failures.
 _REFUSED = frozenset({Reason.NET_BLOCKED_ADDRESS, Reason.NET_BLOCKED_PORT, Reason.HTTP_REDIRECT_BLOCKED})
 _REFUSED_STAGES = ("url", "policy")
@@ -56,8 +54,7 @@ class Fetcher:
         self._queues: HostQueues[Job] = HostQueues(max(1, options.max_connections_per_host // num_fetchers))
         self._permission = Permission(options, num_fetchers)
         self._known_bad = HashList(options.known_bad_hashes)
-        self._resolving: dict[concurrent.futures.Future[Reason], tuple[Job, Answer, float]] = {}
-        self._resolvers: concurrent.futures.ThreadPoolExecutor | None = None
+        self._resolving: Unresolved[tuple[Job, Answer]] = Unresolved()
         self._loop = CurlLoop(options.max_connections)
 
     def __enter__(self) -> Self:
@@ -72,8 +69,7 @@ class Fetcher:
         self._loop.close()
         for transfer in self._transfers.values():
             transfer.curl.close()
-        if self._resolvers is not None:
-            self._resolvers.shutdown(wait=False, cancel_futures=True)
+        self._resolving.close()
 
     def fetch_many(
         self,
@@ -140,7 +136,9 @@ class Fetcher:
         if canonical is None:
             self._close(index, out, reason, None)
         else:
-            job = Job(index, canonical, out, part=link.part, failed_before=link.failed_before)
+            job = Job(
+                index, canonical, out, part=link.part, failed_before=link.failed_before, validators=link.validators
+            )
             self._queue([job], in_front=False)
 
     def _transfer(self) -> Transfer:
@@ -185,7 +183,7 @@ class Fetcher:
         job.out.final_url = job.hop
         rules_cap = None if job.file is None else site_rules.MAX_FILE_BYTES
         left_s = self.options.total_timeout_s - job.spent_s
-        transfer.start(job.hop, job.redirected_from, left_s, job.is_fresh, rules_cap)
+        transfer.start(job.hop, job.redirected_from, left_s, job.is_fresh, rules_cap, job.validators)
         self._active[id(transfer.curl)] = job
         self._loop.multi.add_handle(transfer.curl)
 
@@ -222,9 +220,8 @@ class Fetcher:
             self._num_held_bytes += transfer.num_held_bytes
             if transfer.overdue(now) is not None:
                 self._end(transfer, 0, "")
-        for future in [future for future, waiting in self._resolving.items() if future.done() or now > waiting[2]]:
-            job, answer, _ = self._resolving.pop(future)
-            answer.reason = future.result() if future.done() else Reason.NET_DNS_TIMEOUT
+        for (job, answer), why in self._resolving.answered(now):
+            answer.reason = why
             self._conclude(job, answer)
 
     # Ends
@@ -243,9 +240,7 @@ class Fetcher:
         if answer.is_stale and not was_fresh:
             self._queue([job])  # again at once; no attempt of its own
         elif answer.reason is Reason.NET_DNS_SERVFAIL:
-            # libcurl does not say whether the name does not exist or nobody could tell; the resolver does
-            future = self._resolver().submit(_why_unresolved, host_of(job.hop))
-            self._resolving[future] = (job, answer, now + self.options.connect_timeout_s)
+            self._resolving.ask(host_of(job.hop), (job, answer), now + self.options.connect_timeout_s)
         elif answer.location is not None:
             self._redirect(job, answer)
         else:
@@ -287,7 +282,8 @@ class Fetcher:
             return
         if answer.reason is None:
             out.body, out.body_path, out.sha256 = answer.body, answer.body_path, answer.sha256
-            known_by = self._known_bad.algorithm_that_knows(out)
+            out.is_unchanged, out.etag, out.last_modified = answer.is_unchanged, answer.etag, answer.last_modified
+            known_by = None if out.is_unchanged else self._known_bad.algorithm_that_knows(out)
             if known_by is not None:
                 out.drop_body()
                 answer = _with(answer, Reason.POLICY_KNOWN_BAD_HASH, f"its {known_by} is on a list")
@@ -313,19 +309,12 @@ class Fetcher:
         self._num_open -= 1
         self._on_result(index, out)
 
-    def _resolver(self) -> concurrent.futures.ThreadPoolExecutor:
-        if self._resolvers is None:
-            self._resolvers = concurrent.futures.ThreadPoolExecutor(_NUM_RESOLVERS, thread_name_prefix="why-unresolved")
-        return self._resolvers
-
     def _drop_everything(self) -> None:
         """After the last row, or after an exception (an interrupt, `on_result`'s): nothing goes on behind the back."""
         for key in list(self._active):
             self._loop.multi.remove_handle(self._transfers[key].curl)
             self._transfers[key].drop()
             self._idle.append(self._transfers[key])
-        for future in self._resolving:
-            future.cancel()
         self._active.clear()
         self._resolving.clear()
         self._queues.clear(time.monotonic())
@@ -335,15 +324,3 @@ class Fetcher:
 def _with(answer: Answer, reason: Reason, detail: str) -> Answer:
     answer.reason, answer.detail, answer.body = reason, detail[:200], None
     return answer
-
-
-def _why_unresolved(host: str) -> Reason:
-    """Ask the system's resolver why a name has no address. The answer is never connected to."""
-    try:
-        socket.getaddrinfo(host, None, proto=socket.IPPROTO_TCP)
-    except socket.gaierror as error:
-        nowhere = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
-        return Reason.NET_DNS_NXDOMAIN if error.errno in nowhere else Reason.NET_DNS_SERVFAIL
-    except UnicodeError:
-        return Reason.NET_DNS_NXDOMAIN  # a label that no resolver takes
-    return Reason.NET_DNS_SERVFAIL

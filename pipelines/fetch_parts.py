@@ -9,16 +9,18 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from pipelines import img2dataset_engine
 from pipelines.behind import Behind
+from pipelines.download_options import Download
 from pipelines.fetch import Fetcher
 from pipelines.fetch_options import FetchOptions
-from pipelines.fetched import Fetched, Link
+from pipelines.fetched import Fetched, Link, Validators
+from pipelines.img2dataset_folder import held_rows
 from pipelines.media_row import fetched_row, unfetched_row
-from pipelines.recipe import Download
 
 MAX_OPEN_ROWS = 10_000
 """Rows of the parts that are open at a time, where these are more than two: what a worker that dies has to fetch again.
@@ -32,7 +34,8 @@ class OpenPart:
     """A part's links and what becomes of their rows.
 
     put(position, row): a row of `media` for the link at this position, in any order. end(): after the last one.
-    failed_before: whether all of them failed in an earlier run.
+    failed_before: whether all of them failed in an earlier run. validators: of each link, where its bytes are wanted
+    only if they changed. takes_held: whether bytes that are in a folder already are taken from there.
     """
 
     number: int
@@ -40,6 +43,8 @@ class OpenPart:
     put: Callable[[int, dict[str, Any]], None]
     end: Callable[[], None]
     failed_before: bool = False
+    validators: Sequence[Validators | None] = ()
+    takes_held: bool = False
     num_left: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -66,23 +71,22 @@ def _fetcher(options: FetchOptions, num_workers: int, _run_id: str, spool: Path)
 
 
 def _by_img2dataset(part: OpenPart, settings: Download) -> None:
-    todo = _put_refused(part)
+    todo = _put_unfetched(part, settings)
     found = img2dataset_engine.run_part([part.links[i] for i in todo], settings)
     for position, columns in zip(todo, found, strict=True):
         part.put(position, unfetched_row(part.links[position]) | {"reason": None, **columns})
     part.end()
 
 
-def _put_refused(part: OpenPart) -> list[int]:
-    """Put the rows of links that are refused by their URL; returns the positions of the others."""
-    todo = []
-    for position, link in enumerate(part.links):
-        if link["url_canonical"] is None:
-            part.put(position, unfetched_row(link))
-            part.num_left -= 1
-        else:
-            todo.append(position)
-    return todo
+def _put_unfetched(part: OpenPart, settings: Download) -> list[int]:
+    """Put the rows of links that are refused by their URL or held already; returns the positions of the others."""
+    rows = ((i, unfetched_row(link)) for i, link in enumerate(part.links) if link["url_canonical"] is None)
+    todo = set(range(len(part.links)))
+    for position, row in chain(rows, held_rows(part.links, settings) if part.takes_held else ()):
+        part.put(position, row)
+        todo.discard(position)
+    part.num_left = len(todo)
+    return sorted(todo)
 
 
 class _Feed:
@@ -113,14 +117,16 @@ class _Feed:
             position = self._todo.pop()
             self._given[self._num_given] = part, position
             self._num_given += 1
-            links.append(Link(part.links[position]["url_canonical"], part.number, part.failed_before))
+            validators = part.validators[position] if part.validators else None
+            url = part.links[position]["url_canonical"]
+            links.append(Link(url, part.number, part.failed_before, validators))
         return links
 
     def _open(self, part: OpenPart) -> None:
         with self._lock:
             self._num_open_parts += 1
             self._num_open_rows += len(part.links)
-        self._todo = _put_refused(part)[::-1]
+        self._todo = _put_unfetched(part, self._settings)[::-1]
         if not self._todo:
             self._end(part)
 

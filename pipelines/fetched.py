@@ -9,16 +9,35 @@ from curation.urls import host_of, origin_of, registrable_domain
 
 
 @dataclass(frozen=True, slots=True)
+class Validators:
+    """What an earlier answer said of its bytes (RFC 9110, 8.8), for a request that wants them only if they changed.
+
+    url: the URL that gave that answer; another one, a redirect on the way to it, is not asked so.
+    """
+
+    url: str
+    etag: str | None = None
+    last_modified: str | None = None
+
+    def headers(self, url: str) -> list[str]:
+        """Of a request to `url`. A value that is more than plain text is left out: it came from a stranger."""
+        found = [("If-None-Match", self.etag), ("If-Modified-Since", self.last_modified)] if url == self.url else []
+        return [f"{name}: {value}" for name, value in found if value and value.isascii() and value.isprintable()]
+
+
+@dataclass(frozen=True, slots=True)
 class Link:
     """What the fetcher is asked for.
 
     part: whose link it is; the limit on the time that one host may take holds for each part. failed_before: whether it
-    failed in an earlier run, so that an answer which says so again is no news of its origin.
+    failed in an earlier run, so that an answer which says so again is no news of its origin. validators: its bytes are
+    wanted only if they changed since.
     """
 
     url: str
     part: int = 0
     failed_before: bool = False
+    validators: Validators | None = None
 
 
 @dataclass(slots=True)
@@ -28,12 +47,13 @@ class Fetched:
     url: as given. final_url: the last URL asked for, None if none was. status: "ok"; "failed"; "refused", where this
     project or the source said no (`url.*`, `policy.*`, blocked addresses, ports and redirects). reason: None if ok.
     detail: at most 200 characters, the same in every run, from the server in part and so not to be trusted.
-    http_status, content_type: of the last answer; the type is a claim. body, sha256 (64 hex digits): None unless ok;
-    of bytes on a list of known bad ones the digest alone. body_path: in place of `body`, beyond the memory cap, a
+    http_status, content_type: of the last answer; the type is a claim. body, sha256 (64 hex digits): None unless ok; of
+    bytes on a list of known bad ones the digest alone. body_path: in place of `body`, beyond the memory cap, a
     temporary file that is the caller's to remove. consent: what the files of the last origin said
-    (`pipelines.site_rules`), None where nothing was looked up. num_redirects: hops of the last attempt. num_attempts:
-    0 if nothing was asked. elapsed_s: spent on transfers, without waiting; differs from run to run, so it belongs in no
-    table that is compared.
+    (`pipelines.site_rules`), None where nothing was looked up. etag, last_modified: as the server gave them.
+    is_unchanged: ok without a body, because the bytes are those that the link's validators speak of. num_redirects:
+    hops of the last attempt. num_attempts: 0 if nothing was asked. elapsed_s: spent on transfers, without waiting;
+    differs from run to run, so it belongs in no table that is compared.
     """
 
     url: str
@@ -47,6 +67,9 @@ class Fetched:
     body_path: Path | None = None
     sha256: str | None = None
     consent: str | None = None
+    etag: str | None = None
+    last_modified: str | None = None
+    is_unchanged: bool = False
     num_redirects: int = 0
     num_attempts: int = 0
     elapsed_s: float = 0.0
@@ -80,8 +103,8 @@ class Job:
     index: of the link among those of the call. first, hop: the canonical URL, and the one to ask for next. file: name
     of the file (`pipelines.site_rules.PATHS`), None for a link. rules_of: the origin that the file is for. found: the
     files of that origin so far. led_by: `redirected_from` of the link that wants them,
-    None for a link of the table itself. failure: reason and detail of the attempt before this one. part, failed_before:
-    as the link has them.
+    None for a link of the table itself. failure: reason and detail of the attempt before this one. part, failed_before,
+    validators: as the link has them.
     """
 
     index: int
@@ -99,6 +122,7 @@ class Job:
     started_at: float = 0.0
     part: int = 0
     failed_before: bool = False
+    validators: Validators | None = None
     failure: tuple[Reason | None, str | None] | None = None
     origin: str = field(init=False)
     host: str = field(init=False)

@@ -7,8 +7,9 @@ that part's texts, not its links, so nothing is fetched again.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from curation.schema import LINKS, TEXTS
 from curation.step import digest
 from curation.table import Part, read_part, write_part
 from curation.urls import canonical_url, uid
-from pipelines import database
+from pipelines import database, img2dataset_folder
 from pipelines.recipe import Columns, Recipe
 from pipelines.sources import SourceError, file_digest, find_files, read_links
 from pipelines.stage import AccountingError
@@ -39,13 +40,31 @@ def pending_sources(recipe: Recipe, store: Store) -> tuple[list[Path], list[dict
     mapping = digest("columns", VERSION, recipe.source.columns)
     known = {source["key"] for source in store.pool_sources()}
     files, entries = [], []
-    for path in find_files(recipe.source.links):
+    for path in _files(recipe.source.links):
         entry = {"name": path.name, "key": digest(file_digest(path), mapping)}
         entries.append(entry)
         if entry["key"] not in known:
             files.append(path)
             known.add(entry["key"])
     return files, entries
+
+
+def _files(links: Sequence[Path]) -> list[Path]:
+    """The link tables that are named; of an output folder of img2dataset the tables of its shards."""
+    found: list[Path] = []
+    for path in links:
+        found += img2dataset_folder.shards(path) if img2dataset_folder.is_output(path) else find_files([path])
+    return found or find_files([])
+
+
+def _batches(path: Path, columns: Columns, links: Sequence[Path]) -> Iterator[pa.Table]:
+    """Of a link table, with the column `held_in` where the file comes from a folder of img2dataset's."""
+    is_held = path.parent in links and img2dataset_folder.is_output(path.parent)
+    held, at = img2dataset_folder.places(path) if is_held else None, 0
+    for batch in read_links(path, columns):
+        column = pa.nulls(batch.num_rows, pa.string()) if held is None else held.slice(at, batch.num_rows)
+        at += batch.num_rows
+        yield batch.append_column("held_in", column)
 
 
 def ingest(recipe: Recipe, store: Store) -> dict[str, Any]:
@@ -55,7 +74,9 @@ def ingest(recipe: Recipe, store: Store) -> dict[str, Any]:
     if not files:
         return {"links_read": 0, "parts_made": 0, "parts": len(pool)}
     columns = recipe.source.columns
-    incoming = pa.concat_tables([_identified(batch, columns) for path in files for batch in read_links(path, columns)])
+    incoming = pa.concat_tables(
+        [_identified(batch, columns) for path in files for batch in _batches(path, columns, recipe.source.links)]
+    )
     incoming = incoming.append_column("row", pa.array(range(incoming.num_rows), pa.int64()))
     known_texts = _concat([read_part(each.texts.path, ["text_uid", "sample_uid"]) for each in pool], TEXTS)
     con = database.connect()
@@ -144,6 +165,7 @@ def _identified(batch: pa.Table, columns: Columns) -> pa.Table:
         "sample_uid": pa.array(samples, pa.string()),
         "language": _optional(batch, columns.language),
         "expected_hash": _hashes(batch, columns.hash),
+        "held_in": batch.column("held_in"),
         **{name: batch.column(name) for name in columns.extra},
     }
     made = {name: pa.array(out[name], pa.string()) for name in ("text", "text_source", "text_uid")}
@@ -198,6 +220,10 @@ def _write_links(store: Store, index: int, rows: pa.Table) -> Part:
     for sample, promise in zip(samples, rows.column("expected_hash").to_pylist(), strict=True):
         if promise is not None:
             promised.setdefault(sample, promise)
+    held: dict[str, str] = {}
+    for sample, place in zip(samples, rows.column("held_in").to_pylist(), strict=True):
+        if place is not None and (sample not in held or "error" in json.loads(held[sample])):
+            held[sample] = place
     first = [i for i, sample in enumerate(samples) if i == 0 or sample != samples[i - 1]]
     table = rows.take(pa.array(first, pa.int64()))
     count, samples = table.num_rows, table.column("sample_uid").to_pylist()
@@ -209,6 +235,7 @@ def _write_links(store: Store, index: int, rows: pa.Table) -> Part:
             "modality": pa.array(["image"] * count),
             **{name: table.column(name) for name in ("url", "url_canonical", "url_reason")},
             "expected_hash": pa.array([promised.get(sample) for sample in samples], pa.string()),
+            "held_in": pa.array([held.get(sample) for sample in samples], pa.string()),
         },
         schema=LINKS,
     )

@@ -11,10 +11,12 @@ from curation.media.image_output import ImageOutput
 from curation.reasons import Reason
 from curation.schema import MEDIA
 from pipelines.deny import expected_digest_differs
+from pipelines.download_options import Download
 from pipelines.fetched import Fetched
-from pipelines.recipe import Download
 
 MAX_DETAIL_CHARS = 300
+UNCHANGED = "unchanged"
+"""Status of a row that never stands in a table: the server says that the bytes are those it gave before."""
 
 
 @lru_cache(maxsize=4)
@@ -42,10 +44,13 @@ def fetched_row(link: dict[str, Any], fetched: Fetched, settings: Download) -> d
         "consent": fetched.consent,
         "sha256": fetched.sha256,
     }
+    if fetched.is_unchanged:
+        return row | {"status": UNCHANGED}
     if fetched.status == "ok":
         promised = link["expected_hash"]
         differs = None if promised is None else expected_digest_differs(fetched, promised)
         body = fetched.take_body() or b""
+        row |= {"etag": fetched.etag, "last_modified": fetched.last_modified}
         row |= looked_at(body, fetched.sha256, settings)
         if differs is not None:
             reason = Reason.POLICY_HASH_MISMATCH.value

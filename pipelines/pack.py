@@ -16,11 +16,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from curation.policy import Weight
 from curation.step import digest
 from curation.table import replace_text, write_part
 from pipelines import database
+from pipelines.decide import columns_read
+from pipelines.decontamination_record import facts as decontamination_facts
+from pipelines.decontamination_record import removed_rows, write_removed
 from pipelines.recipe import Pack
-from pipelines.select import columns_read
+from pipelines.selections import note_version
 from pipelines.sources import file_digest
 from pipelines.stage import Run, Wanted, run_parts
 from pipelines.views import open_store
@@ -41,9 +45,10 @@ def pack(run: Run) -> dict[str, Any]:
         )
         return {"samples": 0, "texts": 0, "parts_run": 0, "parts_reused": 0}
     recipe = run.recipe
-    facts = _provenance(run)
+    removed = removed_rows(run)
+    facts = {**_provenance(run), "decontamination": decontamination_facts(run, removed)}
     version_digest = digest("pack", VERSION, facts, [str(field) for field in plan.schema], content_digest(plan))
-    label = recipe.name if len(recipe.all_rounds()) == 1 else f"{recipe.name}-{run.round.name}"
+    label = run.label
     folder = run.store.root / "versions" / f"{label}-{version_digest[:NAME_DIGITS]}"
     wanted = []
     size = recipe.pack.samples_per_shard
@@ -68,12 +73,14 @@ def pack(run: Run) -> dict[str, Any]:
             }
             for part in parts
         ]
+        facts["decontamination"] = write_removed(folder, removed, facts["decontamination"])
         manifest = {**_contents(folder, version_digest, plan, shards), **facts}
         replace_text(
             folder / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
         )
     name = folder.name
     run.state.versions = [each for each in run.state.versions if each != name] + [name]
+    note_version(run.store, run.state, name)
     run.say(f"  pack: version {name}{' (reused)' if sealed else ''}")
     return {"version": name, "samples": plan.num_rows, "texts": _num_texts(plan), **stats}
 
@@ -85,15 +92,18 @@ def plan_version(run: Run) -> pa.Table:
     clean = "coalesce(text_clean, text)" if "text_clean" in columns else "text"
     language = "coalesce(language, language_claimed)" if "language" in columns else "language_claimed"
     con.execute(
-        f"create view kept as select c.*, d.keep_probability, {clean} as text_final, {language} as language_final "
-        "from candidates c join decisions d using (text_uid) where d.kept"
+        "create view kept as select c.*, d.keep_probability, d.sampling_weight, "
+        f"{clean} as text_final, {language} as language_final "
+        "from candidates c join decided d using (text_uid) where d.kept"
     )
     media = [str(path) for path in run.store.files(run.state, "media")]
     con.read_parquet(media, filename=True, file_row_number=True).create_view("media_files")
     con.execute(
         "create view files as select media_uid, filename as file, file_row_number as row_in_file from media_files"
     )
-    fields = "".join(f", {database.literal(n)}: k.{database.quoted(n)}" for n in run.recipe.pack.text_columns)
+    has_weights = any(isinstance(item, Weight) for item in run.round.policy)
+    names = dict.fromkeys([*run.recipe.pack.text_columns, *(["sampling_weight"] if has_weights else [])])
+    fields = "".join(f", {database.literal(n)}: k.{database.quoted(n)}" for n in names)
     # a column of the texts is given by the sample's first text that has it
     extra = "".join(
         f", arg_min(k.{database.quoted(n)}, k.position) as {database.quoted(n)}" for n in _extra(run.recipe.pack)
@@ -178,9 +188,18 @@ def _provenance(run: Run) -> dict[str, Any]:
     recipe, settings = run.recipe, run.recipe.pack
     read = {name for item in run.round.policy for name in columns_read(item)}
     read |= {*settings.columns, *settings.text_columns, "text_clean", "language"}
-    signals = recipe.signals_until(run.round_index)
     return {
         "recipe": {"name": recipe.name, "seed": recipe.seed, "samples_per_shard": settings.samples_per_shard},
         "policy": [item.model_dump() for item in run.round.policy],
-        "signals": {each.table_name(): each.key() for each in signals if read & set(each.writes().names)},
+        "signals": _signal_keys(run, read),
     }
+
+
+def _signal_keys(run: Run, read: set[str]) -> dict[str, str]:
+    """Keys of the stored signals that give one of these columns. No model is loaded."""
+    found = {}
+    for table in sorted(run.state.signals):
+        files = run.store.files(run.state, f"signal_{table}")
+        if files and read & set(pq.read_schema(files[0]).names) - {"text_uid", "media_uid", "reason"}:
+            found[table] = run.state.signal_keys.get(table, "")
+    return found

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from curation.table import find_part
-from pipelines.dedupe import dedupe_key
 from pipelines.download import wanted_parts
+from pipelines.duplicates import planned as planned_duplicates
 from pipelines.ingest import pending_sources
 from pipelines.score import planned_signals
-from pipelines.select import select_key
+from pipelines.select import planned_parts
 from pipelines.stage import Run
 
 
@@ -47,13 +47,22 @@ def plan(run: Run) -> list[Planned]:
         if not complete:
             lines.append(Planned(f"dedupe, select, pack{suffix}", "depends on the signals", ""))
             return lines
-        for step, key in (("dedupe", dedupe_key), ("select", select_key)):
-            table = {"dedupe": "duplicates", "select": "decisions"}[step]
-            part = find_part(run.store.table(table), 0, key(run))
-            lines.append(Planned(step + suffix, "0 parts" if part else "1 part", "1 part" if part else "0 parts"))
-            if part is None:
+        for step in ("dedupe", "select"):
+            if step == "dedupe":
+                missing, there_already = planned_duplicates(run)
+            else:
+                parts = planned_parts(run)
+                there_already = sum(part is not None for part in parts)
+                missing = len(parts) - there_already
+            lines.append(Planned(step + suffix, _parts(missing), _parts(there_already)))
+            if missing:
                 lines.append(Planned(f"what follows {step}{suffix}", "depends on it", ""))
                 return lines
-            run.state.tables[table] = [run.store.relative(part.path)]
+            if step == "select":
+                run.state.tables["decisions"] = [run.store.relative(part.path) for part in parts if part]
         lines.append(Planned(f"pack{suffix}", "only shards that are missing", "the version if it is sealed"))
     return lines
+
+
+def _parts(number: int) -> str:
+    return "1 part" if number == 1 else f"{number} parts"

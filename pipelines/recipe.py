@@ -5,22 +5,20 @@ from __future__ import annotations
 import importlib
 import inspect
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any
 
 import pyarrow as pa
 from pydantic import BeforeValidator, Field, SerializeAsAny, StringConstraints, ValidationError, model_validator
 
+from curation.duplicate_search import SemanticSearch, TextSearch
 from curation.lsh import MAX_RADIUS
-from curation.media.decode import DecodeLimits
-from curation.media.image_output import ImageOutput
 from curation.near_duplicates import DEFAULT_RADIUS
-from curation.policy import Balance, Dedupe, Policy, Rule, Top
+from curation.policy import Policy, PolicyItem, Rule
 from curation.schema import MEDIA, TEXTS
 from curation.signal import Signal
 from curation.step import Step, suggest
-from pipelines.balance import balanced_by
-from pipelines.database import check_expression, columns_of
-from pipelines.fetch_options import FetchOptions
+from pipelines.download_options import Download
+from pipelines.search_checks import check_searches
 from pipelines.yaml_place import Places, RecipeError, load
 
 Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]*$", max_length=60)]
@@ -62,28 +60,6 @@ class Source(Step):
     columns: Columns = Columns()
 
 
-class Download(Step):
-    """Limits on what is fetched and decoded, and what is stored of it."""
-
-    fetch: FetchOptions = FetchOptions()
-    decode: DecodeLimits = DecodeLimits()
-    image: ImageOutput = ImageOutput()
-    engine: Literal["tamis", "img2dataset"] = "tamis"
-    """img2dataset: its `Downloader` fetches and resizes, for those who must match an older corpus bit for bit."""
-    allow_unguarded: bool = False
-    """Has to be set for `engine: img2dataset`, which connects to private addresses, opens `file:` URLs, reads without a
-    limit and decodes in the worker's own process."""
-
-    @model_validator(mode="after")
-    def _guarded(self) -> Self:
-        if self.engine == "img2dataset" and not self.allow_unguarded:
-            raise ValueError(
-                "engine: img2dataset has no address guard, no byte limit and no isolated decoder; "
-                "say `allow_unguarded: true` beside it, or take `engine: tamis`"
-            )
-        return self
-
-
 class DuplicateSearch(Step):
     """Which media count as duplicates of each other; which of them stays is the policy's decision."""
 
@@ -96,6 +72,14 @@ class DuplicateSearch(Step):
     """Largest Hamming distance of two 64-bit hashes of copies (re-encoded, resized, marked, cropped by 5%, mirrored);
     every candidate is confirmed on the thumbnails, and pictures of little detail by a shared caption, so look-alikes
     are not merged."""
+    texts: TextSearch | None = None
+    """Whether and how near-duplicate texts are looked for."""
+    semantic: SemanticSearch | None = None
+    """Whether and how media (or texts) of nearly one embedding are looked for."""
+
+    def of_media(self) -> DuplicateSearch:
+        """What equal and near-duplicate media depend on."""
+        return self.changed(texts=None, semantic=None)
 
 
 class Pack(Step):
@@ -151,6 +135,12 @@ def signal_paths() -> list[str]:
 UsedSignal = Annotated[SerializeAsAny[Signal], BeforeValidator(_import_signal)]
 
 
+def require_media(policy: list[PolicyItem]) -> None:
+    """Put the rule `downloaded` before all others, unless the policy has one of that name."""
+    if not any(item.name == "downloaded" for item in policy):
+        policy.insert(0, Rule(rule="downloaded", keep="status = 'ok'"))
+
+
 class Round(Step):
     """One pass of score, dedupe, select and pack, and the training on its result, if any."""
 
@@ -195,8 +185,7 @@ class Recipe(Step):
     @model_validator(mode="after")
     def _nothing_kept_without_media(self) -> Recipe:
         for policy in [each.policy for each in self.rounds] or [[] if self.policy is None else self.policy]:
-            if not any(item.name == "downloaded" for item in policy):
-                policy.insert(0, Rule(rule="downloaded", keep="status = 'ok'"))
+            require_media(policy)
         return self
 
     def all_rounds(self) -> list[Round]:
@@ -220,13 +209,16 @@ class Recipe(Step):
 
 def load_recipe(path: Path) -> Recipe:
     """Read and check a recipe. Raises RecipeError naming file, line, value and valid choices, before anything runs."""
+    from pipelines.policy_checks import check_policy  # 16 MB of DuckDB that workers, who read no policy, do without
+
     recipe, places = load(path, Recipe)
     for index, each in enumerate(recipe.all_rounds()):
         prefix: tuple[int | str, ...] = ("rounds", index) if recipe.rounds else ()
         types = column_types(recipe, recipe.signals_until(index), places)
-        _check_policy(each, types, places, prefix)
+        check_policy(each.policy, types, places, prefix)
     types = column_types(recipe, recipe.signals_until(len(recipe.all_rounds()) - 1), places)
     _check_columns(recipe, types, places)
+    check_searches(recipe, types, places)
     links = [path.parent / link for link in recipe.source.links]
     try:
         fetch = recipe.download.fetch.with_lists(path.parent)
@@ -262,37 +254,8 @@ def column_types(recipe: Recipe, signals: list[Signal], places: Places) -> dict[
     return types
 
 
-def _check_policy(each: Round, types: dict[str, pa.DataType], places: Places, prefix: tuple[int | str, ...]) -> None:
-    names: set[str] = set()
-    # the rule `downloaded` is in the policy but not in the file
-    first = places.length(*prefix, "policy") - len(each.policy)
-    for position, item in enumerate(each.policy, start=first):
-        here = (*prefix, "policy", position)
-        if item.name in names:
-            raise RecipeError(f"{places(*here)}: two rules are called {item.name!r}")
-        names.add(item.name)
-        match item:
-            case Rule():
-                fields = [("keep", item.keep, "BOOLEAN")]
-            case Top():
-                fields = [("by", f"({item.by}\n)::double", "DOUBLE")]
-            case Dedupe():
-                fields = [("prefer", f"row_number() over (order by {item.prefer}\n)", "BIGINT")]
-            case Balance():
-                fields = [("where", item.where, "BOOLEAN"), *balanced_by(item)]
-        for field, expression, wanted in fields:
-            try:
-                columns_of(expression)
-                check_expression(expression, types, wanted)
-            except ValueError as error:
-                known = ", ".join(sorted(types))
-                raise RecipeError(
-                    f"{places(*here, field)}: {error} (value: {expression!r}; columns: {known})"
-                ) from error
-
-
 def _check_columns(recipe: Recipe, types: dict[str, pa.DataType], places: Places) -> None:
-    types = types | {"keep_probability": pa.float64()}
+    types = types | {"keep_probability": pa.float64(), "sampling_weight": pa.float64()}
     wanted = [(("pack", kind), name) for kind in ("columns", "text_columns") for name in getattr(recipe.pack, kind)]
     wanted += [(("duplicates", "exact"), name) for name in recipe.duplicates.exact]
     if recipe.duplicates.perceptual:
@@ -302,7 +265,7 @@ def _check_columns(recipe: Recipe, types: dict[str, pa.DataType], places: Places
         if name not in types:
             raise RecipeError(f"{places(*where)}: there is no column {name!r}; {suggest(name, list(types))}")
     signals = recipe.signals_until(len(recipe.all_rounds()) - 1)
-    of_texts = {*TEXTS.names, *recipe.source.columns.extra, "keep_probability"} - {"sample_uid"}
+    of_texts = {*TEXTS.names, *recipe.source.columns.extra, "keep_probability", "sampling_weight"} - {"sample_uid"}
     of_texts |= {name for signal in signals if signal.level == "text" for name in signal.writes().names}
     for name in recipe.duplicates.exact:
         if name in of_texts:

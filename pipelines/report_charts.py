@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -100,6 +100,22 @@ def losses(points: Sequence[Point]) -> Markup:
     y_axis = Axis(min(lowest, max(0.0, lowest - room)), highest + room, "loss")
     parts = [_line(x_axis, y_axis, _sparse(points), "faint"), _line(x_axis, y_axis, _sparse(means), "after")]
     return _drawing(x_axis, y_axis, parts, "Training loss")
+
+
+def curves(lines: Mapping[str, Sequence[Point]], name: str) -> Markup:
+    """Shares of texts kept against a threshold, a line for each name; line number n has the class c<n>."""
+    points = [point for line in lines.values() for point in line]
+    lowest, highest = min(x for x, _ in points), max(x for x, _ in points)
+    x_axis = Axis(lowest, highest if highest > lowest else lowest + 1, name)
+    y_axis = Axis(0, 1, "kept")
+    parts = []
+    for number, (label, line) in enumerate(lines.items()):
+        parts.append(_line(x_axis, y_axis, line, f"c{number}"))
+        y = TOP + 12 * (number + 1)
+        parts.append(Markup('<line class="c{}" x1="{}" x2="{}" y1="{y}" y2="{y}"/>').format(
+            number, WIDTH - RIGHT - 24, WIDTH - RIGHT, y=y - 4))  # fmt: skip
+        parts.append(_label(WIDTH - RIGHT - 30, y, label[:40], "end"))
+    return _drawing(x_axis, y_axis, parts, f"Share of texts kept against {name}")
 
 
 def _thinned(counts: Sequence[int]) -> list[Point]:

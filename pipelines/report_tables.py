@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from curation.policy import Balance, Dedupe, Policy, PolicyItem, Rule, Top
+from curation.policy import Balance, Decontaminate, Dedupe, Policy, PolicyItem, Quota, Rule, Top, Weight
 from curation.reasons import reason
 from pipelines import database, report_charts
 from pipelines.database import Connection
@@ -38,7 +38,7 @@ def packed(con: Connection, store: Store, state: State) -> Packed | None:
     manifest = json.loads((store.version_path() / "manifest.json").read_text(encoding="utf-8"))
     policy = TypeAdapter(Policy).validate_python(manifest["policy"])
     rules = [row["rule"] for row in database.rows(con, "select rule from policy_rules order by place")]
-    (kept,) = database.rows(con, "select count(*) filter (where kept) as texts from decisions")
+    (kept,) = database.rows(con, "select count(*) filter (where kept) as texts from decided")
     same = rules == [item.name for item in policy] and kept["texts"] == manifest["num_texts"]
     return Packed(manifest, policy if same else [])
 
@@ -47,9 +47,22 @@ def explained(item: PolicyItem) -> str:
     """What a rule of the policy asks for, in its own terms."""
     match item:
         case Rule():
-            return item.keep
+            return item.predicate()
         case Top():
-            return f"top {100 * item.fraction:.4g}% by {item.by}"
+            return f"top {100 * item.fraction:.4g}% by {item.by}" + (
+                " of the pool" if item.among == "all" or item.of == "pool" else ""
+            )
+        case Quota():
+            what = "at most" if item.more == "thin" else "nothing of those with more than"
+            return f"{what} {item.at_most:,} {item.unit} for each {item.per}"
+        case Weight():
+            return f"weight {item.value}"
+        case Decontaminate():
+            return f"not in {', '.join(item.against)}"
+        case Dedupe(of="texts"):
+            return f"one text of each group, first by {item.prefer}"
+        case Dedupe(of="semantic"):
+            return f"none too like one that stays, first by {item.prefer}"
         case Dedupe():
             return f"one of each group, first by {item.prefer}"
         case Balance():
@@ -77,8 +90,8 @@ def pool(con: Connection) -> dict[str, Any]:
     (found,) = database.rows(
         con,
         "select (select count(*) from texts) as texts, (select count(distinct sample_uid) from texts) as samples, "
-        "(select count(*) from decisions) as decided, "
-        "(select count(*) from decisions where kept) as kept_texts, "
+        "(select count(*) from decided) as decided, "
+        "(select count(*) from decided where kept) as kept_texts, "
         "(select count(distinct sample_uid) from decisions where kept) as kept_samples, "
         "(select count(*) from media) as media, (select count(*) from media where status = 'ok') as ok, "
         "(select count(*) from media where status = 'failed') as failed, "
@@ -118,7 +131,7 @@ def rules(con: Connection, policy: list[PolicyItem]) -> Rows:
     """For each rule the texts it rejects, alone and with others, and the rule that most often rejects the same."""
     rows = database.rows(
         con,
-        "with rejections as (select text_uid, rejected_by, unnest(rejected_by) as rule from decisions), "
+        "with rejections as (select text_uid, rejected_by, unnest(rejected_by) as rule from decided), "
         "pairs as (select a.rule, other, count(*) as texts from (select rule, unnest(rejected_by) as other "
         "from rejections) a where other <> a.rule group by all), "
         "partners as (select rule, arg_max(other, (texts, other)) as partner, max(texts) as partner_texts "

@@ -11,10 +11,10 @@ from typing import Any
 
 from curation.table import replace_text
 from pipelines import database
-from pipelines.dedupe import dedupe
+from pipelines.duplicates import find_all
 from pipelines.ingest import ingest
 from pipelines.pack import pack
-from pipelines.retry_failed import download_and_retry
+from pipelines.refresh import download_stage
 from pipelines.score import score
 from pipelines.select import select
 from pipelines.stage import AccountingError, Run
@@ -22,9 +22,9 @@ from pipelines.views import open_store
 
 STAGES: dict[str, Callable[[Run], dict[str, Any]]] = {
     "ingest": lambda run: ingest(run.recipe, run.store),
-    "download": download_and_retry,
+    "download": download_stage,
     "score": score,
-    "dedupe": dedupe,
+    "dedupe": find_all,
     "select": select,
     "pack": pack,
 }

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from curation.av.segment_signal import SegmentSignal
 from curation.fitted import FittedSignal
 from curation.media.decode import DecodeLimits
 from curation.reasons import Reason
@@ -26,6 +27,7 @@ from pipelines.download import media_parts
 from pipelines.fit import find_fit, make_fit
 from pipelines.part_rows import MEDIA_COLUMNS, UID, media_rows, text_rows
 from pipelines.picture_pass import from_pictures
+from pipelines.segment_scores import from_segments
 from pipelines.stage import Run, Wanted, run_parts
 from pipelines.store import legend_name
 from pipelines.workers import Task
@@ -70,6 +72,7 @@ def score(run: Run) -> dict[str, Any]:
             table = signal.table_name()
             parts[table] = made[position :: len(wave)]
             run.state.signals[table] = signal.level
+            run.state.signal_keys[table] = signal.key()
             run.state.tables[f"signal_{table}"] = [run.store.relative(part.path) for part in parts[table]]
         for name, value in stats.items():
             total[name] = total.get(name, 0) + value
@@ -80,6 +83,7 @@ def score(run: Run) -> dict[str, Any]:
     # signals that this round does not know keep their parts on disk but leave the views
     for stale in run.state.signals.keys() - {signal.table_name() for signal in signals}:
         del run.state.signals[stale]
+        run.state.signal_keys.pop(stale, None)
         del run.state.tables[f"signal_{stale}"]
         run.state.tables.pop(legend_name(stale), None)
     return total
@@ -248,18 +252,21 @@ def score_part(
     pictures = [signal for signal, _ in signals if isinstance(signal, ImageSignal)]
     check_canaries([signal for signal, _ in signals], tables.parent / "canaries")
     of_pictures = from_pictures(media, pictures, limits, num_decoders)
+    of_segments = from_segments(media, [signal for signal, _ in signals if isinstance(signal, SegmentSignal)])
     nonfinite = 0
     for signal, key in signals:
         rows = of_media if signal.level == "media" else of_texts
         if isinstance(signal, ImageSignal):
             columns = of_pictures[signal.table_name()]
+        elif isinstance(signal, SegmentSignal):
+            columns = of_segments[signal.table_name()]
         elif isinstance(signal, ColumnSignal) and rows is not None:
             columns = signal.compute(rows.select(list(dict.fromkeys(signal.reads()))))
         elif isinstance(signal, FittedSignal) and rows is not None and fits is not None:
             fit = read_part(fits[signal.table_name()])
             columns = signal.apply(rows.select(list(dict.fromkeys(signal.reads()))), fit)
         else:
-            raise TypeError(f"{type(signal).__name__} is neither a ColumnSignal, a FittedSignal nor an ImageSignal")
+            raise TypeError(f"{type(signal).__name__} is no ColumnSignal, FittedSignal, ImageSignal or SegmentSignal")
         if rows is None or columns.num_rows != rows.num_rows or columns.schema.names != signal.writes().names:
             raise ValueError(
                 f"{type(signal).__name__} broke its contract: {columns.num_rows} rows, {columns.schema.names}"

@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from curation.table import Part, find_part
-from pipelines.recipe import Recipe, Round
 from pipelines.store import State, Store
 from pipelines.workers import Task, Workers
+
+if TYPE_CHECKING:
+    from pipelines.recipe import Recipe, Round  # workers, who read no recipe, do without its imports
 
 Report = Callable[[str], None]
 
@@ -33,6 +35,8 @@ class Run:
 
     retry_failed: bool = False
     """Whether rows whose failure may have passed (`curation.reasons`, class transient) are tried again."""
+    refresh: bool = False
+    """Whether pictures that are there are asked for again."""
     id: str = field(default_factory=lambda: secrets.token_hex(8))
     """Tells this run from others in the same processes; no result depends on it."""
 
@@ -42,6 +46,11 @@ class Run:
     @property
     def round(self) -> Round:
         return self.recipe.all_rounds()[self.round_index]
+
+    @property
+    def label(self) -> str:
+        """What the round's decisions and version are called: the recipe's name, with several rounds the round's too."""
+        return self.recipe.name if len(self.recipe.all_rounds()) == 1 else f"{self.recipe.name}-{self.round.name}"
 
 
 @dataclass(frozen=True)

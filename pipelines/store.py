@@ -5,7 +5,9 @@ state.json            which files make up each table now (the views of `tamis sq
 pool/000001.json ...  growth of the pool: each names the parts of its links and texts and the sources taken in
 tables/<table>/       write-once parts: links, texts, media, signal_<name>, fit_<name>, duplicates, decisions ...
 versions/<name>-<digest>/   sealed dataset versions: shards and manifest.json
+evaluation_sets/      what no version may hold: hashes, texts and embeddings of each named set
 models/               training runs
+selections/           one JSON file for each policy that decided: the policy, and the tables that it read
 runs/                 one JSON file a run: when, what, how long, how much was reused
 """
 
@@ -46,8 +48,12 @@ class State:
     """Table -> paths relative to the store, one for each part of the pool."""
     signals: dict[str, str] = field(default_factory=dict)
     """Signal table -> level (media or text)."""
+    signal_keys: dict[str, str] = field(default_factory=dict)
+    """Signal table -> key of the signal that made it: known without loading its model."""
     versions: list[str] = field(default_factory=list)
     """Names of the versions, in the order in which they were packed; the last one is the latest."""
+    selection: str | None = None
+    """The selection (selections/<it>.json) whose decisions the views show."""
     recipe: str | None = None
     policy_name: str | None = None
 
@@ -139,6 +145,11 @@ class Store:
             PoolPart(each["index"], open_part(self.root / each["links"]), open_part(self.root / each["texts"]))
             for each in _read_json(manifests[-1])["parts"]
         ]
+
+    def texts_files(self) -> list[Path]:
+        """Files of the pool's texts, by part; no file is opened."""
+        manifests = self._pool_manifests()
+        return [self.root / each["texts"] for each in _read_json(manifests[-1])["parts"]] if manifests else []
 
     def pool_sources(self) -> list[dict[str, Any]]:
         """The source files taken in so far: name, digest, rows."""

@@ -13,14 +13,27 @@ import pycurl
 from curation.reasons import Reason
 from curation.reasons import reason as reason_of
 from pipelines.addresses import AddressPolicy
-from pipelines.answer import BROKEN, ERRORS, MAX_DETAIL_CHARS, REDIRECTS, WITH_BODY, Answer, Head, by_status
+from pipelines.answer import (
+    BROKEN,
+    ERRORS,
+    MAX_DETAIL_CHARS,
+    NOT_MODIFIED,
+    REDIRECTS,
+    WITH_BODY,
+    Answer,
+    Head,
+    by_status,
+)
 from pipelines.body import Body
 from pipelines.fetch_options import FetchOptions
+from pipelines.fetched import Validators
 from pipelines.optout import opt_out_reason
 
 MAX_HEADER_LINES = 100
 MAX_INFORMATIONAL = 10  # 1xx answers before the real one
 MAX_DISCARDED_BYTES = 65_536  # of a body that nobody wants, read only so that its connection can be used again
+MAX_VALIDATOR_CHARS = 200  # of an ETag or a date
+REQUEST_HEADERS = ["Accept: image/*,video/*,audio/*,*/*;q=0.5", "Accept-Encoding: identity"]
 DNS_CACHE_S = 300  # at least 60, so that a name cannot change its address between a link and its redirect
 
 
@@ -32,6 +45,7 @@ class Transfer:
         self._body = Body(options.memory_cap_bytes, spool)
         self.curl = curl = pycurl.Curl()
         self._opened: list[socket.socket] = []
+        self._conditions: list[str] = []
         self._reset(None, 0.0)
         curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
         curl.setopt(pycurl.FOLLOWLOCATION, 0)
@@ -46,7 +60,7 @@ class Transfer:
         curl.setopt(pycurl.SSL_VERIFYHOST, 2)
         curl.setopt(pycurl.DNS_CACHE_TIMEOUT, DNS_CACHE_S)
         curl.setopt(pycurl.USERAGENT, options.user_agent_header)
-        curl.setopt(pycurl.HTTPHEADER, ["Accept: image/*,video/*,audio/*,*/*;q=0.5", "Accept-Encoding: identity"])
+        curl.setopt(pycurl.HTTPHEADER, REQUEST_HEADERS)
         curl.setopt(pycurl.HTTP_CONTENT_DECODING, 0)
         curl.setopt(pycurl.CONNECTTIMEOUT_MS, int(options.connect_timeout_s * 1000))
         curl.setopt(pycurl.OPENSOCKETFUNCTION, self._open_socket)
@@ -79,12 +93,17 @@ class Transfer:
         left_s: float,
         is_fresh: bool = False,
         rules_cap: int | None = None,
+        validators: Validators | None = None,
     ) -> None:
         """Prepare a GET of a canonical URL. left_s: what is left of the attempt's total time. is_fresh: on a connection
         of its own. rules_cap: for a file of rules (robots.txt), of which at most so many bytes are read and kept, and
-        whose headers say nothing about training: nobody wants to train on it."""
+        whose headers say nothing about training: nobody wants to train on it. validators: only if it changed."""
         self._reset(redirected_from, left_s)
         self._rules_cap = rules_cap
+        conditions = [] if validators is None else validators.headers(url)
+        if conditions != self._conditions:
+            self._conditions = conditions
+            self.curl.setopt(pycurl.HTTPHEADER, REQUEST_HEADERS + conditions)
         self.curl.setopt(pycurl.FRESH_CONNECT, int(is_fresh))
         self.curl.setopt(pycurl.URL, url)
 
@@ -117,6 +136,7 @@ class Transfer:
         answer.http_status = head.status or None
         answer.content_type = (head.first("content-type") or "")[:MAX_DETAIL_CHARS] or None
         answer.retry_after = head.first("retry-after")
+        answer.etag, answer.last_modified = (_validator(head.first(name)) for name in ("etag", "last-modified"))
         answer.peer = self._peer
         is_untouched = self._num_header_bytes == 0 and not self._has_opened
         answer.is_stale = is_untouched and answer.reason is Reason.NET_RESET
@@ -125,6 +145,8 @@ class Transfer:
 
     def _judge(self, error: int, message: str) -> Answer:
         head = self._head
+        if head.is_complete and head.status == NOT_MODIFIED and self._conditions:
+            return Answer(None, is_unchanged=True)
         if head.is_complete and head.status not in WITH_BODY:
             return by_status(head)  # whatever then befell a body that nobody wants
         if self._is_cut():
@@ -218,7 +240,7 @@ class Transfer:
     def _objection(self) -> bool:
         """Whether the headers alone end it, before a byte of the body is read."""
         head = self._head
-        if self._rules_cap is None and (head.status in WITH_BODY or head.status in REDIRECTS):
+        if self._rules_cap is None and head.status in (*WITH_BODY, *REDIRECTS, NOT_MODIFIED):
             objection = opt_out_reason(head.fields, self._options.user_agent_token)
             if objection is not None:
                 self._refuse(reason_of(objection[0]), objection[1])
@@ -285,3 +307,8 @@ class Transfer:
         if self.curl.getinfo(pycurl.NAMELOOKUP_TIME) == 0:
             return Reason.NET_DNS_TIMEOUT, detail
         return Reason.NET_CONNECT_TIMEOUT, detail
+
+
+def _validator(value: str | None) -> str | None:
+    """As it is to be sent again; none where it is too long to be one."""
+    return value if value and len(value) <= MAX_VALIDATOR_CHARS else None

@@ -10,11 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.table import open_part, part_path
+from pipelines.decontamination_record import check_removed
+from pipelines.evaluation_sets import damaged_sets
 from pipelines.pack import NAME_DIGITS
 from pipelines.run import audit_store
+from pipelines.selections import selections
 from pipelines.sources import file_digest
 from pipelines.stage import Report
-from pipelines.store import Store
+from pipelines.store import Store, StoreError
 from pipelines.views import open_store
 
 
@@ -23,6 +26,10 @@ def verify_store(store: Store, say: Report) -> list[str]:
     problems: list[str] = []
     state = store.state()
     files = {path for table in state.tables for path in store.files(state, table)}
+    try:
+        files |= {path for each in selections(store) for path in each.files(store, "decisions")}
+    except StoreError as error:
+        problems.append(str(error))
     try:
         files |= {path for each in store.pool() for path in (each.links.path, each.texts.path)}
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -40,6 +47,7 @@ def verify_store(store: Store, say: Report) -> list[str]:
             found = [f"{store.relative(manifest_path)}: is damaged: {type(error).__name__}: {error}"]
         problems += found
     say(f"versions: {shards} shards compared with their manifests")
+    problems += damaged_sets(store)
     if not problems:
         problems += audit_store(open_store(store, state))
         say("audits: done")
@@ -73,6 +81,9 @@ def _check_version(store: Store, folder: Path, manifest: dict[str, Any]) -> list
             rows, texts = rows + part.num_rows, texts + int(part.stats["num_texts"])
             if (part.num_rows, part.stats["num_texts"]) != (shard["num_samples"], shard["num_texts"]):
                 problems.append(f"{store.relative(path)}: holds other counts than the manifest says")
+    problems += [
+        f"{store.relative(folder)}: table of removed texts: {each}" for each in check_removed(folder, manifest)
+    ]
     name = f"{folder.name.rpartition('-')[0]}-{manifest['digest'][:NAME_DIGITS]}"
     if manifest["name"] != folder.name or name != folder.name:
         problems.append(f"{store.relative(folder)}: its manifest is that of another version")

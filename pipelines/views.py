@@ -17,20 +17,46 @@ DUPLICATES = pa.schema([("media_uid", pa.string()), ("duplicate_group", pa.strin
 DUPLICATE_EDGES = pa.schema(
     [("media_uid", pa.string()), ("other_uid", pa.string()), ("kind", pa.string()), ("distance", pa.int32())]
 )
-DECISIONS = pa.schema(
+TEXT_DUPLICATES = pa.schema([("text_uid", pa.string()), ("text_duplicate_group", pa.string())])
+TEXT_DUPLICATE_EDGES = pa.schema(
+    [("text_uid", pa.string()), ("other_uid", pa.string()), ("kind", pa.string()), ("similarity", pa.float64())]
+)
+SEMANTIC_EDGES = pa.schema(
+    [("uid", pa.string()), ("other_uid", pa.string()), ("level", pa.string()), ("kind", pa.string()),
+     ("similarity", pa.float64()), ("cluster", pa.int64())]
+)  # fmt: skip
+EVALUATION_MATCHES = pa.schema(
+    [("rule", pa.string()), ("level", pa.string()), ("uid", pa.string()), ("evaluation_set", pa.string()),
+     ("item", pa.string()), ("kind", pa.string()), ("distance", pa.int32()), ("similarity", pa.float64())]
+)  # fmt: skip
+SEARCHES = {
+    "text_duplicates": TEXT_DUPLICATES,
+    "text_duplicate_edges": TEXT_DUPLICATE_EDGES,
+    "semantic_edges": SEMANTIC_EDGES,
+    "evaluation_matches": EVALUATION_MATCHES,
+}
+"""Tables of searches that a recipe may or may not ask for (`pipelines/duplicates.py`)."""
+DECIDED = pa.schema(
     [
         ("text_uid", pa.string()),
-        ("sample_uid", pa.string()),
-        ("media_uid", pa.string()),
         ("kept", pa.bool_()),
         ("rejected_by", pa.list_(pa.string())),  # names of all rules that reject the row, in the policy's order
         ("saw", pa.list_(pa.string())),  # for each of them the values it saw, as JSON
-        ("duplicate_group", pa.string()),  # smallest media_uid of the group; null where alone
         ("duplicate_of", pa.string()),  # sample_uid of the group's survivor, null for the survivor itself
+        ("text_duplicate_of", pa.string()),  # text_uid of the survivor of its group of near-duplicate texts
+        ("semantic_duplicate_of", pa.string()),  # sample_uid (of text embeddings: text_uid) of what it is too like
+        ("semantic_similarity", pa.float64()),  # cosine of the two
+        ("evaluation_set", pa.string()),  # that holds the text or its picture
+        ("evaluation_item", pa.string()),
+        ("evaluation_match", pa.string()),  # kind: sha256, pixel_hash, picture (same), ..., text, embedding
+        ("evaluation_distance", pa.int32()),  # bits; null of texts and embeddings
+        ("evaluation_similarity", pa.float64()),  # Jaccard or cosine; null of pictures
         ("keep_probability", pa.float64()),  # of balancing; null where the policy does not balance the row
         ("draw", pa.float64()),
+        ("sampling_weight", pa.float64()),  # product of the policy's weights; null where it has none
     ]
 )
+"""What a part of the decisions holds; the view `decisions` adds sample_uid, media_uid and duplicate_group."""
 VERSIONS = pa.schema(
     [("version", pa.string()), ("digest", pa.string()), ("num_samples", pa.int64()), ("num_texts", pa.int64()),
      ("num_shards", pa.int64()), ("size_bytes", pa.int64()), ("packed", pa.int64())]
@@ -50,13 +76,16 @@ def open_store(store: Store, state: State | None = None, locked: bool = False) -
     state = state or store.state()
     con = database.connect(allowed=store.root if locked else None)
     database.create_view(con, "media", store.files(state, "media"), MEDIA)
-    database.create_view(con, "texts", [each.texts.path for each in store.pool()], TEXTS)
+    database.create_view(con, "texts", store.texts_files(), TEXTS)
     for table in sorted(state.signals):
         database.create_view(con, table, store.files(state, f"signal_{table}"))
     _create_entries(con, store, state)
     database.create_view(con, "duplicates", store.files(state, "duplicates"), DUPLICATES)
     database.create_view(con, "duplicate_edges", store.files(state, "duplicate_edges"), DUPLICATE_EDGES)
-    database.create_view(con, "decisions", store.files(state, "decisions"), DECISIONS)
+    for table, schema in SEARCHES.items():
+        database.create_view(con, table, store.files(state, table), schema)
+    database.create_view(con, "decided", store.files(state, "decisions"), DECIDED)
+    con.execute(f"create view decisions as {database.query('views/decisions')}")
     con.register("policy_rules", _policy_rules(store, state))
     shards = [path for name in state.versions for path in sorted((store.root / "versions" / name).glob("*.parquet"))]
     _create_members(con, shards)

@@ -7,9 +7,12 @@ from typing import Any
 
 from curation.urls import canonical_url, uid
 from pipelines import database
+from pipelines.report_tables import explained
+from pipelines.selections import decided_policy
 from pipelines.sources import SourceError
 from pipelines.store import Store
 from pipelines.views import open_store
+from pipelines.why_duplicates import contamination, near_meanings, near_texts
 
 MAX_TEXTS = 20
 """Texts whose story is told in full; the others are counted."""
@@ -40,10 +43,12 @@ def story(store: Store, what: str) -> str:
         # none where a run was ended between download and score
         lines += [f"signal {table}", *(_fields(found[0]) if found else ["  not computed yet"])]
     lines += _duplicates(con, str(medium["media_uid"]))
+    lines += map(_short, near_meanings(con, str(medium["media_uid"])))
     texts = database.rows(con, "select * from texts where sample_uid = ? order by position", [sample])
     chosen = sorted(texts, key=lambda text: text["text_uid"] != what)[:MAX_TEXTS]
+    asked = {item.name: " ".join(explained(item).split()) for item in decided_policy(store)}
     for text in chosen:
-        lines += _text(con, text, [table for table, level in sorted(signals.items()) if level == "text"])
+        lines += _text(con, text, [table for table, level in sorted(signals.items()) if level == "text"], asked)
     if len(texts) > len(chosen):
         lines.append(f"... and {len(texts) - len(chosen)} more texts; name one by its text_uid to see it")
     return "\n".join(lines)
@@ -84,7 +89,7 @@ def _duplicates(con: database.Connection, medium: str) -> list[str]:
     return lines
 
 
-def _text(con: database.Connection, text: dict[str, Any], signals: list[str]) -> list[str]:
+def _text(con: database.Connection, text: dict[str, Any], signals: list[str], asked: dict[str, str]) -> list[str]:
     key = text["text_uid"]
     lines = [f"text {key}", *_fields({name: text[name] for name in text if name not in ("text_uid", "sample_uid")})]
     for table in signals:
@@ -92,13 +97,21 @@ def _text(con: database.Connection, text: dict[str, Any], signals: list[str]) ->
             con, f"select * exclude (text_uid) from {database.quoted(table)} where text_uid = ?", [key]
         ):
             lines += _fields(row)
-    decisions = database.rows(con, "select * from decisions where text_uid = ?", [key])
+    lines += [*near_texts(con, key), *map(_short, near_meanings(con, key))]
+    decisions = database.rows(con, "select * from decided where text_uid = ?", [key])
     for decision in decisions:
         lines.append(f"  decision: {'kept' if decision['kept'] else 'rejected'}")
         for rule, saw in zip(decision["rejected_by"], decision["saw"], strict=True):
-            lines.append(f"    rejected by {rule}: {_saw(saw)}")
+            wants = f"; it asks for {asked[rule]}" if rule in asked else ""
+            lines.append(f"    rejected by {rule}: {_saw(saw)}{wants}")
+        if decision["sampling_weight"] is not None:
+            lines.append(f"    sampling weight {decision['sampling_weight']:.6g}")
         if decision["duplicate_of"] is not None:
             lines.append(f"    duplicate of sample {decision['duplicate_of']}")
+        if decision["semantic_duplicate_of"] is not None:
+            near = f"{decision['semantic_duplicate_of']}, cosine similarity {decision['semantic_similarity']:.4f}"
+            lines.append(f"    too like {near}")
+        lines += map(_short, contamination(decision))
         if decision["keep_probability"] is not None:
             lines.append(
                 f"    balance: keep probability {decision['keep_probability']:.4f}, draw {decision['draw']:.4f}"

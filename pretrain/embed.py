@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal
 
@@ -70,7 +71,9 @@ class TwoTowerScorer:
             raise ConfigError(f"precision bf16: {type(self._model).__name__} runs in fp32 on a CPU; say fp32 or auto")
         self.precision: Precision = "bf16" if is_bf16 or self._autocast else "fp32"
         self._model.to(self.device).to(memory_format=torch.channels_last)
-        self._run = torch.compile(self._model.encode) if compiled else self._model.encode
+        self._run, self._run_pixels = self._model.encode, self._model.encode_pixels
+        if compiled:
+            self._run, self._run_pixels = torch.compile(self._run), torch.compile(self._run_pixels)
 
     @property
     def model(self) -> Model:
@@ -112,8 +115,9 @@ class TwoTowerScorer:
 
     def _encode_pictures(self, images: Sequence[np.ndarray]) -> Tensor:
         pixels_BSSC = torch.from_numpy(np.stack([self._square(image) for image in images]))
-        image_BCHW = pixels_BSSC.to(self.device).permute(0, 3, 1, 2).float().div_(255)  # channels last, as it lay
-        return self._encode("image", self._model.prepare("image", image_BCHW))
+        with torch.inference_mode(), self._precision():
+            vectors: Tensor = self._run_pixels(pixels_BSSC.to(self.device))
+        return vectors.float()  # still on the device: the next batch is put together while this one is computed
 
     def _encode_some(self, texts: list[str]) -> np.ndarray:
         """Texts of one length together, cut behind the longest where the tower allows it."""
@@ -136,9 +140,12 @@ class TwoTowerScorer:
     @torch.inference_mode()
     def _encode(self, stream: str, inputs: Inputs) -> Tensor:
         placed = {name: value.to(self.device) for name, value in inputs.items()}
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._autocast):
+        with self._precision():
             vectors: Tensor = self._run(stream, placed)
-        return vectors.float()  # still on the device: the next batch is put together while this one is computed
+        return vectors.float()
+
+    def _precision(self) -> AbstractContextManager[object]:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._autocast)
 
 
 def has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
@@ -171,7 +178,15 @@ def load_model(spec: str) -> tuple[Model, dict[str, object]]:
     except ValueError as error:
         raise ConfigError(f"model {spec!r} is neither a run's folder nor an open_clip model: {error}") from error
     torch.manual_seed(0)  # random weights, if it comes to that, are the same every time
-    return whole.build(), to_spec(whole.without_weights())
+    return whole.build(), {**to_spec(whole.without_weights()), **_described(spec)}
+
+
+def _described(spec: str) -> dict[str, object]:
+    """What stands in a key for the name of a local folder: the architecture in it, wherever the folder lies."""
+    scheme, _, folder = spec.partition(":")
+    if scheme != "local-dir":
+        return {}
+    return {"name": json.loads((Path(folder) / "open_clip_config.json").read_text(encoding="utf-8"))["model_cfg"]}
 
 
 def open_clip_config(spec: str) -> ModelConfig:

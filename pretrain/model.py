@@ -47,6 +47,11 @@ class Model(nn.Module):
         """Logarithm of the logit scale that came with pre-trained weights, or None for a model that starts afresh."""
         return None
 
+    def encode_pixels(self, pixels_BSSC: Tensor) -> Tensor:
+        """Unit vectors (B, D) of uint8 squares of `image_size`, on the model's device."""
+        image_BCHW = pixels_BSSC.permute(0, 3, 1, 2).float().div_(255)  # channels last, as they lay
+        return self.encode("image", self.prepare("image", image_BCHW))
+
     def lengths(self, inputs: Inputs) -> Tensor | None:  # noqa: ARG002
         """(B,) tokens that the vector of each text depends on: `text_BL` may be cut behind them. None if on all."""
         return None

@@ -23,7 +23,7 @@ def scaled_square(
     original: height and width of the picture that `pixels` are a reduced copy of, which decide the rounding of the
     crop. For pictures that were not reduced the result is that of Pillow's antialiased filter to within 1 of 255 levels
     in 999 of 1,000 values (torch's kernel, 7 times as fast; beside hard edges it cuts overshoots at another moment).
-    Of a JPEG reduced to 1.5 times the size or more it is within 30 dB, and the embedding's cosine 0.9997 (ViT-B-32,
+    Of a JPEG reduced to 1.5 times the size or more, PSNR is at least 30 dB and the embedding's cosine 0.9997 (ViT-B-32,
     150 collages of hard edges). `letterbox`, which is this package's own, goes through `pretrain.pictures`.
     Source: open_clip 3.3 `transform.image_transform`; torchvision 0.29 `resize`, `center_crop`.
     """

@@ -66,7 +66,7 @@ def finished(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Path:
         name="full",
         samples_per_part=20,
         signals=[{"use": f"curation.signals.{name}"} for name in FULL_SIGNALS],
-        duplicates={"exact": ["sha256", "pixel_hash"], "perceptual": True},
+        duplicates={"exact": ["sha256", "pixel_hash"], "perceptual": True, "texts": {"similarity": 0.7}},
         pack={
             "samples_per_shard": 10,
             "columns": ["split", "phash"],

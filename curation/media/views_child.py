@@ -1,16 +1,14 @@
 """The part of the decoder's process that hands out pixels at several sizes at once: every size a pure function of the
 bytes, whatever else is asked for in the same request.
 
-Loaded as a file by `decode_child.py`; numpy and OpenCV, which is given only JPEGs whose header has been checked, and
-pixels that Pillow decoded.
+Loaded as a file by `decode_child.py`; numpy, OpenCV, which is given pixels only, and simplejpeg, which is given JPEGs
+whose header has been checked.
 """
 
 from typing import Any
 
 MARGIN = 1.5  # a JPEG is decoded at the smallest of 1/1 .. 1/8 that keeps this many times the side wanted
 PLAIN_MARGIN = 2.0  # of pictures that have no such scales: areas are averaged down to no less than this
-_SCALES = {1: 0, 2: 16, 4: 32, 8: 64}  # OpenCV's IMREAD_REDUCED_*
-_RGB_AS_STORED = 256 | 128  # IMREAD_COLOR_RGB, IMREAD_IGNORE_ORIENTATION
 
 
 class Source:
@@ -20,7 +18,7 @@ class Source:
         self._data, self._image, self._making, self._flatten = data, image, making, flatten
         self._by_scale: dict[int, Any] = {}
         self._whole: Any = None
-        # a file that is not whole is left to Pillow, which names its flaw; OpenCV would fill up with grey
+        # a file that is not whole is left to Pillow, which names its flaw
         self._scales = image.format == "JPEG" and image.mode in ("L", "RGB") and data.rfind(b"\xff\xd9", -64) >= 0
 
     def view(self, short_side_px: int, exact: bool) -> Any:
@@ -64,16 +62,14 @@ class Source:
 
     def _jpeg(self, scale: int) -> Any | None:
         """At 1/scale; None if it has a flaw that Pillow should put a name to."""
-        import cv2
-        import numpy as np
+        import simplejpeg
 
+        width, height = -(-self._image.size[0] // scale), -(-self._image.size[1] // scale)
         try:
-            pixels = cv2.imdecode(np.frombuffer(self._data, np.uint8), _RGB_AS_STORED | _SCALES[scale])
-        except cv2.error:
+            pixels = simplejpeg.decode_jpeg(self._data, "RGB", min_height=height, min_width=width)
+        except ValueError:
             return None
-        width, height = self._image.size
-        expected = -(-height // scale), -(-width // scale), 3
-        return pixels if pixels is not None and pixels.shape == expected else None
+        return pixels if pixels.shape == (height, width, 3) else None
 
 
 def answer(source: Source, asked: list[list[Any]], orientation: int, making: Any, out: dict[str, Any]) -> list[Any]:

@@ -106,6 +106,11 @@ class OpenClipModel(Model):
             vectors = self.clip.encode_image(image_BCHW.to(next(self.clip.parameters()).dtype))
         return F.normalize(vectors.float(), dim=-1)
 
+    def encode_pixels(self, pixels_BSSC: Tensor) -> Tensor:
+        weight = next(self.clip.parameters())
+        image_BSSC = normalised(pixels_BSSC, self.normalise.mean, self.normalise.std, weight.dtype)
+        return F.normalize(self.clip.encode_image(image_BSSC.permute(0, 3, 1, 2)).float(), dim=-1)
+
     def lengths(self, inputs: Inputs) -> Tensor | None:
         return None if self._causal_text is None else self._causal_text.lengths(inputs["text_BL"])
 
@@ -120,3 +125,22 @@ class OpenClipModel(Model):
 
     def trained_log_scale(self) -> float | None:
         return float(self.clip.logit_scale) if self._is_trained else None
+
+
+def normalised(pixels_BSSC: Tensor, mean: Tensor, std: Tensor, kind: torch.dtype) -> Tensor:
+    """(B, S, S, C) of type `kind` from uint8: divided by 255, less the mean, over the deviation, computed in float32.
+
+    On a CPU picture by picture in one small buffer that stays in its cache, whole rows at a time: a third of the time
+    of four passes over a batch in float32.
+    """
+    count, height, width, channels = pixels_BSSC.shape
+    scale = (1 / (255 * std)).flatten().repeat(width)
+    shift = (-mean / std).flatten().repeat(width)
+    rows = pixels_BSSC.reshape(count, height, width * channels)
+    made = torch.empty(rows.shape, dtype=kind, device=rows.device)
+    step = 1 if rows.device.type == "cpu" else max(1, count)
+    buffer = torch.empty((min(step, count), *rows.shape[1:]), device=rows.device)
+    for start in range(0, count, step):
+        buffer.copy_(rows[start : start + step])
+        made[start : start + step] = torch.addcmul(shift, buffer, scale, out=buffer)
+    return made.view(pixels_BSSC.shape)

@@ -1,5 +1,5 @@
 -- What new link tables say: one row for each text of each sample, first appearance first, and whether the pool knows it.
--- in:  incoming (row, sample_uid, text_uid, url, url_canonical, url_reason, expected_hash, text, text_source, language, extras...)
+-- in:  incoming (row, sample_uid, text_uid, url, url_canonical, url_reason, expected_hash, held_in, text, text_source, language, extras...)
 --      known_texts (text_uid)
 -- out: the columns of incoming without language, then language_claimed, languages_claimed, known; unique by text_uid
 select

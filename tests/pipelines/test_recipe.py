@@ -8,21 +8,7 @@ import yaml
 
 from pipelines.recipe import load_recipe, signal_paths
 from pipelines.yaml_place import MAX_BYTES, RecipeError
-from tests.stores import LOOSE, ROOT, recipe
-
-PUBLISHED = sorted((ROOT / "curation" / "recipes").glob("*.yaml"))
-
-
-@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
-def test_every_published_recipe_loads(path: Path) -> None:
-    found = load_recipe(path)
-    assert found.name
-    for each in found.all_rounds():
-        assert [item.name for item in each.policy].count("downloaded") == 1
-
-
-def test_there_are_published_recipes() -> None:
-    assert {"demo", "image_text"} <= {path.stem for path in PUBLISHED}
+from tests.stores import LOOSE, recipe
 
 
 def mistake(path: Path) -> str:
@@ -112,7 +98,7 @@ def test_an_unknown_kind_of_rule(tmp_path: Path) -> None:
     path = recipe(tmp_path / "r.yaml", [*LOOSE, {"sieve": "fine"}])
     said = mistake(path)
     assert f"{path}:{line_of(path, 'sieve')}: policy[2]" in said
-    assert "rule, top, dedupe, balance" in said
+    assert "rule, top, quota, dedupe, decontaminate, balance, weight" in said
 
 
 def test_two_rules_of_one_name(tmp_path: Path) -> None:
@@ -237,3 +223,30 @@ def test_links_are_relative_to_the_recipe(tmp_path: Path) -> None:
     found = load_recipe(path)
     assert found.source.links == [tmp_path / "a.parquet", Path("/b.parquet")]
     assert found.source.columns.text == ["caption"]
+
+
+@pytest.mark.parametrize(
+    ("item", "field", "value", "said"),
+    [
+        ({"rule": "r", "keep": "count(*) over () > 3"}, "keep", "count(*)", "it holds a window"),
+        ({"rule": "r", "keep": "avg(width_px) > 3"}, "keep", "avg(", "cannot contain aggregates"),
+        ({"rule": "r", "keep": "width_px > (select 3)"}, "keep", "(select 3)", "it holds a subquery"),
+        ({"rule": "r", "keep": "random() > 0.5"}, "keep", "random()", "compare the column `draw`"),
+        ({"rule": "r", "keep": "now() > '2026-01-01'"}, "keep", "now()", "not the same in every run"),
+        ({"rule": "r", "keep": "current_date > '2026-01-01'"}, "keep", "current_date", "not the same in every run"),
+        ({"top": "t", "by": "sum(width_px)", "fraction": 0.5}, "by", "sum(", "cannot contain aggregates"),
+        ({"quota": "q", "per": "uuid()", "at_most": 3}, "per", "uuid()", "not the same in every run"),
+        ({"quota": "q", "per": "no_column", "at_most": 3}, "per", "no_column", "no_column"),
+        ({"quota": "q", "per": "url", "at_most": 3, "prefer": "random()"}, "prefer", "random()", "in every run"),
+        ({"weight": "w", "value": "url"}, "value", "value: url", "of type VARCHAR, not NUMBER"),
+        ({"weight": "w", "value": "widht_px"}, "value", "widht_px", "widht_px"),
+        ({"dedupe": "d", "prefer": "random()"}, "prefer", "random()", "not the same in every run"),
+    ],
+)
+def test_a_rule_looks_at_one_row_and_says_the_same_in_every_run(
+    tmp_path: Path, item: dict[str, Any], field: str, value: str, said: str
+) -> None:
+    path = recipe(tmp_path / "r.yaml", [*LOOSE, item])
+    found = mistake(path)
+    assert f"{path}:{line_of(path, value)}: policy[2].{field}" in found
+    assert said in found

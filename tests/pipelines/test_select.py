@@ -1,59 +1,11 @@
 """Decisions: the SQL against a dull reading of the policy's definition, and its laws."""
 
 import json
-import math
-from typing import Any
 
-import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import TypeAdapter
 
-from curation.policy import Policy
-from pipelines import database
-from pipelines.select import decide
-from pipelines.views import DUPLICATES
-
-COLUMNS = pa.schema(
-    [
-        ("text_uid", pa.string()),
-        ("sample_uid", pa.string()),
-        ("media_uid", pa.string()),
-        ("width_px", pa.int32()),
-        ("height_px", pa.int32()),
-        ("size_bytes", pa.int64()),
-        ("clip_score", pa.float32()),
-        ("language", pa.string()),
-        ("entry_ids", pa.list_(pa.int32())),
-        ("entry_language", pa.string()),
-        ("draw", pa.float64()),
-    ]
-)
-
-
-def row(text: int, sample: int, **fields: Any) -> dict[str, Any]:
-    base = {"width_px": 64, "height_px": 64, "size_bytes": 100, "clip_score": 0.5, "language": "en", "draw": 0.5}
-    return {
-        "text_uid": f"t{text:03d}",
-        "sample_uid": f"s{sample:03d}",
-        "media_uid": f"m{sample:03d}",
-        **base,
-        "entry_ids": [],
-        **fields,
-    }
-
-
-def decisions(
-    rows: list[dict[str, Any]], policy: list[dict[str, Any]], groups: dict[str, str] | None = None
-) -> dict[str, Any]:
-    con = database.connect()
-    con.register("candidates", pa.Table.from_pylist(rows, schema=COLUMNS))
-    found = [{"media_uid": m, "duplicate_group": g} for m, g in (groups or {}).items()]
-    con.register("duplicates", pa.Table.from_pylist(found, schema=DUPLICATES))
-    table = decide(con, TypeAdapter(Policy).validate_python(policy))
-    con.close()
-    assert table.column("text_uid").to_pylist() == sorted(r["text_uid"] for r in rows)
-    return {d["text_uid"]: d for d in table.to_pylist()}
+from tests.pipelines.policies import decisions, dull_keep_probability, row
 
 
 def test_every_failing_rule_is_recorded_with_its_values() -> None:
@@ -103,10 +55,6 @@ def test_the_survivor_is_the_best_member_that_passed() -> None:
     assert found["t002"]["duplicate_of"] is None
     assert found["t006"]["duplicate_of"] == "s005"  # none passed: the best of all is named
     assert found["t005"]["rejected_by"] == ["good"]
-
-
-def dull_keep_probability(entries: list[int], counts: dict[int, int], t: int) -> float:
-    return 1 - math.prod(1 - min(1.0, t / max(counts[e], t)) for e in entries)
 
 
 @settings(max_examples=25, deadline=None)

@@ -20,13 +20,27 @@ LEDGER = {
     "language": pa.string(),
     "status": pa.string(),
     "reason": pa.string(),
+    "replaced_sha256": pa.string(),
     "kept": pa.bool_(),
     "rejected_by": pa.list_(pa.string()),
     "duplicate_group": pa.string(),
     "duplicate_of": pa.string(),
+    "text_duplicate_group": pa.string(),
+    "text_duplicate_of": pa.string(),
+    "semantic_duplicate_of": pa.string(),
+    "semantic_similarity": pa.float64(),
+    "evaluation_set": pa.string(),
+    "evaluation_item": pa.string(),
     "keep_probability": pa.float64(),
     "clip_score": pa.float32(),
 }
+
+
+NOT_SEARCHED = {f"{name}{end}" for name in ("semantic_edges", "evaluation_matches") for end in ("", "__empty")}
+"""Tables of searches that the finished store's recipe does not ask for."""
+
+
+NOT_ASKED_FOR = {"report/semantic_duplicates", "report/decontamination"}
 
 
 def test_the_ledger_has_the_promised_columns(finished: Path, tmp_path: Path) -> None:
@@ -64,7 +78,7 @@ def test_all_views_answer(finished: Path) -> None:
     names = [row["view_name"] for row in database.rows(con, "select view_name from duckdb_views() where not internal")]
     names += ["versions", "runs", "policy_rules"]
     assert {"media", "texts", "decisions", "ledger", "candidates", "members", "probe", "text_hygiene"} <= set(names)
-    for name in names:
+    for name in set(names) - NOT_SEARCHED:
         count = database.rows(con, f"select count(*) as n from {database.quoted(name)}")[0]["n"]
         assert count > 0, name
     con.close()
@@ -75,7 +89,7 @@ def test_all_reports_answer_on_a_full_and_on_an_empty_store(finished: Path, tmp_
         con = open_store(Store.open(store))
         for name in database.queries("report"):
             found = database.rows(con, database.query(name))
-            assert found or store != finished, name
+            assert found or store != finished or name in NOT_ASKED_FOR, name
         con.close()
 
 

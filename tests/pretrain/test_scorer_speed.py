@@ -16,6 +16,7 @@ from pretrain.batching import BatchSize, fits
 from pretrain.config import ConfigError
 from pretrain.embed import TwoTowerScorer, has_bfloat16
 from pretrain.encoders.causal_text import CausalText
+from pretrain.encoders.open_clip_model import normalised
 
 TEXTS = ["a", "a photo of a cat on a mat", "", "zwei Hunde, ein Ball und noch viel mehr im Garten hinter dem Haus"]
 VISION: dict[str, Any] = {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 16}
@@ -142,3 +143,20 @@ def test_a_model_of_streams_has_no_bfloat16_on_a_processor(tmp_path: Path) -> No
     assert TwoTowerScorer(tmp_path, device="cpu").precision == "fp32"
     with pytest.raises(ConfigError, match="StreamModel runs in fp32"):
         TwoTowerScorer(tmp_path, device="cpu", precision="bf16")
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_pixels_are_normalised_as_open_clip_does(kind: torch.dtype) -> None:
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8))
+    mean, std = (torch.tensor(value).view(1, -1, 1, 1) for value in ((0.48, 0.45, 0.4), (0.26, 0.27, 0.28)))
+    wanted = ((pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std).permute(0, 2, 3, 1)
+    torch.testing.assert_close(normalised(pixels, mean, std, kind), wanted.to(kind), atol=1e-5, rtol=1e-2)
+
+
+@pytest.mark.slow
+def test_compiled_towers_give_the_same(file: Path) -> None:
+    """Needs a C++ compiler; a minute."""
+    where = f"local-dir:{file}"
+    plain, compiled = (TwoTowerScorer(where, device="cpu", precision="fp32", compiled=on) for on in (False, True))
+    np.testing.assert_allclose(compiled.encode_images(pictures(3))[0], plain.encode_images(pictures(3))[0], atol=1e-4)
+    np.testing.assert_allclose(compiled.encode_texts(TEXTS)[0], plain.encode_texts(TEXTS)[0], atol=1e-4)

@@ -1,0 +1,141 @@
+"""Subtitles as timed texts: SRT and WebVTT files, and the packets of text tracks inside a container.
+
+Sources: the SubRip format as its players read it (there is no standard); WebVTT (W3C, 2019); 3GPP TS 26.245 (mov_text);
+the fields of an ASS event. Subtitles come from strangers: what cannot be read is left out and counted, nothing raises.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+MAX_CUES = 20_000
+MAX_TEXT_CHARS = 2_000
+_TIME = r"(?:(\d{1,4}):)?(\d{1,2}):(\d{1,2})(?:[.,](\d{1,3}))?"
+_RANGE = re.compile(rf"^\s*{_TIME}\s*-->\s*{_TIME}(.*)$")
+_TAG = re.compile(r"</?[a-zA-Z][^<>]{0,200}>|</>|<\d[\d:.]{0,20}>|<[0-9.]{1,20}>")
+_ASS_CODE = re.compile(r"\{[^{}]{0,500}\}")
+_VTT_BLOCK = re.compile(r"^(NOTE|STYLE|REGION)(\s|$)")
+_ASS_FIELDS_BEFORE_TEXT = 8  # as FFmpeg packs an event: ReadOrder, Layer, Style, Name, three margins, Effect
+
+
+@dataclass(frozen=True, order=True)
+class Cue:
+    """A text that is shown from start_s to end_s (seconds, end after start). language: as the track claims it."""
+
+    start_s: float
+    end_s: float
+    text: str
+    language: str | None = None
+
+
+def decoded(data: bytes) -> str:
+    """Text of a subtitle file: UTF-8 or UTF-16 by its mark, else UTF-8 where it is valid, else Windows-1252."""
+    for mark, encoding in ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be")):
+        if data.startswith(mark):
+            return data[len(mark) :].decode(encoding, "replace")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data.decode("cp1252", "replace")
+
+
+def parse(data: bytes | str, language: str | None = None) -> tuple[list[Cue], int]:
+    """(cues in order of time, number of cues left out) of an SRT or WebVTT file.
+
+    Left out: no text, an end not after its start, unreadable times. At most 20,000 cues.
+    """
+    text = decoded(data) if isinstance(data, bytes) else data
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "").split("\n")
+    is_vtt = bool(lines) and lines[0].lstrip("\ufeff").startswith("WEBVTT")
+    cues: list[Cue] = []
+    num_bad, at = 0, 0
+    while at < len(lines) and len(cues) < MAX_CUES:
+        line = lines[at]
+        if is_vtt and _VTT_BLOCK.match(line):
+            while at < len(lines) and lines[at].strip():
+                at += 1
+            continue
+        found = _RANGE.match(line)
+        at += 1
+        if found is None:
+            num_bad += "-->" in line
+            continue
+        words = []
+        while at < len(lines) and lines[at].strip() and not _RANGE.match(lines[at]):
+            words.append(lines[at])
+            at += 1
+        if at < len(lines) and _RANGE.match(lines[at]) and words and words[-1].strip().isdigit():
+            words.pop()  # the number of the next cue, without an empty line before it
+        cue = _cue(_seconds(found.groups()[:4]), _seconds(found.groups()[4:8]), "\n".join(words), language)
+        if cue is None:
+            num_bad += 1
+        else:
+            cues.append(cue)
+    return sorted(cues), num_bad
+
+
+def from_packets(packets: Iterable[Mapping[str, Any]]) -> tuple[list[Cue], int]:
+    """As `parse`, of `curation.media.av_decode.AvDecoder.texts`. A cue without an end lasts until the next one."""
+    rows = sorted(packets, key=lambda each: (each["stream"], each["start_s"]))
+    cues: list[Cue] = []
+    num_bad = 0
+    for number, row in enumerate(rows):
+        body = str(row["text"]).encode("latin-1", "replace")
+        end_s = float(row["end_s"])
+        following = rows[number + 1] if number + 1 < len(rows) else None
+        if end_s <= row["start_s"] and following is not None and following["stream"] == row["stream"]:
+            end_s = float(following["start_s"])
+        language = row.get("language")
+        cue = _cue(
+            float(row["start_s"]), end_s, _packet_text(body, str(row["codec"])), None if language == "und" else language
+        )
+        if cue is None:
+            num_bad += 1
+        else:
+            cues.append(cue)
+    return sorted(cues), num_bad
+
+
+def _packet_text(body: bytes, codec: str) -> str:
+    if codec == "mov_text":
+        size = int.from_bytes(body[:2], "big")
+        return decoded(body[2 : 2 + size])
+    text = decoded(body)
+    if codec in ("ass", "ssa"):
+        return text.split(",", _ASS_FIELDS_BEFORE_TEXT)[-1]
+    return text
+
+
+def _seconds(groups: tuple[str | None, ...]) -> float:
+    hours, minutes, seconds, fraction = groups
+    whole = int(hours or 0) * 3600 + int(minutes or 0) * 60 + int(seconds or 0)
+    return (whole * 1000 + int((fraction or "0").ljust(3, "0"))) / 1000
+
+
+def _cue(start_s: float, end_s: float, text: str, language: str | None) -> Cue | None:
+    clean = plain(text)
+    return Cue(start_s, end_s, clean, language) if clean and end_s > start_s >= 0 else None
+
+
+def plain(text: str) -> str:
+    """The words without mark-up: tags, ASS codes, character references; line ends and runs of white space are one
+    space; at most 2,000 characters."""
+    text = _ASS_CODE.sub(" ", text[: 4 * MAX_TEXT_CHARS]).replace("\\N", " ").replace("\\n", " ").replace("\\h", " ")
+    text = html.unescape(_TAG.sub("", text))
+    return " ".join(text.split())[:MAX_TEXT_CHARS]
+
+
+def within(cues: Iterable[Cue], start_s: float, end_s: float, min_share: float = 0.5) -> list[Cue]:
+    """The cues of a segment, with times from its start: those that lie in it with at least `min_share` of their time,
+    so that each cue belongs to one of two neighbouring segments at most."""
+    found = []
+    for cue in cues:
+        begin, end = max(cue.start_s, start_s), min(cue.end_s, end_s)
+        share = (end - begin) / (cue.end_s - cue.start_s)
+        if share > min_share or (share == min_share and begin == cue.start_s):
+            found.append(Cue(begin - start_s, end - start_s, cue.text, cue.language))
+    return found

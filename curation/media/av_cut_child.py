@@ -1,0 +1,202 @@
+"""Cutting time ranges out of a medium, with its packets as they are or decoded and encoded anew.
+
+Loaded as a file by `av_child.py`. Three ways: `copy` begins at the last key frame at or before the wanted start and
+says where that is; `exact` decodes, so that the first frame is the first one at or after the start; `auto` copies where
+a key frame lies within `tolerance_s` of the wanted start, else cuts exactly. Video and audio are cut at the same two
+times and keep their places relative to each other.
+"""
+
+import sys
+from typing import Any
+
+import av
+
+child = sys.modules["av_child"]
+writing = child._neighbour("av_write_child")
+
+# What MP4 and Matroska can hold of the allow list without encoding anew; anything else is cut exactly.
+_COPIES = {
+    "mp4": {"h264", "hevc", "libdav1d", "av1", "mpeg4", "aac", "mp3", "mp3float", "alac", "flac", "opus", "libopus"},
+    "matroska": {
+        "h264", "hevc", "libdav1d", "av1", "mpeg4", "vp8", "vp9", "libvpx", "libvpx-vp9", "mjpeg", "theora",
+        "mpeg2video", "aac", "mp2", "mp2float", "mp3", "mp3float", "opus", "libopus", "vorbis", "flac", "alac", "ac3",
+        "eac3", "pcm_s16le",
+    },
+}  # fmt: skip
+_SEEK_BACK_S = (0.0, 2.0, 10.0)  # how far before the wanted start to look for a place to begin; at last, at the front
+_RUN_UP_S = 0.5  # that audio is decoded before its first sample is wanted
+
+
+def cut(medium: Any, request: dict[str, Any], answer: Any, limits: dict[str, Any], out: dict[str, Any]) -> None:
+    """Send one `c` message for each of the request's `spans`, in their order."""
+    out["num_cuts"] = 0
+    for index, (start_s, end_s) in enumerate(request["spans"]):
+        try:
+            facts, body = _cut_one(medium, start_s, end_s, request, limits, answer)
+        except (child.Refused, av.error.FFmpegError, *child.MALFORMED) as error:
+            reason = error.reason if isinstance(error, child.Refused) else "av.corrupt"
+            facts, body = {"reason": reason, "detail": str(error)[: child.MAX_DETAIL_CHARS]}, b""
+        answer.send("c", {"index": index, **facts}, body)
+        out["num_cuts"] += 1
+
+
+def _cut_one(
+    medium: Any, start_s: float, end_s: float, request: dict[str, Any], limits: dict[str, Any], answer: Any
+) -> tuple[dict[str, Any], bytes]:
+    streams = [each for each in (medium.video, medium.audio) if each is not None]
+    may_copy = all(each.codec_context.codec.name in _COPIES[request["container"]] for each in streams)
+    mode = request["mode"]
+    begin_s, seek_s = _key_frame_before(medium, start_s, answer) if medium.video is not None else (start_s, start_s)
+    is_near = begin_s is not None and (mode == "copy" or start_s - begin_s <= request["tolerance_s"])
+    if mode != "exact" and may_copy and begin_s is not None and is_near:
+        _seek(medium, seek_s)
+        return _copied(medium, begin_s, end_s, request, limits, answer)
+    _seek(medium, max(0.0, seek_s - _RUN_UP_S))
+    return _encoded(medium, start_s, end_s, request, limits, answer)
+
+
+def _seek(medium: Any, time_s: float) -> None:
+    stream = medium.video or medium.audio
+    target = int((time_s + medium.start_s) / float(stream.time_base))
+    medium.container.seek(target, stream=stream, backward=True)
+    for each in (medium.video, medium.audio):
+        if each is not None:
+            each.codec_context.flush_buffers()
+
+
+def _time(medium: Any, stamp: int, base: Any) -> float:
+    return float(stamp * base) - float(medium.start_s)
+
+
+def _key_frame_before(medium: Any, time_s: float, answer: Any) -> tuple[float | None, float]:
+    """Where the last key frame at or before `time_s` begins (None if none is found), and from where it is reached: in
+    some containers a seek lands behind its aim."""
+    half_s = 0.5 / float(medium.video.average_rate or 30)  # a cut is meant at the frame that is shown there
+    for back_s in (*_SEEK_BACK_S, time_s):
+        aim_s = max(0.0, time_s - back_s)
+        _seek(medium, aim_s)
+        found = None
+        for packet in medium.container.demux(medium.video):
+            answer.still_working()
+            if packet.pts is None:
+                continue
+            at = _time(medium, packet.pts, packet.time_base)
+            if packet.is_keyframe and at <= time_s + half_s:
+                found = at
+            if at > time_s + 1.0:
+                break
+        if found is not None:
+            return found, aim_s
+    return None, 0.0
+
+
+def _copied(
+    medium: Any, start_s: float, end_s: float, request: dict[str, Any], limits: dict[str, Any], answer: Any
+) -> tuple[dict[str, Any], bytes]:
+    """The packets of the range. Of video, all up to the first one in the order of decoding that is shown at the end or
+    later: those after it may need it. So up to some frames less than wanted, and audio ends with them."""
+    kept: dict[str, list[Any]] = {"video": [], "audio": []}
+    size, done = 0, set[int]()
+    streams = [each for each in (medium.video, medium.audio) if each is not None]
+    for packet in medium.container.demux(streams):
+        answer.still_working()
+        index, kind = packet.stream.index, packet.stream.type
+        if packet.dts is None or packet.pts is None or index in done:
+            continue
+        at = _time(medium, packet.pts, packet.time_base)
+        is_wanted = at >= start_s - 1e-4 and (kind == "audio" or bool(kept["video"]) or packet.is_keyframe)
+        if not is_wanted:
+            continue  # of audio, the packet that straddles the start: 25 ms at most
+        if at >= end_s - 1e-4:
+            done.add(index)
+            if len(done) == len(streams):
+                break
+            continue
+        size += packet.size
+        if size > limits["max_cut_bytes"]:
+            raise child.Refused("av.bomb", f"a cut of more than {limits['max_cut_bytes']} bytes")
+        kept[kind].append(packet)
+    ends = {kind: max((_end(medium, each) for each in packets), default=0.0) for kind, packets in kept.items()}
+    if medium.video is not None and kept["video"]:
+        kept["audio"] = [each for each in kept["audio"] if _middle(medium, each) <= ends["video"]]
+        ends["audio"] = max((_end(medium, each) for each in kept["audio"]), default=0.0)
+    counts = {kind: len(packets) for kind, packets in kept.items()}
+    sink = writing.Sink(request["container"], limits["max_cut_bytes"], 0)
+    made = {each.index: sink.out.add_stream_from_template(each, opaque=True) for each in streams}
+    with sink.out:
+        for packet in sorted(kept["video"] + kept["audio"], key=lambda each: each.dts * each.time_base):
+            offset = round((start_s + medium.start_s) / packet.time_base)
+            packet.pts, packet.dts = packet.pts - offset, packet.dts - offset
+            packet.stream = made[packet.stream.index]
+            sink.mux([packet])
+    return _facts("copy", start_s, counts, ends), _whole(sink, counts)
+
+
+def _end(medium: Any, packet: Any) -> float:
+    return _time(medium, packet.pts + (packet.duration or 0), packet.time_base)
+
+
+def _middle(medium: Any, packet: Any) -> float:
+    return (_time(medium, packet.pts, packet.time_base) + _end(medium, packet)) / 2
+
+
+def _encoded(
+    medium: Any, start_s: float, end_s: float, request: dict[str, Any], limits: dict[str, Any], answer: Any
+) -> tuple[dict[str, Any], bytes]:
+    sink = writing.Sink(
+        request["container"], limits["max_cut_bytes"], sum(each is not None for each in (medium.video, medium.audio))
+    )
+    # A half frame early, so that a start that was rounded does not lose its frame.
+    slack_s = 0.5 / float(medium.video.average_rate or 30) if medium.video is not None else 0.0
+    writers: dict[int, Any] = {}
+    if medium.video is not None:
+        writers[medium.video.index] = writing.VideoWriter(sink, medium, (start_s, end_s), slack_s, request)
+    if medium.audio is not None:
+        writers[medium.audio.index] = writing.AudioWriter(sink, medium, (start_s, end_s), request)
+    counts, ends = {"video": 0, "audio": 0}, {"video": 0.0, "audio": 0.0}
+    done: set[int] = set()
+    with sink.out:
+        for packet in medium.container.demux([each for each in (medium.video, medium.audio) if each is not None]):
+            answer.still_working()
+            index, kind = packet.stream.index, packet.stream.type
+            if index in done:
+                continue
+            for frame in _decoded(packet):
+                at = _time(medium, frame.pts, frame.time_base) if frame.pts is not None else ends[kind]
+                if at >= end_s - (slack_s if kind == "video" else 0.0):
+                    done.add(index)
+                    break
+                length_s = writers[index].write(frame, at)
+                if length_s > 0:
+                    counts[kind] += 1
+                    ends[kind] = min(max(ends[kind], at + length_s), end_s)
+            if len(done) == len(writers):
+                break
+        for writer in writers.values():
+            writer.finish()
+        sink.release()
+    return _facts("exact", start_s, counts, ends), _whole(sink, counts)
+
+
+def _decoded(packet: Any) -> list[Any]:
+    try:
+        return list(packet.decode())
+    except av.error.FFmpegError:
+        return []
+
+
+def _facts(mode: str, start_s: float, counts: dict[str, int], ends: dict[str, float]) -> dict[str, Any]:
+    return {
+        "mode": mode,
+        "start_s": round(start_s, 6),
+        "video_end_s": round(ends["video"], 6) if counts["video"] else None,
+        "audio_end_s": round(ends["audio"], 6) if counts["audio"] else None,
+        "num_frames": counts["video"],
+    }
+
+
+def _whole(sink: Any, counts: dict[str, int]) -> bytes:
+    if not any(counts.values()):
+        raise child.Refused("av.corrupt", "no frame in this range")
+    body: bytes = sink.buffer.getvalue()
+    return body

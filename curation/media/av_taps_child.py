@@ -1,0 +1,265 @@
+"""What is drawn from a medium while it is decoded: sampled frames at their final size, samples at their final rate,
+and the motion that the codec itself stored.
+
+Loaded as a file by `av_read_child.py`.
+"""
+
+import sys
+from typing import Any
+
+import av
+import numpy as np
+
+child = sys.modules["av_child"]
+
+BATCH_BYTES = 1 << 20
+BATCH_FRAMES = 512
+MAX_SIDE_PX = 4096
+MAX_GAP_S = 60.0  # silence is put in for what is missing in an audio stream up to this; after more, it ends
+SLACK_S = 0.04  # time stamps of audio jitter (Matroska's have milliseconds); below this they are not believed
+GRID = 4  # cells of the motion grid on each side
+
+_FORMATS = {"rgb24": 3, "gray": 1}
+_reformatter = av.video.reformatter.VideoReformatter()  # keeps its scaler from frame to frame
+
+
+def shape_of(frame: Any, stream: Any, limits: dict[str, Any], out: dict[str, Any]) -> None:
+    """Note the size as the frame is shown, and the turn (degrees clockwise, of 0, 90, 180, 270) that makes it so."""
+    child.check_size(frame.width, frame.height, limits)
+    turn = clockwise(frame.rotation)
+    width, height = shown(frame, stream.sample_aspect_ratio)
+    if turn in (90, 270):
+        width, height = height, width
+    out |= {"width_px": width, "height_px": height, "rotation_deg": turn}
+
+
+def shown(frame: Any, aspect: Any) -> tuple[int, int]:
+    """Width and height before turning, with square pixels: the width of an anamorphic picture is stretched."""
+    ratio = float(aspect) if aspect else 1.0
+    ratio = ratio if 0.2 <= ratio <= 5 else 1.0  # beyond that it is a damaged header
+    return max(1, round(frame.width * ratio)), frame.height
+
+
+def clockwise(rotation: int | None) -> int:
+    """The nearest quarter turn of FFmpeg's counter-clockwise degrees."""
+    return (-round((rotation or 0) / 90) * 90) % 360
+
+
+def pixels(frame: Any, width: int, height: int, kind: str, turn: int) -> Any:
+    """(height, width[, 3]) uint8 at that size, turned. width, height: after turning."""
+    if turn in (90, 270):
+        width, height = height, width
+    scaled = _reformatter.reformat(frame, width, height, kind, interpolation="AREA", threads=1)
+    array = scaled.to_ndarray()
+    return np.ascontiguousarray(np.rot90(array, -turn // 90)) if turn else array
+
+
+class FrameTap:
+    """Frames by one rule: `every` k-th, `rate` (that shown at each i / rate seconds), `times`, or `keyframes`.
+
+    A frame is sent once, however many of the wanted times fall into it.
+    """
+
+    def __init__(self, index: int, spec: dict[str, Any], window: tuple[float, float], answer: Any) -> None:
+        self._index, self._spec, self._window, self._answer = index, spec, window, answer
+        self._count = self._sent = self._next = 0
+        self._held: tuple[Any, float, bool] | None = None
+        self._size: tuple[int, int] | None = None
+        self._turn = 0
+        self._batch: list[Any] = []
+        self._times: list[float] = []
+        self._damaged: list[bool] = []
+
+    def offer(self, frame: Any, time_s: float, is_damaged: bool) -> None:
+        rule, value = self._spec["rule"], self._spec["value"]
+        if rule in ("rate", "times"):
+            if self._held is not None and self._has_wanted_before(time_s):
+                self._take(*self._held)
+            self._held = (frame, time_s, is_damaged)
+        elif time_s >= self._window[0]:
+            if frame.key_frame if rule == "keyframes" else self._count % value == 0:
+                self._take(frame, time_s, is_damaged)
+            self._count += 1
+
+    def _has_wanted_before(self, end_s: float) -> bool:
+        """Whether a wanted time lies before `end_s`, beyond those that were served; these are then served."""
+        if self._spec["rule"] == "times":
+            times, start = self._spec["value"], self._next
+            while self._next < len(times) and times[self._next] < end_s:
+                self._next += 1
+            return self._next > start
+        rate, zero = self._spec["value"], self._window[0]
+        if zero + self._next / rate >= end_s:
+            return False
+        self._next = int((end_s - zero) * rate)
+        while zero + self._next / rate < end_s:
+            self._next += 1
+        return True
+
+    def _take(self, frame: Any, time_s: float, is_damaged: bool) -> None:
+        if self._spec["max_frames"] is not None and self._sent >= self._spec["max_frames"]:
+            return
+        if self._size is None:
+            self._turn = clockwise(frame.rotation)
+            self._size = self._fit(frame)
+        self._sent += 1
+        self._batch.append(pixels(frame, *self._size, self._spec["pixels"], self._turn))
+        self._times.append(round(time_s, 6))
+        self._damaged.append(is_damaged)
+        if len(self._batch) * self._batch[0].nbytes >= BATCH_BYTES or len(self._batch) >= BATCH_FRAMES:
+            self._flush()
+
+    def _fit(self, frame: Any) -> tuple[int, int]:
+        """Size after turning: as wanted, or with the shorter side as wanted, never enlarged."""
+        if self._spec["width_px"]:
+            return self._spec["width_px"], self._spec["height_px"]
+        width, height = shown(frame, getattr(frame, "sample_aspect_ratio", None) or self._spec.get("aspect"))
+        if self._turn in (90, 270):
+            width, height = height, width
+        scale = min(
+            1.0, (self._spec["short_side_px"] or MAX_SIDE_PX) / min(width, height), MAX_SIDE_PX / max(width, height)
+        )
+        return max(1, round(width * scale)), max(1, round(height * scale))
+
+    def _flush(self) -> None:
+        if not self._batch:
+            return
+        stack = np.stack(self._batch)
+        content = {"tap": self._index, "times": self._times, "damaged": self._damaged, "shape": stack.shape}
+        self._answer.send("f", content, stack)
+        self._batch, self._times, self._damaged = [], [], []
+
+    def finish(self, end_s: float) -> None:
+        if self._held is not None and self._has_wanted_before(end_s):
+            self._take(*self._held)
+        self._held = None
+        self._flush()
+
+
+class MotionTap:
+    """For each frame the mean displacement of the codec's motion vectors on a 4 x 4 grid, in frame heights.
+
+    -1 in a cell where the frame has no vectors at all (a key frame; a codec that does not export them).
+    """
+
+    def __init__(self, answer: Any, window: tuple[float, float]) -> None:
+        self._answer, self._window = answer, window
+        self._times: list[float] = []
+        self._grids: list[Any] = []
+
+    def offer(self, frame: Any, time_s: float, _is_damaged: bool) -> None:
+        if time_s < self._window[0]:
+            return
+        side_data = frame.side_data.get("MOTION_VECTORS")
+        vectors = side_data.to_ndarray() if side_data is not None else None
+        self._times.append(round(time_s, 6))
+        self._grids.append(grid_of(vectors, frame.width, frame.height))
+        if len(self._times) >= BATCH_FRAMES:
+            self.finish(0.0)
+
+    def finish(self, _end_s: float) -> None:
+        if self._times:
+            self._answer.send("m", {"times": self._times}, np.stack(self._grids))
+        self._times, self._grids = [], []
+
+
+def grid_of(vectors: Any, width: int, height: int) -> Any:
+    """(16,) float32: mean length of the vectors by cell, weighted by the blocks' area, in frame heights."""
+    if vectors is None or len(vectors) == 0:
+        return np.full(GRID * GRID, -1, np.float32)
+    scale = np.maximum(vectors["motion_scale"], 1).astype(np.float32) * height
+    length = np.hypot(vectors["motion_x"].astype(np.float32), vectors["motion_y"].astype(np.float32)) / scale
+    area = vectors["w"].astype(np.float32) * vectors["h"]
+    column = np.clip(vectors["dst_x"].astype(np.int64) * GRID // width, 0, GRID - 1)
+    row = np.clip(vectors["dst_y"].astype(np.int64) * GRID // height, 0, GRID - 1)
+    cell = row * GRID + column
+    whole = np.bincount(cell, area, GRID * GRID)
+    moved = np.bincount(cell, area * np.minimum(length, 4.0), GRID * GRID)  # a damaged vector may point anywhere
+    return (moved / np.maximum(whole, width * height / GRID**2)).astype(np.float32)
+
+
+class AudioTap:
+    """Samples at one rate and layout; sample n stands for the time start + n / rate, whatever the packets left out."""
+
+    def __init__(self, index: int, spec: dict[str, Any], window: tuple[float, float], answer: Any) -> None:
+        self._index, self._spec, self._window, self._answer = index, spec, window, answer
+        self._resampler: Any = None
+        self._source: tuple[str, str, int] | None = None
+        self._rate = self._channels = self._given = 0
+        self._start_s: float | None = None
+        self._made = self._skip = 0
+        self._limit: int | None = None
+        self._batch: list[Any] = []
+        self._batch_bytes = 0
+
+    def offer(self, frame: Any, time_s: float) -> None:
+        end_s = time_s + frame.samples / frame.sample_rate
+        if end_s <= self._window[0]:
+            return
+        source = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if source != self._source:
+            self._change(frame, source)
+        if self._start_s is None:
+            self._start_s = max(time_s, self._window[0])
+            self._limit = round((self._window[1] - self._start_s) * self._rate) if self._window[1] < 1e9 else None
+        missing = round((time_s - self._start_s) * self._rate) - (self._made - self._skip)
+        if abs(missing) > SLACK_S * self._rate or self._made == 0:
+            self._shift(missing)
+        frame.pts = None  # the resampler would put in silence of its own
+        for made in self._resampler.resample(frame):
+            self._keep(made.to_ndarray())
+
+    def _change(self, frame: Any, source: tuple[str, str, int]) -> None:
+        """Begin, or go on after the stream changed its format."""
+        if self._resampler is not None:
+            self._drain()
+        if self._source is None:
+            self._rate = self._spec["rate_hz"] or frame.sample_rate
+            self._channels = 1 if self._spec["num_channels"] == 1 else min(2, len(frame.layout.channels))
+        self._source = source
+        self._given = min(2, len(frame.layout.channels))
+        self._resampler = av.AudioResampler("flt", "mono" if self._given == 1 else "stereo", self._rate)
+
+    def _shift(self, missing: int) -> None:
+        if missing < 0:
+            self._skip -= missing  # these come twice: drop as many
+        elif self._made:
+            self._drain()
+            self._keep(np.zeros((1, missing * self._given), np.float32))
+
+    def _keep(self, array: Any) -> None:
+        """array: (1, samples x channels) float32, interleaved."""
+        samples = array.reshape(-1, self._given)
+        if self._channels != self._given:  # the mean; FFmpeg's own mixing makes floats louder and integers not
+            samples = samples.mean(axis=1, keepdims=True) if self._channels == 1 else samples.repeat(2, axis=1)
+        if self._spec["samples"] == "s16":
+            samples = np.rint(samples * 32767).clip(-32768, 32767).astype(np.int16)
+        self._made += len(samples)
+        if self._skip:
+            dropped = min(self._skip, len(samples))
+            samples, self._skip, self._made = samples[dropped:], self._skip - dropped, self._made - dropped
+        if self._limit is not None and self._made > self._limit:
+            samples = samples[: max(0, len(samples) - (self._made - self._limit))]
+            self._made = self._limit
+        if len(samples) == 0:
+            return
+        self._batch.append(samples)
+        self._batch_bytes += samples.nbytes
+        if self._batch_bytes >= BATCH_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._batch:
+            stack = np.ascontiguousarray(np.concatenate(self._batch))
+            content = {"tap": self._index, "start_s": self._start_s, "rate_hz": self._rate, "shape": stack.shape}
+            self._answer.send("a", content, stack)
+        self._batch, self._batch_bytes = [], 0
+
+    def _drain(self) -> None:
+        for made in self._resampler.resample(None):
+            self._keep(made.to_ndarray())
+
+    def finish(self) -> None:
+        if self._resampler is not None:
+            self._drain()
+        self._flush()

@@ -1,0 +1,303 @@
+"""Decide: a policy over the rows of a pool, batch by batch in threads; every rule is asked about every row.
+
+Rules over one row are evaluated where the row lies. A rule over many rows (a cut, a quota, survivors, entry counts) is
+first brought down to a few figures by one pass over just those columns that it and the rules above it need
+(`pipelines/solve.py`); then one last pass writes the decisions. Each batch is computed by one thread, so the result has
+the same bytes whatever the number of threads.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation.policy import Balance, Decontaminate, Dedupe, PolicyItem, Quota, Rule, Top, Weight
+from pipelines import balance, database
+from pipelines.balance import PROBABILITY
+from pipelines.pool_rows import Rows
+from pipelines.select_duplicates import KINDS, gives
+from pipelines.sparse import Sparse
+from pipelines.views import DECIDED
+
+Result = TypeVar("Result")
+PREFIX = "tamis__"
+"""Begins the names of columns that are not the pool's."""
+AHEAD = 4
+"""Batches that may wait for the main thread, beyond those being worked on."""
+
+
+def columns_read(item: PolicyItem) -> list[str]:
+    """Names that a rule reads, in order of appearance (the arguments of lambdas among them)."""
+    match item:
+        case Rule():
+            return database.columns_of(item.predicate())
+        case Top():
+            return database.columns_of(item.by)
+        case Quota():
+            return [*database.columns_of(item.per), *(_ordering_columns(item.prefer) if item.prefer else ())]
+        case Weight():
+            return database.columns_of(item.value)
+        case Dedupe():
+            return _ordering_columns(item.prefer)
+        case Balance():
+            return balance.columns_read(item)
+        case Decontaminate():
+            return []
+
+
+def _ordering_columns(ordering: str) -> list[str]:
+    return database.columns_of(f"row_number() over (order by {ordering}\n)")
+
+
+def finite(expression: str) -> str:
+    """SQL: the expression as a double, null where it is not finite."""
+    return f"(case when isfinite(({expression}\n)::double) then ({expression}\n)::double end)"
+
+
+def double(value: float | None) -> str:
+    """SQL: a double with all its bits (a decimal literal may be rounded twice)."""
+    return "null" if value is None else f"'{value!r}'::double"
+
+
+def sparse_names(n: int, item: PolicyItem) -> list[str]:
+    """Columns of few rows that a rule adds; the first is null just where the rule keeps the row (of searches)."""
+    names = ("num", "place") if isinstance(item, Quota) else gives(item)
+    return [f"{PREFIX}{name}_{n}" for name in names]
+
+
+def passed_before(decider: Decider, batch: int, until: int) -> pa.Array:
+    """Which rows passed the rules before `until`; 0 stands for all rows."""
+    if until == 0:
+        return pa.array(np.ones(decider.sizes[batch], dtype=bool))
+    return decider.asked(batch, until, [], {})[1]
+
+
+class Decider:
+    """A policy over rows. `solve` first; then `decisions` and `kept` answer for single batches, `each` for all.
+
+    Use as a context manager: it holds threads and databases.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        policy: Sequence[PolicyItem],
+        searches: Mapping[str, pa.Table | Sequence[Path]] | None = None,
+        threads: int | None = None,
+    ) -> None:
+        """`searches`: what the stage dedupe found, such as `duplicates`: tables or Parquet files by name."""
+        self.rows, self.policy = rows, list(policy)
+        self.threads = threads or len(os.sched_getaffinity(0))
+        self.con = database.connect(threads=self.threads)
+        self.sizes = list(rows.sizes)
+        self.known = dict(rows.types)
+        self.reads = [[name for name in columns_read(item) if name in self.known] for item in self.policy]
+        self.solved: dict[int, dict[str, Any]] = {}
+        """Figures of the rules over many rows, by place in the policy."""
+        self.sparse: dict[str, tuple[Sparse, str]] = {}
+        """Columns of few rows: name -> where they come from and their name there."""
+        self.tables: set[str] = set()
+        """Tables of the common database."""
+        self._passed: dict[int, tuple[int, pa.Array]] = {}
+        """Batch -> how many rules have been asked so far, and which rows passed all of them."""
+        self._local = threading.local()
+        self._executor = ThreadPoolExecutor(self.threads, thread_name_prefix="decide")
+        self.searches = dict(searches or {})
+
+    def __enter__(self) -> Decider:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._executor.shutdown(cancel_futures=True)
+        self.con.close()
+
+    # batches in threads -----------------------------------------------------------------------------------------------
+
+    def each(self, work: Callable[[int], Result], batches: Sequence[int] | None = None) -> Iterator[tuple[int, Result]]:
+        """(batch, what `work` gives for it) in order; a few batches are worked on ahead."""
+        todo = list(range(len(self.sizes)) if batches is None else batches)
+        running: dict[int, Future[Result]] = {}
+        started = 0
+        for batch in todo:
+            while started < len(todo) and len(running) < self.threads + AHEAD:
+                running[todo[started]] = self._executor.submit(work, todo[started])
+                started += 1
+            yield batch, running.pop(batch).result()
+
+    def fill(self, name: str, batch: int, rows: pa.Table) -> None:
+        """Append the rows of a batch to a table of the common database, with the number of the batch."""
+        self.con.register("incoming", rows)
+        statement = f"insert into {name}" if name in self.tables else f"create table {name} as"
+        self.con.execute(f"{statement} select {batch}::integer as batch, * from incoming")
+        self.con.unregister("incoming")
+        self.tables.add(name)
+
+    def drop(self, *names: str) -> None:
+        """Forget tables of the common database."""
+        for name in names:
+            self.tables.discard(name)
+            self.con.execute(f"drop table if exists {name}")
+
+    def worker(self) -> database.Connection:
+        """This thread's own database, of one thread: its results do not depend on who came first."""
+        if not hasattr(self._local, "con"):
+            self._local.con = database.connect(threads=1)
+        con: database.Connection = self._local.con
+        return con
+
+    # columns of one batch ---------------------------------------------------------------------------------------------
+
+    def table(self, batch: int, columns: Sequence[str], until: int, since: int = 0, balance_at: int = -1) -> pa.Table:
+        """Columns of a batch, with what the rules from `since` to before `until` need, and row numbers.
+
+        A balance (or one at `balance_at`) needs what the balances before it say, too.
+        """
+        places = list(range(since, until))
+        last = max([balance_at, *(n for n in places if isinstance(self.policy[n], Balance))])
+        earlier = [n for n in self.balances(last) if n not in places]
+        reads = [name for n in [*earlier, *places] for name in self.reads[n]]
+        table = self.rows.read(batch, [*dict.fromkeys(["text_uid", *columns, *reads])])
+        table = table.append_column(f"{PREFIX}row", pa.array(np.arange(table.num_rows, dtype=np.int64)))
+        for n in sorted([*earlier, *places]):
+            item = self.policy[n]
+            for name in sparse_names(n, item):
+                source, column = self.sparse[name]
+                table = table.append_column(name, source.column(column, batch, table.num_rows))
+            if isinstance(item, Balance):
+                table = table.append_column(f"{PROBABILITY}{n}", balance.probabilities(self, table, n, item))
+        return table
+
+    def balances(self, until: int) -> list[int]:
+        """Places of the balances before `until`."""
+        return [n for n, item in enumerate(self.policy[: max(0, until)]) if isinstance(item, Balance)]
+
+    def passes(self, since: int, until: int) -> list[str]:
+        """SQL: one boolean for each of these rules, never null."""
+        return [f"{self._passes(n)} as {PREFIX}pass_{n}" for n in range(since, until)]
+
+    def asked(
+        self, batch: int, until: int, columns: Sequence[str], extra: Mapping[str, str]
+    ) -> tuple[pa.Table, pa.Array]:
+        """`extra` (name -> SQL over `columns`) for all rows of a batch, and which passed all rules before `until`."""
+        since, before = self._passed.get(batch, (0, None)) if until else (0, None)
+        at = until if until < len(self.policy) and isinstance(self.policy[until], Balance) else -1
+        table = self.table(batch, columns, until, since, at)
+        passed = " and ".join(f"{PREFIX}pass_{n}" for n in range(since, until)) or "true"
+        fields = "".join(f", {expression} as {name}" for name, expression in extra.items())
+        with self.candidates(table) as con:
+            passes = "".join(f", {each}" for each in self.passes(since, until))
+            found = database.arrow(
+                con, f"select {passed} as {PREFIX}passed{fields} from (select *{passes} from candidates)"
+            )
+        now = found.column(f"{PREFIX}passed").combine_chunks()
+        if until:
+            now = now if before is None else pc.and_(before, now)
+            self._passed[batch] = until, now
+        return found.drop_columns([f"{PREFIX}passed"]), now
+
+    @contextmanager
+    def candidates(self, table: pa.Table, name: str = "candidates") -> Iterator[database.Connection]:
+        """This thread's database with `table` in it."""
+        con = self.worker()
+        con.register(name, table)
+        try:
+            yield con
+        finally:
+            con.unregister(name)
+
+    # the rules --------------------------------------------------------------------------------------------------------
+
+    def _passes(self, n: int) -> str:
+        match self.policy[n]:
+            case Rule() as rule:
+                return f"coalesce(({rule.predicate()}\n), false)"
+            case Top() as top:
+                value, solved = finite(top.by), self.solved[n]
+                if solved["cut"] is None:
+                    return "false"
+                cut = double(solved["cut"])
+                if solved["cut_uid"] is None:
+                    return f"coalesce({value} >= {cut}, false)"
+                tied = f"({value} = {cut} and text_uid <= {database.literal(solved['cut_uid'])})"
+                return f"coalesce({value} > {cut} or {tied}, false)"
+            case Quota() as quota:
+                return f"(({quota.per}\n) is not null and {PREFIX}num_{n} is null)"
+            case Dedupe() | Decontaminate() as item:
+                return f"({sparse_names(n, item)[0]} is null)"
+            case Weight() as weight:
+                return f"coalesce({finite(weight.value)} > 0, false)"
+            case Balance():
+                this, so_far = f"{PROBABILITY}{n}", balance.prior(self.balances(n))
+                return f"({this} is null or coalesce(draw / coalesce({so_far}, 1.0) < {this}, false))"
+
+    # answers ----------------------------------------------------------------------------------------------------------
+
+    def kept(self, batch: int) -> pa.Array:
+        """Which rows of a batch the whole policy keeps."""
+        return self.asked(batch, len(self.policy), [], {})[1]
+
+    def decisions(self, batch: int) -> pa.Table:
+        """The decisions about a batch, in the order of its rows (schema `DECIDED`)."""
+        count = len(self.policy)
+        extra = [name for name in ("draw",) if name in self.known and any("draw" in reads for reads in self.reads)]
+        table = self.table(batch, extra, count)
+        names = "".join(f"case when not {PREFIX}pass_{n} then {database.literal(item.name)} end, "
+                        for n, item in enumerate(self.policy))  # fmt: skip
+        saw = "".join(f"case when not {PREFIX}pass_{n} then {self._saw(n)} end, " for n in range(count))
+        keeps = " and ".join(f"{PREFIX}pass_{n}" for n in range(count)) or "true"
+        found = "lambda v: v is not null"
+        with self.candidates(table) as con:
+            answers = database.arrow(
+                con,
+                f"select {keeps} as kept, "
+                f"case when {keeps} then [] else list_filter([{names}null], {found}) end::varchar[] as rejected_by, "
+                f"case when {keeps} then [] else list_filter([{saw}null], {found}) end::varchar[] as saw, "
+                f"{self._given()}, {balance.prior(self.balances(count))} as keep_probability, "
+                f"{'draw' if extra else 'null'}::double as draw, {self._weight()} as sampling_weight "
+                f"from (select *{''.join(f', {each}' for each in self.passes(0, count))} from candidates)",
+            )
+        return answers.add_column(0, "text_uid", table.column("text_uid")).cast(DECIDED)
+
+    def _given(self) -> str:
+        """SQL: what searches say of each row, from the first rule that says it."""
+        fields = []
+        for name, kind in KINDS.items():
+            given = [f"{PREFIX}{name}_{n}" for n, item in enumerate(self.policy) if name in gives(item)]
+            fields.append(f"coalesce({', '.join([*given, 'null'])})::{kind} as {name}")
+        return ", ".join(fields)
+
+    def _weight(self) -> str:
+        weights = [finite(item.value) for item in self.policy if isinstance(item, Weight)]
+        return " * ".join(weights) or "null::double"
+
+    def _saw(self, n: int) -> str:
+        """SQL: the values that a rule saw, and what it asked of them, as JSON."""
+        fields = {name: database.quoted(name) for name in self.reads[n]}
+        match self.policy[n]:
+            case Rule() as rule:
+                fields |= {f"${name}": database.literal(value) if isinstance(value, str) else repr(value).lower()
+                           for name, value in rule.at.items()}  # fmt: skip
+            case Top() as top:
+                if self.reads[n] != [top.by]:
+                    fields["value"] = finite(top.by)
+                fields["cut"] = double(self.solved[n]["cut"])
+            case Quota() as quota:
+                figures = {name: f"{PREFIX}{name}_{n}" for name in ("num", "place")}
+                fields = {"per": f"({quota.per}\n)", **figures, "at_most": str(quota.at_most)}
+            case Weight() as weight:
+                fields["value"] = finite(weight.value)
+            case Dedupe() | Decontaminate() as item:
+                fields = {name: f"{PREFIX}{name}_{n}" for name in gives(item)}
+            case Balance():
+                fields = {"keep_probability": balance.prior(self.balances(n + 1)), "draw": "draw"}
+        pairs = ", ".join(f"{database.literal(name)}: {value}" for name, value in fields.items())
+        return f"to_json({{{pairs}}})::varchar" if fields else "'{}'"

@@ -1,0 +1,72 @@
+"""Checks of a policy against the columns that there are, with the place in the YAML of every mistake."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+
+from curation.policy import Balance, Decontaminate, Dedupe, PolicyItem, Quota, Rule, Top, Weight
+from pipelines.balance import balanced_by
+from pipelines.database import check_expression, columns_of
+from pipelines.row_wise import check_ordering, check_row_wise, ordering_expression
+from pipelines.yaml_place import Places, RecipeError
+
+
+def check_policy(
+    policy: Sequence[PolicyItem], types: Mapping[str, pa.DataType], places: Places, prefix: tuple[int | str, ...] = ()
+) -> None:
+    """Raises RecipeError for two rules of one name, and for SQL that cannot be bound or looks beyond its row."""
+    names: set[str] = set()
+    # the rule `downloaded` is in the policy but may not be in the file
+    first = places.length(*prefix, "policy") - len(policy)
+    for position, item in enumerate(policy, start=first):
+        here = (*prefix, "policy", position)
+        if item.name in names:
+            raise RecipeError(f"{places(*here)}: two rules are called {item.name!r}")
+        names.add(item.name)
+        for field, expression, wanted in _row_wise_fields(item):
+            try:
+                columns_of(expression)
+                check_expression(expression, types, wanted)
+                check_row_wise(expression, types)
+            except ValueError as error:
+                raise _mistake(places(*here, field), error, expression, types) from error
+        for field, ordering in _orderings(item):
+            expression = ordering_expression(ordering)
+            try:
+                columns_of(expression)
+                check_ordering(ordering, types)
+                check_expression(expression, types, "BIGINT")
+            except ValueError as error:
+                raise _mistake(places(*here, field), error, ordering, types) from error
+
+
+def _mistake(place: str, error: ValueError, value: str, types: Mapping[str, pa.DataType]) -> RecipeError:
+    return RecipeError(f"{place}: {error} (value: {value!r}; columns: {', '.join(sorted(types))})")
+
+
+def _row_wise_fields(item: PolicyItem) -> list[tuple[str, str, str | None]]:
+    """(field, expression, SQL type that it must have) of all that a rule asks of a single row."""
+    match item:
+        case Rule():
+            return [("keep", item.predicate(), "BOOLEAN")]
+        case Top():
+            return [("by", item.by, "NUMBER")]
+        case Quota():
+            return [("per", item.per, None)]
+        case Weight():
+            return [("value", item.value, "NUMBER")]
+        case Balance():
+            return [("where", item.where, "BOOLEAN"), *balanced_by(item)]
+        case Dedupe() | Decontaminate():
+            return []
+
+
+def _orderings(item: PolicyItem) -> list[tuple[str, str]]:
+    match item:
+        case Dedupe():
+            return [("prefer", item.prefer)]
+        case Quota() if item.prefer is not None:
+            return [("prefer", item.prefer)]
+    return []

@@ -1,0 +1,63 @@
+"""Select again: another policy on the stored signals. Nothing is downloaded or scored; only packing reads media."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pipelines.policy_file import load_policy
+from pipelines.pool_rows import Misaligned, PoolRows
+from pipelines.recipe import Recipe
+from pipelines.run import StageCall, audit, record, run_stage
+from pipelines.stage import Report, Run
+from pipelines.store import Store, StoreError
+from pipelines.workers import make_workers
+from pipelines.yaml_place import RecipeError, load
+
+
+def stored_rows(store: Store) -> PoolRows:
+    """The rows of a store whose signals are complete. Raises StoreError where they are not."""
+    if not store.texts_files():
+        raise StoreError(f"{store.root} is empty: `tamis run` takes links in")
+    try:
+        return PoolRows(store, store.state())
+    except Misaligned as error:
+        raise StoreError(f"{store.root}: {error}") from error
+
+
+def reselect(
+    recipe: Path, folder: Path, policy: Path, name: str, address: str, say: Report, closing: Callable[[Run], str]
+) -> None:
+    """Decide by the policy in a file, and pack the version `name`; old decisions and versions stay.
+
+    Of the recipe the seed and the packing are taken. Raises RecipeError or StoreError before anything runs.
+    """
+    store = Store.open(folder)
+    rows = stored_rows(store)
+    chosen, _ = load(recipe, Recipe)
+    items = load_policy(policy, rows.types)
+    known = set(rows.types) | {"keep_probability", "sampling_weight"}
+    for field in ("columns", "text_columns"):
+        for column in getattr(chosen.pack, field):
+            if column not in known:
+                raise RecipeError(f"{recipe}: pack.{field}: the store has no column {column!r}: `tamis run` makes it")
+    started = time.time()
+    with store.locked():
+        run = Run(
+            chosen.changed(name=name, policy=items, rounds=[], train=None),
+            store,
+            make_workers(address),
+            store.state(),
+            say=say,
+        )
+        outcome = "failed"
+        try:
+            for stage in ("select", "pack"):
+                run_stage(run, StageCall(stage, 0, run.round.name))
+            audit(run)
+            outcome = "complete"
+            say(closing(run))
+        finally:
+            run.workers.close()
+            record(run, started, outcome)

@@ -1,0 +1,153 @@
+"""Rules over many rows, brought down to figures with which every row can be judged where it lies.
+
+`top` becomes a cut, `quota` and `dedupe` the rows that they reject, `balance` the counts of the entries. Each is solved
+after the rules above it, exactly, by one pass over the batches and SQL over what the batches gave.
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation.policy import Balance, Decontaminate, Dedupe, Quota, Top
+from pipelines import database
+from pipelines.balance import solve_balance
+from pipelines.decide import PREFIX, Decider, finite, passed_before
+from pipelines.solve_found import solve_found
+from pipelines.sparse import Sparse
+
+
+def solve(decider: Decider) -> None:
+    """Find the figures of every rule, in the policy's order."""
+    for n, item in enumerate(decider.policy):
+        match item:
+            case Top():
+                _solve_top(decider, n, item)
+            case Quota():
+                _solve_quota(decider, n, item)
+            case Dedupe() | Decontaminate():
+                solve_found(decider, n, item)
+            case Balance():
+                solve_balance(decider, n, item)
+
+
+# top ------------------------------------------------------------------------------------------------------------------
+
+
+def _solve_top(decider: Decider, n: int, item: Top) -> None:
+    def scores(batch: int) -> pa.Table:
+        return _scores(decider, batch, n, item)
+
+    total = pool = 0
+    for batch, found in decider.each(scores):
+        counted = found.filter(found.column("counted"))
+        total, pool = total + counted.num_rows, pool + found.num_rows
+        decider.fill("scored", batch, counted.select(["score"]))
+    base = pool if item.of == "pool" else total
+    # DataComp multiplies in floating point; ours is exact, so that 0.28 of 100 rows are 28 and not 29
+    broken = math.ceil(Fraction(repr(item.fraction)) * base)
+    place = min(total, int(base * item.fraction) + 1 if item.ties == "keep" else broken)
+    cut = database.rows(decider.con, database.query("select/top"), {"place": place}) if total else []
+    solved: dict[str, Any] = {"cut": None, "cut_uid": None, "total": total}
+    if cut:
+        solved["cut"] = cut[0]["cut"]
+        among_ties = place - cut[0]["num_above"]
+        if item.ties == "break" and among_ties < cut[0]["num_equal"]:
+            solved["cut_uid"] = _last_of_ties(decider, n, item, cut[0]["cut"], among_ties)
+    decider.solved[n] = solved
+    decider.drop("scored")
+
+
+def _scores(decider: Decider, batch: int, n: int, item: Top) -> pa.Table:
+    """text_uid and score of the rows with a value, and whether each is counted."""
+    columns = [*decider.reads[n], "text_uid"]
+    score = {"text_uid": "text_uid", "score": finite(item.by)}
+    found, passed = decider.asked(batch, n if item.among == "passed" else 0, columns, score)
+    counted = passed if item.among == "passed" else pa.array(np.ones(len(passed), dtype=bool))
+    return found.append_column("counted", counted).filter(pc.is_valid(found.column("score")))
+
+
+def _last_of_ties(decider: Decider, n: int, item: Top, cut: float, place: int) -> str:
+    """text_uid of the last row at the cut that stays: the `place`-th of them in the order of text_uid."""
+    with_ties = database.rows(
+        decider.con, "select distinct batch from scored where score = $cut order by batch", {"cut": cut}
+    )
+
+    def ties(batch: int) -> pa.Table:
+        found = _scores(decider, batch, n, item)
+        at_cut = pc.and_(pc.equal(found.column("score"), cut), found.column("counted"))
+        return found.filter(at_cut).select(["text_uid"])
+
+    for batch, found in decider.each(ties, [row["batch"] for row in with_ties]):
+        decider.fill("ties", batch, found)
+    ordered = "select text_uid from ties order by text_uid limit 1 offset $skipped"
+    (last,) = database.rows(decider.con, ordered, {"skipped": place - 1})
+    decider.drop("ties")
+    return str(last["text_uid"])
+
+
+# quota ----------------------------------------------------------------------------------------------------------------
+
+
+def _solve_quota(decider: Decider, n: int, item: Quota) -> None:
+    """Hashes of the values tell which may have too many rows; only rows of those are looked at closely."""
+    until = n if item.among == "passed" else 0
+
+    def hashes(batch: int) -> pa.Table:
+        hashed = {"value": f"case when ({item.per}\n) is not null then hash({item.per}\n) end"}
+        found, passed = decider.asked(batch, until, decider.reads[n], hashed)
+        counted = pc.is_valid(found.column("value"))
+        return found.filter(pc.and_(counted, passed) if item.among == "passed" else counted)
+
+    for batch, found in decider.each(hashes):
+        decider.fill("hashed", batch, found)
+    many = (
+        database.arrow(
+            decider.con, "select value from hashed group by value having count(*) > $at_most", {"at_most": item.at_most}
+        )
+        if decider.sizes
+        else pa.table({"value": pa.array([], pa.uint64())})
+    )
+    unit = "sample_uid" if item.unit == "samples" else "text_uid"
+    order = f"{item.prefer}, " if item.prefer else ""
+    keyed = f"md5({item.seed} || ':' || {unit}), {unit}, text_uid"
+
+    def crowded(batch: int) -> pa.Table:
+        columns = [*decider.reads[n], "text_uid", "sample_uid"]
+        table = decider.table(batch, columns, 0).append_column(f"{PREFIX}passed", passed_before(decider, batch, until))
+        wanted = dict.fromkeys([*decider.reads[n], "text_uid", "sample_uid"])
+        names = ", ".join(database.quoted(name) for name in wanted)
+        with decider.candidates(table) as con:
+            con.register("many", many)
+            found = database.arrow(
+                con,
+                f"select {PREFIX}row as row, {PREFIX}passed as counted, {names} from candidates "
+                f"where ({item.per}\n) is not null and hash({item.per}\n) in (select value from many) order by row",
+            )
+            con.unregister("many")
+        return found if item.more == "drop" else found.filter(found.column("counted"))
+
+    for batch, found in decider.each(crowded) if many.num_rows else ():
+        decider.fill("members", batch, found)
+    if not many.num_rows:
+        rejected = pa.table({"batch": [], "row": [], "num": [], "place": []}, schema=_REJECTED)
+    else:
+        decider.con.execute(
+            f"create view crowded as select batch, row, ({item.per}\n) as per, {unit} as unit_uid, counted, "
+            f"row_number() over (partition by ({item.per}\n) order by {order}{keyed}) as place from members"
+        )
+        parameters = {"at_most": item.at_most, "thin": item.more == "thin"}
+        rejected = database.arrow(decider.con, database.query("select/crowded"), parameters).cast(_REJECTED)
+        decider.con.execute("drop view crowded")
+    source = Sparse(rejected)
+    decider.sparse |= {f"{PREFIX}{name}_{n}": (source, name) for name in ("num", "place")}
+    decider.solved[n] = {}
+    decider.drop("hashed", "members")
+
+
+_REJECTED = pa.schema([("batch", pa.int32()), ("row", pa.int64()), ("num", pa.int64()), ("place", pa.int64())])

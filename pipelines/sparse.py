@@ -1,0 +1,33 @@
+"""Columns known for few rows of the pool: what rules over many rows say of single ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+
+class Sparse:
+    """Columns of the rows named by (batch, row); all other rows are null. `table` has these two columns and others."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table = table.sort_by([("batch", "ascending"), ("row", "ascending")]).combine_chunks()
+        self._batches = self.table.column("batch").to_numpy()
+
+    def rows(self, batch: int) -> np.ndarray:
+        """Rows of a batch that have values, ascending."""
+        rows: np.ndarray = self._slice(batch).column("row").to_numpy()
+        return rows
+
+    def column(self, name: str, batch: int, size: int) -> pa.Array | pa.ChunkedArray:
+        """A column for all `size` rows of a batch."""
+        found = self._slice(batch)
+        if found.num_rows == 0:
+            return pa.nulls(size, self.table.schema.field(name).type)
+        place = np.full(size, -1, dtype=np.int64)
+        place[found.column("row").to_numpy()] = np.arange(found.num_rows)
+        return pc.take(found.column(name), pa.array(place, mask=place < 0))
+
+    def _slice(self, batch: int) -> pa.Table:
+        start, stop = np.searchsorted(self._batches, [batch, batch + 1])
+        return self.table.slice(start, stop - start)

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from curation.av.copies import AUDIO_RULE, VIDEO_RULE, Match, Track, copies
+from curation.av.fingerprints import (
+    AUDIO_HOP_S,
+    AUDIO_RATE_HZ,
+    FRAME_RATE_HZ,
+    FRAME_SIZE_PX,
+    audio_hashes,
+    frame_hashes,
+)
+from curation.media.av_decode import AvDecoder
+from curation.media.av_types import AudioTap, FrameTap, Wanted
+from tests.curation.av import media
+
+TAP = FrameTap("rate", FRAME_RATE_HZ, width_px=FRAME_SIZE_PX[0], height_px=FRAME_SIZE_PX[1], pixels="gray")
+WANTED = Wanted(frames=(TAP,), audio=(AudioTap(AUDIO_RATE_HZ),))
+SECONDS = 6.0
+
+
+@pytest.fixture(scope="module")
+def decoder() -> Iterator[AvDecoder]:
+    with AvDecoder() as it:
+        yield it
+
+
+def tracks(decoder: AvDecoder, data: bytes) -> tuple[Track | None, Track | None]:
+    _, got = decoder.gather(data, WANTED)
+    frames, samples = got.frames(), got.samples()
+    video = audio = None
+    if frames is not None:
+        grid = np.arange(round(frames.times_s[-1] * FRAME_RATE_HZ) + 1) / FRAME_RATE_HZ
+        shown = np.searchsorted(frames.times_s, grid + 1e-3, side="right") - 1
+        video = Track(*frame_hashes(frames.pixels[shown]), 1 / FRAME_RATE_HZ)
+    if samples is not None:
+        audio = Track(*audio_hashes(samples.pcm[:, 0]), AUDIO_HOP_S, samples.start_s)
+    return video, audio
+
+
+def film(seed: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """Three shots and music."""
+    shots = [media.pan(10 * seed + k, round(SECONDS * media.FPS / 3), 2 + k, 160, 120) for k in range(3)]
+    return [frame for shot in shots for frame in shot], media.music(SECONDS, seed)
+
+
+VIDEO_KINDS = ["mp4", "mp4_hevc", "mkv", "webm", "webm_av1", "avi", "flv", "ts", "mov"]
+
+
+def test_copies_across_containers_codecs_and_trims(decoder: AvDecoder) -> None:
+    """Five films, each in eight or more containers and codecs, whole and trimmed at both ends, smaller, and quieter."""
+    rng = np.random.default_rng(0)
+    videos: list[Track] = []
+    audios: list[Track] = []
+    owner: list[int] = []
+    trims: list[float] = []
+    for seed in range(4):
+        frames, pcm = film(seed)
+        for number, kind in enumerate(VIDEO_KINDS):
+            head = float(rng.integers(0, 40)) / media.FPS if number % 2 else 0.0
+            tail = float(rng.integers(0, 30)) / media.FPS if number % 2 else 0.0
+            first, last = round(head * media.FPS), len(frames) - round(tail * media.FPS)
+            cut = frames[first:last]
+            if number % 3 == 2:
+                cut = [np.ascontiguousarray(frame[::2, ::2]) for frame in cut]
+            sound = pcm[round(head * 48_000) : round((SECONDS - tail) * 48_000)] * (0.5 if number % 4 == 3 else 1.0)
+            video, audio = tracks(decoder, media.write(cut, sound, kind))
+            assert video is not None
+            assert audio is not None
+            videos.append(video)
+            audios.append(audio)
+            owner.append(seed)
+            trims.append(head)
+    for found, tolerance in ((copies(videos, VIDEO_RULE), 0.2), (copies(audios, AUDIO_RULE), 0.1)):
+        assert all(owner[m.a] == owner[m.b] for m in found), "distinct ones merged"
+        pairs = 4 * len(VIDEO_KINDS) * (len(VIDEO_KINDS) - 1) / 2
+        assert len(found) / pairs >= 0.95
+        errors = [abs(m.offset_s - (trims[m.a] - trims[m.b])) for m in found]
+        assert np.mean(np.array(errors) <= tolerance) >= 0.95
+
+
+def test_a_short_part_of_a_long_film(decoder: AvDecoder) -> None:
+    frames, pcm = film(7)
+    whole = tracks(decoder, media.write(frames, pcm, "mp4"))
+    part = tracks(decoder, media.write(frames[50:110], pcm[96_000:211_200], "webm"))
+    for k, rule in ((0, VIDEO_RULE), (1, AUDIO_RULE)):
+        found = copies([one for one in (whole[k], part[k]) if one is not None], rule)
+        assert len(found) == 1
+        assert found[0].offset_s == pytest.approx(-2.0, abs=0.2)
+        assert found[0].overlap_s == pytest.approx(2.4, abs=0.5)
+
+
+def test_black_and_silence_are_no_copies() -> None:
+    black = Track(*frame_hashes(np.full((50, 32, 32), 16, np.uint8)), 0.2)
+    silent = Track(*audio_hashes(np.zeros(80_000, np.float32)), AUDIO_HOP_S)
+    assert copies([black, black], VIDEO_RULE) == []
+    assert copies([silent, silent], AUDIO_RULE) == []
+    assert copies([], VIDEO_RULE) == []
+
+
+def test_the_offset_of_a_copy_in_itself() -> None:
+    rng = np.random.default_rng(0)
+    hashes = rng.integers(0, 2**63, 60).astype(np.uint64)
+    known = np.ones(60, bool)
+    whole, late = Track(hashes, known, 0.2), Track(hashes[10:], known[10:], 0.2)
+    assert copies([whole, late], VIDEO_RULE) == [Match(0, 1, pytest.approx(-2.0), pytest.approx(10.0), 0.0)]
+    again = copies([late, Track(hashes[10:], known[10:], 0.2, start_s=5.0)], VIDEO_RULE)
+    assert [(m.offset_s, m.overlap_s) for m in again] == [(pytest.approx(5.0), pytest.approx(10.0))]
+    assert copies([whole, Track(np.bitwise_not(hashes), known, 0.2)], VIDEO_RULE) == []
+
+
+def test_short_input() -> None:
+    assert len(audio_hashes(np.zeros(100, np.float32))[0]) == 0
+    assert len(frame_hashes(np.zeros((0, 32, 32), np.uint8))[0]) == 0

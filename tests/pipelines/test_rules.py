@@ -1,0 +1,214 @@
+"""Cuts, quotas, weights and thresholds by name: each against a dull reading of its definition, and what it records."""
+
+import hashlib
+import json
+import math
+import random
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
+
+from curation.policy import Policy
+from tests.pipelines.policies import decisions, row
+
+Row = dict[str, Any]
+
+
+def kept(rows: list[Row], policy: list[dict[str, Any]], **how: Any) -> set[str]:
+    return {uid for uid, decision in decisions(rows, policy, **how).items() if decision["kept"]}
+
+
+def saw(decision: dict[str, Any], rule: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(decision["saw"][decision["rejected_by"].index(rule)])
+    return found
+
+
+SCORES = st.lists(st.sampled_from([None, -1.5, 0.0, 0.25, 0.5, 1e300, float("inf")]), min_size=1, max_size=25)
+
+
+@settings(max_examples=15, deadline=None)
+@given(SCORES, st.sampled_from([0.01, 0.1, 0.28, 0.3, 0.5, 0.99, 1.0]), st.booleans(), st.integers(6, 30))
+def test_top_of_the_pool_or_of_what_passed(
+    scores: list[float | None], fraction: float, among_all: bool, batch_rows: int
+) -> None:
+    rows = [row(i, i, draw=score, width_px=10 if i % 3 == 0 else 64) for i, score in enumerate(scores)]
+    rows.reverse()
+    top = {"top": "best", "by": "draw", "fraction": fraction, "among": "all" if among_all else "passed"}
+    found = kept(rows, [{"rule": "wide", "keep": "width_px > 32"}, top], batch_rows=batch_rows, threads=2)
+    wide = {r["text_uid"] for r in rows if r["width_px"] > 32}
+    scored = [r for r in rows if r["draw"] is not None and math.isfinite(r["draw"])]
+    counted = [r for r in scored if among_all or r["text_uid"] in wide]
+    ordered = sorted(counted, key=lambda r: (-r["draw"], r["text_uid"]))
+    best = {r["text_uid"] for r in ordered[: math.ceil(Fraction(repr(fraction)) * len(ordered))]}
+    assert found == wide & best
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.lists(st.sampled_from([0.1, 0.2, 0.3, 0.4]), min_size=1, max_size=20), st.sampled_from([0.1, 0.3, 0.5, 1.0]))
+def test_top_with_ties_kept_is_the_filter_of_datacomp(scores: list[float], fraction: float) -> None:
+    rows = [row(i, i, clip_score=score) for i, score in enumerate(scores)]
+    found = kept(rows, [{"top": "best", "by": "clip_score", "fraction": fraction, "ties": "keep"}])
+    threshold = sorted(scores, reverse=True)[min(int(len(scores) * fraction), len(scores) - 1)]
+    assert found == {r["text_uid"] for r in rows if r["clip_score"] >= threshold}
+
+
+def test_so_many_of_what_passed_as_make_up_a_part_of_the_pool() -> None:
+    rows = [row(i, i, clip_score=i / 100, width_px=64 if i % 2 else 10) for i in range(20)]
+    top = {"top": "best", "by": "clip_score", "fraction": 0.2, "of": "pool"}
+    assert kept(rows, [{"rule": "wide", "keep": "width_px > 32"}, top]) == {"t013", "t015", "t017", "t019"}
+    assert len(kept(rows, [{"rule": "wide", "keep": "width_px > 32"}, {**top, "fraction": 0.9}])) == 10
+
+
+def test_a_fraction_is_not_multiplied_in_floating_point() -> None:
+    rows = [row(i, i, clip_score=i / 1000) for i in range(100)]
+    assert len(kept(rows, [{"top": "best", "by": "clip_score", "fraction": 0.28}])) == 28  # 0.28 * 100 > 28
+
+
+def test_a_cut_is_found_among_values_of_any_size() -> None:
+    values = [5e-324, -5e-324, 1.7e308, -1.7e308, 0.0, 1.0, 1.0 + 2**-52]
+    rows = [row(i, i, draw=value) for i, value in enumerate(values)]
+    for place in range(1, len(values) + 1):
+        found = kept(rows, [{"top": "best", "by": "draw", "fraction": place / len(values)}])
+        expected = sorted(range(len(values)), key=lambda i: -values[i])[: math.ceil(Fraction(repr(place / 7)) * 7)]
+        assert found == {f"t{i:03d}" for i in expected}
+
+
+def test_the_cut_is_recorded() -> None:
+    found = decisions(
+        [row(i, i, clip_score=i / 4) for i in range(4)], [{"top": "b", "by": "clip_score", "fraction": 0.5}]
+    )
+    assert saw(found["t001"], "b") == {"clip_score": 0.25, "cut": 0.5}
+    found = decisions([row(1, 1, clip_score=None)], [{"top": "b", "by": "clip_score * 2", "fraction": 0.5}])
+    assert saw(found["t001"], "b") == {"clip_score": None, "value": None, "cut": None}
+
+
+def place_in_quota(seed: int, unit: str) -> str:
+    return hashlib.md5(f"{seed}:{unit}".encode()).hexdigest()
+
+
+QUOTA_ROWS = st.lists(
+    st.tuples(st.integers(0, 5), st.sampled_from(["a", "b", "c", None]), st.booleans(), st.sampled_from([0.1, 0.9])),
+    min_size=1,
+    max_size=20,
+)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    QUOTA_ROWS,
+    st.integers(1, 3),
+    st.sampled_from(["samples", "texts"]),
+    st.sampled_from(["thin", "drop"]),
+    st.sampled_from(["passed", "all"]),
+    st.sampled_from([None, "clip_score desc"]),
+    st.integers(7, 25),
+)
+def test_quota_against_a_dull_reading(
+    drawn: list[tuple[int, str | None, bool, float]],
+    at_most: int,
+    unit: str,
+    more: str,
+    among: str,
+    prefer: str | None,
+    batch_rows: int,
+) -> None:
+    drawn = sorted(drawn, key=lambda each: each[0])  # a sample lies in one part
+    rows = [
+        row(i, sample, language=language, width_px=64 if wide else 10, clip_score=score)
+        for i, (sample, language, wide, score) in enumerate(drawn)
+    ]
+    item = {"quota": "q", "per": "language", "at_most": at_most, "unit": unit, "more": more, "among": among, "seed": 3}
+    policy = [{"rule": "wide", "keep": "width_px > 32"}, {**item, "prefer": prefer}]
+    found = decisions(rows, policy, batch_rows=batch_rows, threads=2)
+    uid = "sample_uid" if unit == "samples" else "text_uid"
+    expected = set()
+    for language in ("a", "b", "c"):
+        group = [r for r in rows if r["language"] == language]
+        counted = [r for r in group if among == "all" or r["width_px"] > 32]
+        first: dict[str, Any] = {}
+        for r in counted:
+            order = (-r["clip_score"] if prefer else 0, place_in_quota(3, r[uid]), r[uid])
+            first[r[uid]] = min(first.get(r[uid], order), order)
+        places = {u: place for place, u in enumerate(sorted(first, key=lambda u: first[u]), start=1)}
+        for r in group:
+            if more == "drop":
+                rejected = len(places) > at_most
+            else:
+                rejected = r in counted and places[r[uid]] > at_most
+            assert ("q" in found[r["text_uid"]]["rejected_by"]) == rejected
+            if rejected:
+                assert saw(found[r["text_uid"]], "q")["num"] == len(places)
+            elif r["width_px"] > 32:
+                expected.add(r["text_uid"])
+    assert {uid for uid, d in found.items() if d["kept"]} == expected
+    assert all("q" in found[r["text_uid"]]["rejected_by"] for r in rows if r["language"] is None)
+
+
+def test_weights_multiply_and_a_row_without_one_is_rejected() -> None:
+    rows = [row(1, 1), row(2, 2, clip_score=0.0), row(3, 3, clip_score=None), row(4, 4, clip_score=-1.0)]
+    policy = [{"weight": "score", "value": "clip_score * 2"}, {"weight": "size", "value": "width_px / 32"}]
+    found = decisions(rows, policy)
+    assert found["t001"]["sampling_weight"] == 2.0
+    assert [uid for uid, d in found.items() if d["kept"]] == ["t001"]
+    assert saw(found["t004"], "score") == {"clip_score": -1.0, "value": -2.0}
+    assert decisions(rows, [])["t001"]["sampling_weight"] is None
+
+
+def test_thresholds_have_names_and_are_recorded() -> None:
+    rule = {"rule": "good", "keep": "clip_score >= $least and language <> '$least'", "at": {"least": 0.6}}
+    found = decisions([row(1, 1, language="$least"), row(2, 2, clip_score=0.75)], [rule])
+    assert saw(found["t001"], "good") == {"clip_score": 0.5, "language": "$least", "$least": 0.6}
+    assert found["t002"]["kept"]
+    text = {"rule": "here", "keep": "language = $language", "at": {"language": "e'n"}}
+    assert kept([row(1, 1), row(2, 2, language="e'n")], [text]) == {"t002"}
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ({"keep": "clip_score > $least"}, "`at` has no 'least'"),
+        ({"keep": "clip_score > 3", "at": {"least": 1}}, "does not use $least"),
+        ({"keep": "language = '$least'", "at": {"least": 1}}, "does not use $least"),
+        ({"keep": "true -- $least", "at": {"least": 1}}, "does not use $least"),
+    ],
+)
+def test_every_named_threshold_is_there_and_used(rule: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        TypeAdapter(Policy).validate_python([{"rule": "r", **rule}])
+    assert said in str(caught.value)
+
+
+EVERYTHING = [
+    {"rule": "scored", "keep": "clip_score >= 0.25"},
+    {"dedupe": "near"},
+    {"quota": "language", "per": "language", "at_most": 4, "unit": "texts"},
+    {"top": "best", "by": "clip_score", "fraction": 0.7},
+    {"balance": "b", "t": 1},
+    {"weight": "w", "value": "clip_score"},
+]
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.integers(0, 2**32), st.integers(8, 40), st.integers(1, 3))
+def test_decisions_depend_on_no_batch_and_no_thread(seed: int, batch_rows: int, threads: int) -> None:
+    chance = random.Random(seed)
+    rows = [
+        row(
+            i,
+            i // 2,
+            clip_score=chance.choice([0.0, 0.25, 0.5]),
+            language=chance.choice(["en", "de"]),
+            entry_ids=sorted({chance.randrange(5) for _ in range(3)}),
+            draw=chance.random(),
+        )
+        for i in range(30)
+    ]
+    groups = {f"m{i:03d}": f"g{i % 4}" for i in range(0, 15, 2)}
+    once = decisions(rows, EVERYTHING, groups)
+    assert decisions(rows, EVERYTHING, groups, batch_rows=batch_rows, threads=threads) == once
+    chance.shuffle(rows)
+    assert decisions(rows, EVERYTHING, groups, threads=threads) == once
