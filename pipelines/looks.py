@@ -60,17 +60,13 @@ class Thumbnails:
 class Looks:
     """The distinct looks of some parts, in rising order of their digests: 110 bytes of memory a look.
 
-    `files` are the parts, of which those from `num_old` on are new. A look is new if no old part has it. With `only`,
-    looks with one of these hashes.
+    `files` are the parts, of which those from `num_old` on are new. A look is new if no old part has it.
     """
 
-    def __init__(self, files: Sequence[Path], num_old: int = 0, only: Sequence[int] | None = None) -> None:
+    def __init__(self, files: Sequence[Path], num_old: int = 0) -> None:
         tables, places = [], []
         for number, path in enumerate(files):
             table, rows = read_hashes(path)
-            if only is not None:
-                wanted = np.isin(table.column("phash").to_numpy(), np.array(only, np.uint64))
-                table, rows = table.filter(pa.array(wanted)), rows[wanted]
             tables.append(table)
             places.append(np.stack([np.full(len(rows), number), rows], axis=1))
         table = pa.concat_tables(tables).combine_chunks() if tables else None

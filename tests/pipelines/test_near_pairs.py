@@ -13,9 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import curation.near_duplicates
+import curation.crowds
 import pipelines.near_pairs
-from curation.near_duplicates import near_duplicates
+from curation.components import connected_components
+from curation.crowds import crowded, near_duplicates
 from curation.signals.perceptual_hash import PerceptualHash
 from curation.step import digest
 from curation.table import open_part, write_part
@@ -23,7 +24,7 @@ from curation.thumbnail_match import KINDS, SURE, thumbnail_array
 from pipelines import database
 from pipelines.looks import Looks
 from pipelines.near_job import NEAR_PAIRS
-from pipelines.near_pairs import crowds_of, near_pairs
+from pipelines.near_pairs import crowd_groups, crowds_of, near_pairs
 from pipelines.recipe import load_recipe
 from pipelines.stage import Run
 from pipelines.store import Store
@@ -171,22 +172,41 @@ def test_skewed_buckets_are_cut_into_slices(
     assert len(list(run.store.table("near_pairs").glob("*.parquet"))) == np.maximum(cut * (cut + 1) // 2, 1).sum()
 
 
+def joined(edges: Sequence[tuple[bytes, bytes]]) -> set[frozenset[bytes]]:
+    """The groups that pairs of looks form."""
+    looks = sorted({look for pair in edges for look in pair})
+    ends = np.array([[looks.index(look) for look in pair] for pair in edges], np.int64).reshape(-1, 2)
+    labels = connected_components(len(looks), ends[:, 0], ends[:, 1])
+    return {frozenset(look for look, its in zip(looks, labels, strict=True) if its == label) for label in labels}
+
+
 @pytest.mark.parametrize("bucket_entries", [200, 10**6])
 def test_crowds_grow_too(
     tmp_path: Path, pictures: pa.Table, monkeypatch: pytest.MonkeyPatch, bucket_entries: int
 ) -> None:
-    """A hash that becomes a crowd: what generations say about it no longer counts."""
+    """A hash that becomes a crowd: its groups, sure ones and those of captions, are those of all at once in memory."""
     monkeypatch.setattr(pipelines.near_pairs, "BUCKET_ENTRIES", bucket_entries)
     run = a_run(tmp_path)
     files = parts_of(run, pictures, [6, 20])
-    sizes = []
-    for module in (curation.near_duplicates, pipelines.near_pairs):
+    sizes, captions = [], 0
+    for module in (curation.crowds, pipelines.near_pairs):
         monkeypatch.setattr(module, "MAX_EQUAL", 2)
     for known in (1, 2, 3):
-        assert pairs(run, files[:known]) == dull(files[:known])
+        found, expected = pairs(run, files[:known]), dull(files[:known])
+        looks = Looks(files[:known])
+        in_crowd = {bytes(d).ljust(16, b"\0") for d in looks.digests[crowded(looks.hashes.own, 2)].tolist()}
+        assert [row for row in found if not in_crowd & {*row[:2]}] == [
+            row for row in expected if not in_crowd & {*row[:2]}
+        ]
+        assert joined([row[:2] for row in found if row[-1]]) == joined([row[:2] for row in expected if row[-1]])
+        likely = crowd_groups(near_pairs(run, files[:known]).crowd_pairs).to_pylist()
+        of_crowds = [row[:2] for row in expected if in_crowd & {*row[:2]}]
+        assert joined([(row["look"], row["crowd_group"]) for row in likely]) == joined(of_crowds)
         sizes.append(len(crowds_of(files[:known])))
+        captions += sum(not row[-1] for row in expected if in_crowd & {*row[:2]})
     assert sizes[0] < sizes[2]
     assert sizes[2] >= 2
+    assert captions
 
 
 @pytest.mark.slow
