@@ -77,7 +77,7 @@ class TextJob(Job):
 
     def entries(self, path: Path, num_groups: int) -> pa.Table:
         forms = _there(read_part(path, ["form", "normal", "keys"]))
-        keys_BN = _keys(forms)
+        keys_BN = self._keys(forms)
         bands = np.arange(len(keys_BN))[:, None] * num_groups
         buckets = bands + (keys_BN % np.uint64(num_groups)).astype(np.int64)
         rows = np.tile(np.arange(forms.num_rows), len(keys_BN))
@@ -98,7 +98,7 @@ class TextJob(Job):
         _, first = np.unique(_items(rows), return_index=True)
         is_new = first >= sizes[: self.num_old].sum()
         rows = rows.take(pa.array(first))
-        meets, keys_BN = self._meeting(_keys(rows), is_new)
+        meets, keys_BN = self._meeting(self._keys(rows), is_new)
         ends = np.cumsum(sizes)
         part = np.searchsorted(ends, first[meets], side="right")
         texts = np.empty(len(meets), object)
@@ -117,6 +117,11 @@ class TextJob(Job):
         chosen = rows.columns.select(["form", "normal"]).take(pa.array(once[meets]))
         asked = Asked(is_new[meets], cut.slice_of(rows.items[meets]), cut.one != cut.other)
         return self._compare(index, chosen.column("form"), chosen.column("normal").combine_chunks(), keys_BN, asked)
+
+    def _keys(self, forms: pa.Table) -> np.ndarray:
+        """uint64 (bands, N)."""
+        data = b"".join(forms.column("keys").to_pylist())
+        return np.ascontiguousarray(np.frombuffer(data, "<u8").reshape(forms.num_rows, self.num_bands).T)
 
     def _meeting(self, keys_BN: np.ndarray, is_new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The rows that meet another one, one of them new, in a band; and their keys. Most texts meet none."""
@@ -144,12 +149,6 @@ class TextJob(Job):
 
 def _there(forms: pa.Table) -> pa.Table:
     return forms.filter(pc.is_valid(forms.column("form")))
-
-
-def _keys(forms: pa.Table) -> np.ndarray:
-    """uint64 (bands, N)."""
-    data = b"".join(forms.column("keys").to_pylist())
-    return np.ascontiguousarray(np.frombuffer(data, "<u8").reshape(forms.num_rows, -1).T)
 
 
 def _items(forms: pa.Table) -> np.ndarray:
