@@ -104,6 +104,14 @@ class Job(ABC):
         Columns `bucket` (int32), `item` (uint64), `row` (int32), and those that `search_rows` needs.
         """
 
+    def has_pairs(self, bucket: int, num_groups: int) -> bool:  # noqa: ARG002
+        """Whether there can be any in a bucket; those without are not searched."""
+        return True
+
+    def for_tasks(self) -> Job:
+        """Without what only `has_pairs` needs."""
+        return self
+
     @abstractmethod
     def search_whole(self) -> dict[str, Any]:
         """All of it at once; publishes the part 0."""
@@ -127,7 +135,7 @@ def _bucketed(run: Run, job: Job, num_groups: int, bucket_entries: int) -> tuple
     wanted = []
     for number, group in enumerate(job.groups):
         key = digest(job.bucket_table, VERSION, job.settings, num_groups, [open_part(path).identity for path in group])
-        bare = replace(job, groups=(group,), stats={})
+        bare = replace(job.for_tasks(), groups=(group,), stats={})
         arguments = {"job": bare, "num_groups": num_groups, "folder": folder, "index": number, "key": key}
         task = Task(f"{job.what}, buckets of group {number}", bucket_group, arguments)
         wanted.append(Wanted(folder, number, key, task))
@@ -135,9 +143,11 @@ def _bucketed(run: Run, job: Job, num_groups: int, bucket_entries: int) -> tuple
     sizes = np.sum([part.stats["sizes"] for part in files], axis=0)
     cuts = []
     for bucket, size in enumerate(sizes.tolist()):
+        if not job.has_pairs(bucket, num_groups):
+            continue
         number = max(1, -(-size // bucket_entries))
         cuts += [Cut(bucket, num_groups, number, one, other) for one in range(number) for other in range(one, number)]
-    job = replace(job, stats={**job.stats, "num_parts": len(cuts)})
+    job = replace(job.for_tasks(), stats={**job.stats, "num_parts": len(cuts)})
     found = []
     for index, cut in enumerate(cuts):
         arguments = {"job": job, "index": index, "files": [part.path for part in files], "cut": cut}

@@ -10,7 +10,7 @@ its thumbnail.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,8 @@ class NearJob(Job):
     """Hashes whose looks are left out."""
     only_crowds: bool = False
     """Whether instead the pairs with a look of a crowd are looked for, new or old."""
+    crowd_hashes: tuple[int, ...] = ()
+    """All hashes of looks of crowds, where these are looked for."""
 
     @property
     def num_bands(self) -> int:
@@ -68,6 +70,15 @@ class NearJob(Job):
         }
         repeated = {name: np.tile(column, self.num_bands) for name, column in columns.items()}
         return pa.table({"bucket": np.concatenate(buckets).astype(np.int32), **repeated})
+
+    def has_pairs(self, bucket: int, num_groups: int) -> bool:
+        if not self.only_crowds:
+            return True
+        band, group = divmod(bucket, num_groups)
+        return bool((group_of(np.array(self.crowd_hashes, np.uint64), self.num_bands, band, num_groups) == group).any())
+
+    def for_tasks(self) -> NearJob:
+        return replace(self, crowd_hashes=())
 
     def search_whole(self) -> dict[str, Any]:
         looks = Looks(self.files, self.num_old)

@@ -72,18 +72,39 @@ def near_pairs(run: Run, files: Sequence[Path]) -> Found:
         return Found(grown.pairs, [], [], counts)
     names = [open_part(path).identity for group in grown.groups for path in group]
     key = digest(job.settings, "crowds", names, crowds, BUCKET_ENTRIES)
-    job = replace(job, folder=run.store.table(CROWD_TABLE), key=key, groups=grown.groups, only_crowds=True)
+    job = replace(
+        job,
+        folder=run.store.table(CROWD_TABLE),
+        key=key,
+        groups=grown.groups,
+        only_crowds=True,
+        crowd_hashes=tuple(_hashes_of(files, crowds)),
+    )
     made, _ = search(run, job, BUCKET_ENTRIES)
     return Found(grown.pairs, [part.path for part in made], crowds, {**counts, "near_crowds": len(crowds)})
 
 
 def crowds_of(files: Sequence[Path]) -> list[int]:
     """The hashes that more than `MAX_EQUAL` looks share, rising."""
-    con = database.connect()
-    database.create_view(con, "hashes", files, pa.schema([("look", pa.binary()), ("phash", pa.uint64())]))
+    con = _open(files)
     found = database.rows(con, database.query("dedupe/crowds"), {"max_equal": MAX_EQUAL})
     con.close()
     return [row["phash"] for row in found]
+
+
+def _hashes_of(files: Sequence[Path], crowds: list[int]) -> list[int]:
+    """All hashes of the looks in crowds, rising."""
+    con = _open(files)
+    con.register("crowds", pa.table({"phash": pa.array(crowds, pa.uint64())}))
+    found = database.rows(con, database.query("dedupe/crowd_hashes"))
+    con.close()
+    return [row["value"] for row in found]
+
+
+def _open(files: Sequence[Path]) -> database.Connection:
+    con = database.connect()
+    database.create_view(con, "hashes", files, pa.schema([("look", pa.binary()), ("phash", pa.uint64())]))
+    return con
 
 
 def crowd_groups(files: Sequence[Path]) -> pa.Table:
