@@ -50,6 +50,9 @@ TABLES = ("semantic_edges",)
 SAME, ALIKE = "embedding (same)", "embedding"
 VECTORS_AT_A_TIME = 50_000
 """Vectors of a batch of clusters, unless one cluster alone has more."""
+OUTGROWN = 4
+"""How many times the vectors that centroids were fitted on there must be for the run to say so: clusters of four times
+the size take sixteen times the comparisons."""
 STATE_DIGITS = 16
 """Hex digits of the digest of the settings that stand before the state of a cluster."""
 UID = {"media": "media_uid", "text": "text_uid"}
@@ -78,6 +81,9 @@ def dedupe_semantic(run: Run, settings: SemanticSearch) -> dict[str, Any]:
             "clusters": 0 if centroids is None else centroids.num_rows,
             "vectors": sum(part.num_rows for part in vectors),
         }
+        if centroids is not None and stats["vectors"] >= OUTGROWN * centroids.stats["vectors"]:
+            fitted = f"{centroids.stats['vectors']:,} vectors, now there are {stats['vectors']:,}"
+            run.say(f"  centroids were fitted on {fitted}: another `duplicates.semantic.seed` fits them anew")
         made = write_part(run.store.table("semantic_edges"), 0, semantic_key(run, settings), edges, stats=stats)
     run.state.tables["semantic_edges"] = [run.store.relative(made.path)]
     counts = {"semantic_clusters": made.stats["clusters"], "semantic_pairs": made.num_rows,

@@ -14,14 +14,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import curation.crowds
+import pipelines.dedupe_texts
 import pipelines.near_pairs
 from curation.components import connected_components
 from curation.crowds import crowded, near_duplicates
+from curation.duplicate_search import TextSearch
 from curation.signals.perceptual_hash import PerceptualHash
 from curation.step import digest
 from curation.table import open_part, write_part
 from curation.thumbnail_match import KINDS, SURE, thumbnail_array
 from pipelines import database
+from pipelines.dedupe_texts import find_text_duplicates
 from pipelines.looks import Looks
 from pipelines.near_job import NEAR_PAIRS
 from pipelines.near_pairs import crowd_groups, crowds_of, near_pairs
@@ -34,6 +37,7 @@ from tests.curation.test_near_duplicates import COPIES, copy, letter, plain_lett
 from tests.stores import digests, recipe
 
 TABLE = "signal_perceptual_hash"
+WORDS = "a small red car stands in the street of an old town at night"
 Row = tuple[Any, ...]
 
 
@@ -211,13 +215,18 @@ def test_crowds_grow_too(
 
 @pytest.mark.slow
 def test_workers_change_no_byte(tmp_path: Path, pictures: pa.Table, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipelines.near_pairs, "BUCKET_ENTRIES", 60)
+    """Of pictures and of texts, in buckets and slices."""
+    for module in (pipelines.near_pairs, pipelines.dedupe_texts):
+        monkeypatch.setattr(module, "BUCKET_ENTRIES", 60)
     made = []
     for name in ("serial", "local"):
         (tmp_path / name).mkdir()
         workers = make_workers(name)
         run = a_run(tmp_path / name, workers)
         near_pairs(run, parts_of(run, pictures, [10, 20, 30]))
+        texts = pa.table({"text_uid": [f"{k:03d}" for k in range(90)], "text": [f"{WORDS} {k}" for k in range(90)]})
+        sources = [write_part(run.store.table("texts"), k, digest(k), texts.slice(30 * k, 30)).path for k in range(3)]
+        find_text_duplicates(run, sources, TextSearch())
         workers.close()
         made.append(digests(run.store.root / "tables"))
     assert made[0] == made[1]
