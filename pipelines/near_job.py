@@ -88,8 +88,11 @@ class NearJob(Job):
     def search_rows(self, index: int, rows: Rows, cut: Cut) -> dict[str, Any]:
         role, value, own = (rows.columns.column(name).to_numpy() for name in ("role", "value", "own"))
         # a look that several parts have is there several times
-        _, once = np.unique(np.stack([rows.item.astype(np.uint64), role, value]), axis=1, return_index=True)
-        entries = Entries(role, value, rows.item, own).where(np.sort(once))
+        order = np.lexsort((value, role, rows.item))
+        entries = Entries(role, value, rows.item, own).where(order)
+        again = np.zeros(len(order), bool)
+        again[1:] = np.logical_and.reduce([column[1:] == column[:-1] for column in entries[:3]])
+        entries = entries.where(~again)
         thumbnails = Thumbnails(self.files, rows.places)
         band, group = divmod(cut.bucket, cut.num_groups)
         bucket = Bucket(self.num_bands, band, cut.num_groups, group)
