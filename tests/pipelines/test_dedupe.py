@@ -192,7 +192,7 @@ def test_a_caption_is_a_witness(
         {"picture (mirror)"} if max_equal else {"picture (crowd, caption)"}
     )
     how = r", by picture \(crowd, caption\)" if max_equal == 0 else r" at distance 0, by picture \(mirror\)"
-    assert re.search(rf"  near-duplicate of http://\S+/b\S*.png{how}\n", story(Store.open(store), links[0][0]))
+    assert re.search(rf"  near-duplicate of http://\S+/[bd]\S*.png{how}\n", story(Store.open(store), links[0][0]))
 
 
 def test_boilerplate_is_no_witness(tmp_path: Path, gallery: Callable[..., list[tuple[str, str]]]) -> None:
