@@ -5,6 +5,9 @@ Groups are connected components of pairs that were verified exactly; which text 
 band keys, then pairs, which are kept as the pool grows (`pipelines.generations`), in buckets where there are many
 (`pipelines.bucket_search`). Of the pairs within a group only some are compared: which ones stand for a group depends on
 how the pool grew, the groups do not.
+
+Measured on one core: 200,000 captions take 1.5 CPU seconds, 10,000 more 0.8 (most of it reading the keys of the old
+ones), all of them in buckets 7.8; 180 bytes a caption on disk for normal forms and keys, 950 more for buckets.
 """
 
 from __future__ import annotations

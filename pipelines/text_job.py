@@ -1,8 +1,8 @@
 """Pairs of texts as a search over the pool: normal forms and keys of each part, buckets of keys, pairs of a bucket.
 
 Texts of one normal form are one *form*. A form goes with its text into the bucket of each of its band keys; a pair is
-found wherever its keys meet. Size of the bucketed files: some 60 to 80 bytes a form and band, compressed, 1.1 KB a
-caption with the 16 bands of the default.
+found wherever its keys meet. Size of the bucketed files: 60 bytes a form and band, compressed: 1 KB a caption
+with the 16 bands of the default.
 """
 
 from __future__ import annotations
