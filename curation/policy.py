@@ -103,6 +103,9 @@ class Top(Step):
     fraction: float = Field(gt=0, le=1)
     among: Literal["passed", "all"] = "passed"
     """Which rows are counted and set the cut: those that passed the rules above, or the whole pool."""
+    of: Literal["counted", "pool"] = "counted"
+    """What `fraction` is a part of: the rows that are counted, or all rows of the pool with a value. The latter with
+    `among: passed` keeps the best of what passed, as many as make up that part of the pool."""
     ties: Literal["break", "keep"] = "break"
 
     @property

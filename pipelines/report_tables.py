@@ -49,7 +49,9 @@ def explained(item: PolicyItem) -> str:
         case Rule():
             return item.predicate()
         case Top():
-            return f"top {100 * item.fraction:.4g}% by {item.by}" + (" of the pool" if item.among == "all" else "")
+            return f"top {100 * item.fraction:.4g}% by {item.by}" + (
+                " of the pool" if item.among == "all" or item.of == "pool" else ""
+            )
         case Quota():
             what = "at most" if item.more == "thin" else "nothing of those with more than"
             return f"{what} {item.at_most:,} {item.unit} for each {item.per}"

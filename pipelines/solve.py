@@ -10,6 +10,7 @@ import math
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -42,13 +43,15 @@ def _solve_top(decider: Decider, n: int, item: Top) -> None:
     def scores(batch: int) -> pa.Table:
         return _scores(decider, batch, n, item)
 
-    total = 0
+    total = pool = 0
     for batch, found in decider.each(scores):
-        total += found.num_rows
-        decider.fill("scored", batch, found.select(["score"]))
+        counted = found.filter(found.column("counted"))
+        total, pool = total + counted.num_rows, pool + found.num_rows
+        decider.fill("scored", batch, counted.select(["score"]))
+    base = pool if item.of == "pool" else total
     # DataComp multiplies in floating point; ours is exact, so that 0.28 of 100 rows are 28 and not 29
-    broken = math.ceil(Fraction(repr(item.fraction)) * total)
-    place = min(total, int(total * item.fraction) + 1) if item.ties == "keep" else broken
+    broken = math.ceil(Fraction(repr(item.fraction)) * base)
+    place = min(total, int(base * item.fraction) + 1 if item.ties == "keep" else broken)
     cut = database.rows(decider.con, database.query("select/top"), {"place": place}) if total else []
     solved: dict[str, Any] = {"cut": None, "cut_uid": None, "total": total}
     if cut:
@@ -61,12 +64,12 @@ def _solve_top(decider: Decider, n: int, item: Top) -> None:
 
 
 def _scores(decider: Decider, batch: int, n: int, item: Top) -> pa.Table:
-    """text_uid and score of the rows that count."""
+    """text_uid and score of the rows with a value, and whether each is counted."""
     columns = [*decider.reads[n], "text_uid"]
     score = {"text_uid": "text_uid", "score": finite(item.by)}
     found, passed = decider.asked(batch, n if item.among == "passed" else 0, columns, score)
-    counted = pc.is_valid(found.column("score"))
-    return found.filter(pc.and_(counted, passed) if item.among == "passed" else counted)
+    counted = passed if item.among == "passed" else pa.array(np.ones(len(passed), dtype=bool))
+    return found.append_column("counted", counted).filter(pc.is_valid(found.column("score")))
 
 
 def _last_of_ties(decider: Decider, n: int, item: Top, cut: float, place: int) -> str:
@@ -77,7 +80,8 @@ def _last_of_ties(decider: Decider, n: int, item: Top, cut: float, place: int) -
 
     def ties(batch: int) -> pa.Table:
         found = _scores(decider, batch, n, item)
-        return found.filter(pc.equal(found.column("score"), cut)).select(["text_uid"])
+        at_cut = pc.and_(pc.equal(found.column("score"), cut), found.column("counted"))
+        return found.filter(at_cut).select(["text_uid"])
 
     for batch, found in decider.each(ties, [row["batch"] for row in with_ties]):
         decider.fill("ties", batch, found)

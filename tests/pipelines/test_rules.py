@@ -56,6 +56,13 @@ def test_top_with_ties_kept_is_the_filter_of_datacomp(scores: list[float], fract
     assert found == {r["text_uid"] for r in rows if r["clip_score"] >= threshold}
 
 
+def test_so_many_of_what_passed_as_make_up_a_part_of_the_pool() -> None:
+    rows = [row(i, i, clip_score=i / 100, width_px=64 if i % 2 else 10) for i in range(20)]
+    top = {"top": "best", "by": "clip_score", "fraction": 0.2, "of": "pool"}
+    assert kept(rows, [{"rule": "wide", "keep": "width_px > 32"}, top]) == {"t013", "t015", "t017", "t019"}
+    assert len(kept(rows, [{"rule": "wide", "keep": "width_px > 32"}, {**top, "fraction": 0.9}])) == 10
+
+
 def test_a_fraction_is_not_multiplied_in_floating_point() -> None:
     rows = [row(i, i, clip_score=i / 1000) for i in range(100)]
     assert len(kept(rows, [{"top": "best", "by": "clip_score", "fraction": 0.28}])) == 28  # 0.28 * 100 > 28
