@@ -155,6 +155,25 @@ def encode(pixels: Any, format: str, quality: int, exif: bytes) -> bytes:
     return bytes(encoded)
 
 
+def finished(
+    pixels: Any,
+    resized: Size,
+    canvas: Size,
+    was_scaled: bool,
+    orientation: int,
+    exif: bytes,
+    output: dict[str, Any],
+    out: dict[str, Any],
+) -> bytes:
+    """Decoded pixels resized, turned upright, cut or framed, and encoded; `out` learns of the format and the size."""
+    pixels = turn(resize(pixels, resized, was_scaled), orientation)
+    pixels = lay_out(pixels, canvas if orientation < 5 else canvas[::-1])
+    format = format_wanted(out["format"], output)
+    out["out_format"] = FORMATS[format]
+    out["out_height_px"], out["out_width_px"] = pixels.shape[:2]
+    return encode(pixels, format, output["quality"], exif)
+
+
 def save(image: Any, format: str, quality: int, exif: bytes) -> bytes:
     """A picture of Pillow's as jpg, png or webp, of the same settings as `encode`."""
     buffer = io.BytesIO()
