@@ -194,8 +194,9 @@ def _plain(data: bytes, limits: dict[str, Any], out: dict[str, Any]) -> bytes | 
     size, is_grey = found
     if not making.must_encode("JPEG", size, True, output):
         return None
-    out["format"], out["num_frames"] = "JPEG", 1
+    out["format"] = "JPEG"
     _check_size(size, limits, out)
+    out["num_frames"] = 1
     unwanted = making.objection(size, 1, output)
     if unwanted is not None:
         raise Refused(*unwanted)
