@@ -25,7 +25,7 @@ class Killed(Exception):
 
 
 def job(version: Version, store: Path, folder: Path, **changes: Any) -> Job:
-    return Job(spec(**changes), str(version.folder), str(folder), str(store / "cache" / "pictures"))
+    return Job(spec(**changes), (str(version.folder),), str(folder), str(store / "cache"))
 
 
 def log(folder: Path) -> list[dict[str, float]]:
