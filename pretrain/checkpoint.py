@@ -87,11 +87,13 @@ def _states(module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[s
 
 
 def _whole_states(module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The states of a sharded module, put together on every worker."""
+    """The states of a sharded module, put together on rank 0; the others get nothing, but have to call."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict  # slow to import
 
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     states: Any = get_state_dict(module, optimizer, options=options)
+    if world()[0]:
+        return {}, {}  # they are put together on rank 0 only
     model_state, fields = states[0], states[1]["state"]
     flat = {f"{name}/{field}": value for name, each in fields.items() for field, value in each.items()}
     return _tensors(model_state), {name: torch.as_tensor(value).cpu().contiguous() for name, value in flat.items()}

@@ -72,6 +72,8 @@ class Source:
         With weights: without replacement, each draw in proportion to them (Efraimidis and Spirakis 2006).
         """
         texts = self.texts_of(row)
+        if len(texts) == 1:
+            return (texts[0],) * self._captions
         draws = mix(np.arange(len(texts), dtype=np.uint64), key("text", self._seed, epoch, uid))
         if self._weight_T is None:
             order = np.argsort(draws, kind="stable")

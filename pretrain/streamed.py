@@ -9,6 +9,7 @@ them before, whole, in that child. Shape suffixes: H W picture, S side, C channe
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,7 @@ AREA = (0.9, 1.0)
 ASPECT = (3 / 4, 4 / 3)
 """Of the window that is seen, as open_clip's training transform draws it (RandomResizedCrop with scale 0.9 to 1)."""
 _GUARDED_MARGIN = 2
+_BUFFER_BYTES = 1 << 20
 _EXIF = b"Exif\0\0"
 _EXIF_WITHIN = 256
 
@@ -68,14 +70,17 @@ class PictureReader:
 
     def __init__(self, size: int, fit: Fit, resample: Resample) -> None:
         self._size, self._fit, self._resample = size, fit, resample
-        self._guarded = Decoder()
+        self._start()
+
+    def _start(self) -> None:
+        self._guarded, self._own = Decoder(), threading.local()
 
     def __getstate__(self) -> dict[str, object]:
-        return {name: value for name, value in self.__dict__.items() if name != "_guarded"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_guarded", "_own")}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
-        self._guarded = Decoder()
+        self._start()
 
     @property
     def crops(self) -> bool:
@@ -89,7 +94,7 @@ class PictureReader:
             height, width = size
             chosen = WHOLE if draws is None or not self.crops else window(height, width, draws)
             scale = self._scale(height * chosen.height, width * chosen.width)
-            pixels = _decode_jpeg(data, -(-height // scale), -(-width // scale))
+            pixels = self._decode_jpeg(data, -(-height // scale), -(-width // scale))
             if pixels is not None:
                 return self._square(pixels, chosen)
         pixels = self._guarded.decode(data, short_side_px=self._size * _GUARDED_MARGIN).pixels
@@ -119,6 +124,18 @@ class PictureReader:
         scaled = F.interpolate(picture, size=(self._size, self._size), mode=self._resample, antialias=True)[0]
         return scaled.permute(1, 2, 0).contiguous().numpy()
 
+    def _decode_jpeg(self, data: bytes, height: int, width: int) -> np.ndarray | None:
+        """Pixels of a plain JPEG at a scale, in a buffer of this thread's that the next picture overwrites."""
+        needed = height * width * 3
+        buffer = getattr(self._own, "buffer", None)
+        if buffer is None or len(buffer) < needed:
+            buffer = self._own.buffer = np.empty(max(needed, _BUFFER_BYTES), dtype=np.uint8)
+        try:
+            pixels: np.ndarray = simplejpeg.decode_jpeg(data, "RGB", min_height=height, min_width=width, buffer=buffer)
+        except ValueError:
+            return None
+        return pixels
+
     def close(self) -> None:
         """End the child, if there is one."""
         self._guarded.close()
@@ -133,11 +150,3 @@ def _plain_jpeg(data: bytes) -> tuple[int, int] | None:
     except ValueError:
         return None
     return height, width
-
-
-def _decode_jpeg(data: bytes, height: int, width: int) -> np.ndarray | None:
-    try:
-        pixels: np.ndarray = simplejpeg.decode_jpeg(data, "RGB", min_height=height, min_width=width)
-    except ValueError:
-        return None
-    return pixels
