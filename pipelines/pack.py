@@ -63,6 +63,7 @@ def pack(run: Run) -> dict[str, Any]:
         wanted.append(Wanted(folder, index, key, task))
     sealed = (folder / "manifest.json").exists()
     parts, stats = run_parts(run, "pack", wanted)
+    ranges = [write_index(folder, part) for part in parts]  # made with the shards; a lost one is made again
     if not sealed:
         shards = [
             {
@@ -71,9 +72,9 @@ def pack(run: Run) -> dict[str, Any]:
                 "num_texts": part.stats["num_texts"],
                 "size_bytes": part.path.stat().st_size,
                 "sha256": file_digest(part.path),
-                "ranges": write_index(folder, part),
+                "ranges": index,
             }
-            for part in parts
+            for part, index in zip(parts, ranges, strict=True)
         ]
         facts["decontamination"] = write_removed(folder, removed, facts["decontamination"])
         manifest = {**_contents(folder, version_digest, plan, shards), **facts}
