@@ -66,7 +66,7 @@ def _ranges(version: Version, shard: dict[str, Any]) -> pa.Table:
     """The byte index of one shard: the sealed one, or made now from a shard on this machine."""
     if "ranges" in shard:
         with version.open(shard["ranges"]) as source:
-            return pq.read_table(source, columns=["start", "length"])
+            return pq.read_table(source, columns=["start", "length"], page_checksum_verification=True)
     if version.files.type_name != _LOCAL:
         raise VersionError(f"{version.place}: packed without a byte index; pack it again, or bring it to this machine")
     try:

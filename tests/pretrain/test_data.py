@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -228,3 +230,20 @@ def test_a_version_that_was_not_decontaminated_is_refused_unless_told(tmp_path: 
         with pytest.raises(ConfigError, match=f"decontamination is '{status}'.*waived"):
             opened(version, tmp_path, where=[])
         assert opened(version, tmp_path, where=[], decontamination="waived").num_texts == 12
+
+
+@pytest.mark.slow
+def test_a_killed_loader_process_costs_time_and_nothing_else(version: Version, store: Path) -> None:
+    source = loader(reader(version, store, pictures="streamed", loader_workers=2))
+    expected = loader(reader(version, store, pictures="streamed"))
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    seen = []
+    for ready in source.batches(0, 60):
+        seen.append(ready.step)
+        assert ready.samples_digest == batch(expected, ready.step).samples_digest
+        if ready.step == 5:
+            started = [each for each in psutil.Process().children(recursive=True) if each.pid not in before]
+            readers = [each for each in started if each.ppid() != os.getpid()]  # of the fork server
+            assert len(readers) >= 2
+            readers[-1].kill()
+    assert seen == list(range(60))
