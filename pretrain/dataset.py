@@ -35,8 +35,7 @@ class Data:
     @property
     def num_texts(self) -> int:
         """Texts of the first source that may be drawn."""
-        source = self.reader.sources[0]
-        return sum(len(source.texts_of(int(row))) for row in source.rows_N)
+        return self.reader.sources[0].num_texts
 
 
 def check_decontamination(version: Version, config: TrainConfig) -> None:

@@ -54,6 +54,15 @@ class Source:
     def __len__(self) -> int:
         return len(self.rows_N)
 
+    @property
+    def num_texts(self) -> int:
+        """Texts of its samples that may be drawn."""
+        counts = np.concatenate([counts for counts, _ in self.rows.texts_by_shard([])])
+        if self._ok_T is not None:
+            of_text = np.repeat(np.arange(len(counts)), counts)
+            counts = np.bincount(of_text[self._ok_T], minlength=len(counts))
+        return int(counts[self.rows_N].sum())
+
     def at(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(epoch, row of the version) at each place of the endless order."""
         epochs, entries = self.epochs.at(places)
