@@ -164,6 +164,7 @@ def test_gradients_in_pieces_on_two_workers(version: Version, store: Path, tmp_p
 
 @pytest.mark.slow
 @pytest.mark.ray
+@pytest.mark.timeout(900)
 def test_a_killed_ray_worker_and_a_killed_ray_driver(version: Version, store: Path) -> None:
     changes = {"steps": 600, "checkpoint_every": 10, "num_workers": 2, "captions_per_image": 4}
     whole = folder_of(store, version, name="ray-whole", **changes)
