@@ -83,7 +83,7 @@ def every_sample_once_an_epoch(run: Path, steps: int, batch_size: int, num_sampl
 
 
 def test_a_killed_driver_goes_on_where_it_was_and_every_sample_is_seen_once(version: Version, store: Path) -> None:
-    changes = {"steps": 200, "checkpoint_every": 7, "loader_workers": 1, "pictures": "streamed"}
+    changes = {"steps": 200, "checkpoint_every": 7, "pictures": "streamed"}
     cut = folder_of(store, version, name="killed", **changes)
     driver = start(store, "serial", name="killed", **changes)
     wait_for_step(driver, cut, 16)
@@ -91,7 +91,6 @@ def test_a_killed_driver_goes_on_where_it_was_and_every_sample_is_seen_once(vers
     driver.wait()
     assert not (cut / WEIGHTS_FILE).exists()
     assert max(int(path.name[5:]) for path in (cut / "checkpoints").glob("step-*")) >= 14
-    changes["loader_workers"] = 0  # how many processes read makes no difference
     killed = train_run(config(name="killed", **changes), store, "serial", progress=lambda _: None)
     whole = train_run(config(name="undisturbed", **changes), store, "serial", progress=lambda _: None)
     assert killed.folder == cut
