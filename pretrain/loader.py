@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
+import os
+import select
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -145,6 +149,18 @@ def _processes(steps: _Steps, start: int, stop: int, num_processes: int) -> Iter
     context.set_forkserver_preload(["pretrain.data"])
     loader: Any = DataLoader(
         steps, batch_size=None, sampler=range(start, stop), num_workers=num_processes, prefetch_factor=AHEAD,
-        multiprocessing_context=context,
+        multiprocessing_context=context, worker_init_fn=functools.partial(_end_with, os.getpid()),
     )  # fmt: skip
     yield from loader
+
+
+def _end_with(owner: int, _: int) -> None:
+    """End this loader process when its owner does, even by kill -9: its parent is the fork server, which would live on
+    with it. Called in the process when it starts."""
+    descriptor = os.pidfd_open(owner)
+
+    def wait() -> None:
+        select.select([descriptor], [], [])
+        os._exit(1)
+
+    threading.Thread(target=wait, name="owner", daemon=True).start()

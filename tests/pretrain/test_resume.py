@@ -106,6 +106,24 @@ def test_a_killed_driver_goes_on_where_it_was_and_every_sample_is_seen_once(vers
         SeenSamples(cut).of(10)
 
 
+@pytest.mark.slow
+def test_loader_processes_end_with_a_killed_driver_and_change_nothing(version: Version, store: Path) -> None:
+    changes = {"steps": 200, "checkpoint_every": 7, "pictures": "streamed", "loader_workers": 2}
+    cut = folder_of(store, version, name="orphans", **changes)
+    driver = start(store, "serial", name="orphans", **changes)
+    wait_for_step(driver, cut, 16)
+    started = psutil.Process(driver.pid).children(recursive=True)
+    assert len(started) >= 3  # the fork server and two readers
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    _, alive = psutil.wait_procs(started, timeout=20)
+    assert alive == []
+    changes["loader_workers"] = 0
+    killed = train_run(config(name="orphans", **changes), store, "serial", progress=lambda _: None)
+    whole = train_run(config(name="no-orphans", **changes), store, "serial", progress=lambda _: None)
+    assert log(killed.folder) == log(whole.folder)
+
+
 def job(version: Version, store: Path, folder: Path, **changes: Any) -> dict[str, Any]:
     return vars(Job(spec(**changes), (str(version.folder),), str(folder), str(store / "cache")))
 
