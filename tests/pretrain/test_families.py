@@ -14,11 +14,12 @@ import pyarrow as pa
 import pytest
 import tiny
 import torch
-from assembled import FUSIONS, WRITING, assembled, batch_of, objective_of
+from assembled import FUSIONS, WRITING, assembled, batch_of, half_of, objective_of
 from tiny import config as tiny_config
 from tiny import sample
 
 from pretrain.config import ConfigError, load_config, parse_config
+from pretrain.gradcache import backward_in_pieces
 from pretrain.loop import METRICS_FILE, WEIGHTS_FILE, Job, read_lines, train_worker
 from pretrain.model import load_weights
 from pretrain.objective import Objective
@@ -28,7 +29,7 @@ from pretrain.version import Version
 CONFIGS = Path(__file__).parents[2] / "pretrain" / "configs"
 NEED_MEDIA = {"speech", "video_audio_language"}
 """Configs of streams that sealed versions hold no data for."""
-NEED_WEIGHTS = {"open_clip"}
+NEED_WEIGHTS = {"open_clip", "stages"}
 RUN = sorted({path.stem for path in CONFIGS.glob("*.yaml")} - NEED_MEDIA - NEED_WEIGHTS)
 
 
@@ -81,7 +82,7 @@ def test_every_config_trains(name: str, rich_store: Path, tmp_path: Path) -> Non
     """F01 (a): built from its file, three steps on real batches, all losses finite, one column for each target."""
     spec = small(name)
     folder = next((rich_store / "versions").iterdir())
-    train_worker(Job(spec, str(folder), str(tmp_path / "run"), str(rich_store / "cache" / "pictures")))
+    train_worker(Job(spec, (str(folder),), str(tmp_path / "run"), str(rich_store / "cache")))
     lines = [json.loads(line) for line in read_lines(tmp_path / "run" / METRICS_FILE)]
     columns = {f"{i}_{each['target']['use'].rsplit('.', 1)[1]}" for i, each in enumerate(spec["targets"])}
     assert len(lines) == 3
@@ -124,7 +125,7 @@ def test_the_same_seed_gives_the_same_losses(version: Version, store: Path, tmp_
     spec = {**config.model_dump(mode="json"), "steps": 6, "warmup_steps": 2, "num_threads": 1}
     logs = []
     for name in ("one", "two"):
-        train_worker(Job(spec, str(version.folder), str(tmp_path / name), str(store / "cache" / "pictures")))
+        train_worker(Job(spec, (str(version.folder),), str(tmp_path / name), str(store / "cache")))
         lines = [json.loads(line) for line in read_lines(tmp_path / name / METRICS_FILE)]
         logs.append([{key: value for key, value in line.items() if key != "samples_per_s"} for line in lines])
     assert logs[0] == logs[1]
@@ -180,6 +181,29 @@ def test_each_target_uses_the_rows_that_qualify() -> None:
     assert all(bool(torch.isfinite(p.grad).all()) for p in objective.parameters() if p.grad is not None)
     assert image.grad is not None
     assert image.grad.flatten(1).any(dim=1).tolist() == batch.present["image"].tolist()
+
+
+@pytest.mark.family("F24")
+def test_pieces_give_the_gradient_of_the_whole_batch() -> None:
+    """Negatives, masks and memories of a whole batch, with towers that see half of it at a time (GradCache)."""
+    targets = [
+        {"use": "info_nce.InfoNCE"}, {"use": "matching.ImageTextMatching"}, {"use": "captioning.Captioning"},
+        {"use": "masked_multimodal.MaskedMultimodal", "text_rate": 0.3}, {"use": "late_interaction.LateInteraction"},
+    ]  # fmt: skip
+    found = []
+    for in_pieces in (False, True):
+        objective = objective_of(assembled(targets, fusion=FUSIONS["single_stream"], **WRITING))
+        objective.set_progress(0.5)
+        batch = batch_of(objective)
+        if in_pieces:
+            losses = backward_in_pieces(objective, [half_of(batch, 0), half_of(batch, 1)])
+        else:
+            losses = objective(batch)
+            losses["loss"].backward()
+        found.append((losses["loss"].item(), {n: p.grad for n, p in objective.named_parameters()}))
+    assert found[1][0] == pytest.approx(found[0][0], rel=1e-5)
+    for name, gradient in found[0][1].items():
+        torch.testing.assert_close(found[1][1][name], gradient, atol=1e-5, rtol=1e-4)
 
 
 def test_a_stream_without_data_says_so() -> None:
