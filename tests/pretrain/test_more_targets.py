@@ -46,7 +46,7 @@ def loss_of(target: Target, batch: Encoded, done: float = 1.0) -> float:
     torch.manual_seed(0)
     module: Any = target.build_for(MODEL)
     module.set_progress(done)
-    return float(module(batch))
+    return float(module(batch).detach())
 
 
 def brute_ctc(log_p: torch.Tensor, wanted: list[int], blank: int) -> float:
