@@ -20,10 +20,10 @@ from curation.policy import Weight
 from curation.step import digest
 from curation.table import replace_text, write_part
 from pipelines import database
-from pipelines.decide import columns_read
 from pipelines.decontamination_record import facts as decontamination_facts
 from pipelines.decontamination_record import removed_rows, write_removed
 from pipelines.recipe import Pack
+from pipelines.rule_sql import columns_read
 from pipelines.selections import note_version
 from pipelines.sources import file_digest
 from pipelines.stage import Run, Wanted, run_parts

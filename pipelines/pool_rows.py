@@ -17,13 +17,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation.schema import MEDIA, TEXTS
+from curation.step import digest
 from curation.table import Part, open_part
+from pipelines.column_cache import ColumnCache
 from pipelines.database import readable
 from pipelines.store import State, Store
 
 BATCH_ROWS = 100_000
 """Texts of a batch, a little more or less: whole parts of the pool. A part of the decisions holds one batch."""
-UIDS = ("text_uid", "sample_uid", "media_uid")
+CACHE = "columns"
+"""Table of columns that selections have read."""
 
 
 class Misaligned(RuntimeError):
@@ -68,7 +71,9 @@ class TableRows:
 class PoolRows:
     """Rows of a store's pool. Raises Misaligned where a table lacks parts (something was not run yet)."""
 
-    def __init__(self, store: Store, state: State) -> None:
+    def __init__(self, store: Store, state: State, keeps_columns: bool = False) -> None:
+        """`keeps_columns`: whether columns that are read are kept for the next time (`ColumnCache`)."""
+        self._cache = ColumnCache(store.table(CACHE), keeps_columns)
         footers = {path: pq.read_metadata(path) for path in store.texts_files()}
         self.texts = [open_part(path, footer) for path, footer in footers.items()]
         self._text_schemas = [pa.schema(list(footer.schema.to_arrow_schema())) for footer in footers.values()]
@@ -117,8 +122,22 @@ class PoolRows:
         return [open_part(path) for path in self._files["media"]]
 
     def read(self, batch: int, columns: Sequence[str]) -> pa.Table:
-        parts = [self._read_part(part, columns) for part in self._batches[batch]]
-        return pa.concat_tables(parts)
+        keys = {name: self._key(batch, name) for name in columns}
+        found = {name: self._cache.get(name, batch, key) for name, key in keys.items()}
+        missing = [name for name, column in found.items() if column is None]
+        if missing:
+            read = pa.concat_tables([self._read_part(part, missing) for part in self._batches[batch]])
+            for name in missing:
+                found[name] = read.column(name)
+                self._cache.put(name, batch, keys[name], read.column(name))
+        return pa.table({name: found[name] for name in columns})
+
+    def _key(self, batch: int, name: str) -> str:
+        """Digest of the files that a column of a batch comes from: their names say what they were made from."""
+        table = self.provider[name]
+        tables = {table, "texts", "media"} if self._levels[table] == "media" else {table}
+        files = {each: [self._files[each][part].name for part in self._batches[batch]] for each in sorted(tables)}
+        return digest("column", name, files)
 
     def _read_part(self, part: int, columns: Sequence[str]) -> pa.Table:
         by_table: dict[str, list[str]] = {}

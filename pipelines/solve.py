@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 from curation.policy import Balance, Decontaminate, Dedupe, Quota, Top
 from pipelines import database
 from pipelines.balance import solve_balance
-from pipelines.decide import PREFIX, Decider, finite, passed_before
+from pipelines.decide import Decider, passed_before
+from pipelines.rule_sql import PREFIX, finite
 from pipelines.solve_found import solve_found
 from pipelines.sparse import Sparse
 

@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from curation.policy import Decontaminate, Dedupe
 from pipelines import database
-from pipelines.decide import PREFIX, Decider, passed_before, sparse_names
+from pipelines.decide import Decider, passed_before
+from pipelines.rule_sql import PREFIX, sparse_names
 from pipelines.select_duplicates import decontaminate, dedupe_media, dedupe_semantic, dedupe_texts, gives, tables_read
 from pipelines.sparse import Sparse
 from pipelines.views import DUPLICATES, SEARCHES
