@@ -38,8 +38,11 @@ class ColumnCache:
     def put(self, name: str, batch: int, key: str, column: pa.ChunkedArray) -> None:
         """Keep a column, unless it is wide."""
         if self.writes and column.nbytes <= MAX_BYTES_A_ROW * len(column):
-            write_part(self.folder / name, batch, key, pa.table({name: column}), unique=[name] if _is_uid(name) else [])
+            unique = [name] if _varies(column) else []
+            write_part(self.folder / name, batch, key, pa.table({name: column}), unique=unique)
 
 
-def _is_uid(name: str) -> bool:
-    return name.endswith("_uid")
+def _varies(column: pa.ChunkedArray) -> bool:
+    """Whether its values hardly repeat: uids and measured numbers."""
+    is_long_text = pa.types.is_string(column.type) and column.nbytes > 30 * len(column)
+    return bool(is_long_text or pa.types.is_floating(column.type))

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 from curation.policy import Balance, Decontaminate, Dedupe, PolicyItem, Quota, Rule, Top, Weight
 from pipelines import balance, database
 from pipelines.balance import PROBABILITY
-from pipelines.decided import Asked, given
+from pipelines.decided import Asked
 from pipelines.pool_rows import Rows
 from pipelines.rule_sql import PREFIX, balances, columns_read, double, finite, sparse_names
 from pipelines.sparse import Sparse
@@ -207,18 +207,14 @@ class Decider:
 
     def decisions(self, batch: int) -> pa.Table:
         """The decisions about a batch, in the order of its rows, as they are stored (`pipelines/decided.py`)."""
-        count = len(self.policy)
-        extra = [name for name in ("draw",) if name in self.known and any("draw" in reads for reads in self.reads)]
-        table = self.table(batch, extra, count)
+        count, asked = len(self.policy), self.asked_policy()
         keeps = " and ".join(f"{PREFIX}pass_{n}" for n in range(count)) or "true"
-        weights = [finite(item.value) for item in self.policy if isinstance(item, Weight)]
+        passes = "".join(f", {each}" for each in self.passes(0, count))
+        table = self.table(batch, [], count)
         with self.candidates(table) as con:
             answers = database.arrow(
                 con,
-                f"select {keeps} as kept, {self.asked_policy().stored_fields()}, {given(self.policy)}, "
-                f"({balance.prior(balances(self.policy, count))})::double as keep_probability, "
-                f"({'draw' if extra else 'null'})::double as draw, "
-                f"({' * '.join(weights) or 'null'})::double as sampling_weight "
-                f"from (select *{''.join(f', {each}' for each in self.passes(0, count))} from candidates)",
+                f"select {keeps} as kept, {asked.stored_fields()}{asked.later_fields()} "
+                f"from (select *{passes} from candidates)",
             )
         return answers.add_column(0, "text_uid", table.column("text_uid"))

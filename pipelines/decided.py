@@ -7,12 +7,13 @@ these when they are asked for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
 from curation.policy import Balance, Decontaminate, Dedupe, Policy, PolicyItem, Quota, Rule, Top, Weight
@@ -48,7 +49,11 @@ DECIDED = pa.schema(
     ]
 )
 """The view `decided`; the view `decisions` adds sample_uid, media_uid and duplicate_group."""
-LATER = tuple(name for name in DECIDED.names if name not in ("text_uid", "kept", "rejected_by", "saw"))
+LATER = tuple(field for field in DECIDED if field.name not in ("text_uid", "kept", "rejected_by", "saw"))
+"""Columns of which a part holds those that the policy gives a value; the others are null."""
+
+
+SQL_TYPES = {pa.string(): "varchar", pa.float64(): "double", pa.int32(): "integer"}
 
 
 @dataclass(frozen=True)
@@ -101,12 +106,26 @@ class Asked:
                 fields.append(f"case when not ({passes}) then {column} end as {database.quoted(SAW + name)}")
         return ", ".join(fields)
 
-    def view(self, source: str) -> str:
-        """SQL: the rows of parts (the view `source`) with the columns of `DECIDED`."""
+    def later_fields(self) -> str:
+        """SQL: what the policy says beside yes and no. in: what the rules over many rows gave"""
+        fields: dict[str, str] = {}
+        for name, kind in KINDS.items():
+            names = [f"{PREFIX}{name}_{n}" for n, item in enumerate(self.policy) if name in gives(item)]
+            fields |= {name: f"coalesce({', '.join([*names, 'null'])})::{kind}"} if names else {}
+        places = balances(self.policy, len(self.policy))
+        fields |= {"keep_probability": f"({balance.prior(places)})::double"} if places else {}
+        fields |= {"draw": "draw::double"} if any("draw" in reads for reads in self.reads) else {}
+        weights = [finite(item.value) for item in self.policy if isinstance(item, Weight)]
+        fields |= {"sampling_weight": f"({' * '.join(weights)})::double"} if weights else {}
+        return "".join(f", {expression} as {name}" for name, expression in fields.items())
+
+    def view(self, source: str, there: Collection[str]) -> str:
+        """SQL: the rows of parts (the view `source` with the columns `there`) with the columns of `DECIDED`."""
         names = dict.fromkeys(name for n in range(len(self.policy)) for name in self.values(n))
         # the decisions' own columns get other names while expressions of the policy are asked
-        renamed = [f"{name} as {PREFIX}out_{name}" for name in ("text_uid", "kept", "rejections", *LATER)]
-        renamed += [database.quoted(name) for name in FIXED if name in names or name == "draw"]
+        later_there = [field.name for field in LATER if field.name in there]
+        renamed = [f"{name} as {PREFIX}out_{name}" for name in ("text_uid", "kept", "rejections", *later_there)]
+        renamed += [database.quoted(name) for name in FIXED if name in there]
         renamed += [f"{database.quoted(SAW + name)} as {database.quoted(name)}" for name in names if name not in FIXED]
         rejects = [f"{PREFIX}out_rejections & {1 << n} <> 0" for n in range(len(self.policy))]
         rules = "".join(
@@ -114,7 +133,12 @@ class Asked:
         )
         saw = "".join(f"case when {rejects[n]} then {self._saw(n)} end, " for n in range(len(self.policy)))
         found = "lambda v: v is not null"
-        later = ", ".join(f"{PREFIX}out_{name} as {name}" for name in LATER)
+        later = ", ".join(
+            f"{PREFIX}out_{each.name} as {each.name}"
+            if each.name in there
+            else f"null::{SQL_TYPES[each.type]} as {each.name}"
+            for each in LATER
+        )
         return (
             f"select {PREFIX}out_text_uid as text_uid, {PREFIX}out_kept as kept, "
             f"list_filter([{rules}null], {found})::varchar[] as rejected_by, "
@@ -146,13 +170,13 @@ class Asked:
         return f"to_json({{{pairs}}})::varchar" if fields else "'{}'"
 
 
-def given(policy: Sequence[PolicyItem]) -> str:
-    """SQL: what searches say of each row, from the first rule that says it."""
-    fields = []
-    for name, kind in KINDS.items():
-        names = [f"{PREFIX}{name}_{n}" for n, item in enumerate(policy) if name in gives(item)]
-        fields.append(f"coalesce({', '.join([*names, 'null'])})::{kind} as {name}")
-    return ", ".join(fields)
+def hardly_repeat(decisions: pa.Table) -> list[str]:
+    """Columns of stored decisions for which a dictionary is work for nothing: uids and measured numbers."""
+    return [
+        field.name
+        for field in decisions.schema
+        if field.name.endswith(("_uid", "duplicate_of")) or pa.types.is_floating(field.type)
+    ]
 
 
 def create_decided(con: database.Connection, name: str, files: Sequence[Path]) -> None:
@@ -162,4 +186,5 @@ def create_decided(con: database.Connection, name: str, files: Sequence[Path]) -
         database.create_view(con, name, [], DECIDED)
         return
     database.create_view(con, f"{name}_parts", files)
-    con.execute(f"create view {database.quoted(name)} as {Asked.of(facts).view(f'{name}_parts')}")
+    there = pq.read_schema(files[0]).names
+    con.execute(f"create view {database.quoted(name)} as {Asked.of(facts).view(f'{name}_parts', there)}")

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from curation.step import digest
 from curation.table import Part, find_part, write_part
 from pipelines.decide import Decider
+from pipelines.decided import hardly_repeat
 from pipelines.pool_rows import PoolRows
 from pipelines.rule_sql import columns_read
 from pipelines.select_duplicates import tables_read
@@ -26,8 +27,6 @@ from pipelines.views import SEARCHES
 VERSION = 3
 """Of the rules in this file, in pipelines/decide.py, pipelines/solve.py and in sql/select/ that decide what is kept."""
 TABLE = "decisions"
-UNIQUE = ("text_uid", "duplicate_of")
-"""Columns whose values hardly repeat."""
 
 
 def search_files(store: Store, state: State) -> dict[str, list[Path]]:
@@ -79,7 +78,8 @@ def select(run: Run, threads: int | None = None) -> dict[str, Any]:
                     "kept": pc.sum(decisions.column("kept")).as_py() or 0,
                     "rejected_by": {name: count for name, count in sorted(rejections.items()) if count},
                 }
-                return write_part(folder, batch, digest(key, batch), decisions, stats=stats, unique=UNIQUE)
+                unique = hardly_repeat(decisions)
+                return write_part(folder, batch, digest(key, batch), decisions, stats=stats, unique=unique)
 
             found |= dict(decider.each(write, missing))
     parts = [part for _, part in sorted(found.items()) if part is not None]

@@ -57,7 +57,7 @@ def decide(
         parts = pa.concat_tables([decisions for _, decisions in decider.each(decider.decisions)])
         con = database.connect(threads=1)
         con.register("parts", parts)
-        return database.arrow(con, decider.asked_policy().view("parts")).cast(DECIDED)
+        return database.arrow(con, decider.asked_policy().view("parts", parts.column_names)).cast(DECIDED)
 
 
 def decisions(
