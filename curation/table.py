@@ -107,6 +107,7 @@ def write_part(
     stats: Mapping[str, Any] | None = None,
     plain: Collection[str] = (),
     unique: Collection[str] = (),
+    row_group_rows: int | None = None,
 ) -> Part:
     """Write, sync and publish one part; if a rival attempt has published it already, that one is kept.
 
@@ -119,7 +120,7 @@ def write_part(
     path = part_path(folder, index, key)
     if not path.exists():
         with publishing(path) as temporary:
-            write_parquet(temporary, table, footer, plain, unique)
+            write_parquet(temporary, table, footer, plain, unique, row_group_rows)
     return open_part(path)
 
 
@@ -129,6 +130,7 @@ def write_parquet(
     footer: Mapping[str, Any],
     plain: Collection[str] = (),
     unique: Collection[str] = (),
+    row_group_rows: int | None = None,
 ) -> None:
     """Write `table` with the project's layout (zstd, page checksums, row groups by width) and `footer` as JSON."""
     metadata = {**(table.schema.metadata or {}), FOOTER_KEY: json.dumps(footer, sort_keys=True).encode()}
@@ -145,7 +147,7 @@ def write_parquet(
     ) as writer:
         rows = ROW_GROUP_ROWS if plain or _is_wide(table.schema) else NARROW_ROW_GROUP_ROWS
         for each in [table] if isinstance(table, pa.Table) else map(_as_table, table):
-            writer.write_table(each.replace_schema_metadata(metadata), row_group_size=rows)
+            writer.write_table(each.replace_schema_metadata(metadata), row_group_size=row_group_rows or rows)
 
 
 def _as_table(batch: pa.RecordBatch) -> pa.Table:

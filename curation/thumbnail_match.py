@@ -36,18 +36,20 @@ DIFFERENT, WITH_CAPTION, SURE = 0, 1, 2
 
 MIN_DETAIL_BITS = 2.0
 """Entropy of a thumbnail's colours (`detail`) below which a match needs a shared caption. The letters and signs that
-are each other's copy by nature, and all their versions, are at 1.90 or less (47 false pairs of the same picture, 64 of
-the mirrored one, 7 of the cut one); with 2.0 none of the false pairs among all versions is left. Of the stamps 36% are
-below, of photographs none that has more than a bright ground and one thing on it."""
+are each other's copy by nature, and all their versions, are at 1.90 or less (33 false pairs of the same picture, 60 of
+the mirrored one, 7 of the cut one); with 2.0 none of the false pairs among all versions is left. Of the stamps 35% are
+below: letters, signs, silhouettes."""
 MAX_DIFFERENCE = {"same": (12.0, 14.0), "color": (12.0, 13.0), "crop": (10.0, 18.0), "mirror": (7.0, 12.0)}
 """Grey levels up to which the worst block may differ: without, and with a shared caption.
 
-same: of 5,423 true pairs whose hashes meet, those found by JPEG, resizing and watermark are at 12 or less (99.9%);
-different pictures of enough detail begin at 13.3 (two coins), with a shared caption at 14.9 (j and J). color: the same
-comparison, different pictures begin at 13.2. crop (blocks of 2 x 2 of 8 x 8 areas, after alignment): 94% of copies are
-at 10 or less; different ones begin at 10.5 (two shirts, two dreidels), those that share a caption at 25 (x and X).
-mirror: 99.9% of copies are at 7 or less; stricter, for few pictures are mirrored and many signs are nearly each
-other's mirror image; different ones of enough detail begin at 14.2, those that share a caption at 16.2 (x and X)."""
+same: of originals and their versions whose hashes meet, by resizing and watermark 100% are at 12 or less, by JPEG
+99.9%; different pictures of enough detail begin at 13.9 (two coins), with a shared caption at 14.4 (j and J). color:
+the same comparison; different pictures begin at 13.9. crop (blocks of 2
+x 2 of 8 x 8 areas, after alignment): 93% of copies are at 10 or less, 98.5% at 18; different ones of enough detail
+begin at 10.8 (two shirts, two dreidels), those that share a caption at 29 (x and X). mirror: all copies are at 7 or
+less, so what a caption adds is for mirrored copies of versions; stricter, for few pictures are mirrored and many signs
+are nearly each other's mirror image. Different ones of enough detail begin at 14.0, those that share a caption at 17.0
+(x and X)."""
 
 _GRAYS = (0.0, 128.0, 255.0)
 _MAX_OPACITY = 0.6

@@ -15,9 +15,9 @@ from typing import Any
 from curation.step import digest
 from curation.table import Part, find_part, open_part, read_part
 from pipelines.behind import give_memory_back
+from pipelines.download_options import Download
 from pipelines.draft import Draft
 from pipelines.fetch_parts import OpenPart, fetch_parts
-from pipelines.recipe import Download
 from pipelines.stage import Run, Wanted, run_parts
 from pipelines.store import PoolPart
 from pipelines.workers import Task
@@ -79,8 +79,9 @@ def _task(run: Run, parts: Sequence[tuple[int, str, Path]]) -> Task:
     return Task(f"download of part {parts[0][0]}{last}", download_parts, arguments)
 
 
-def _together(run: Run, wanted: Sequence[Wanted]) -> list[Wanted]:
-    """The same parts, those that are missing with tasks that make several of them."""
+def download_tasks(run: Run) -> list[Wanted]:
+    """The wanted parts, those that are missing with tasks that make several of them."""
+    wanted = wanted_parts(run)
     missing = [each for each in wanted if find_part(each.folder, each.index, each.key) is None]
     for_each_worker = -(-len(missing) // max(1, run.workers.count))
     size = max(1, min(for_each_worker, MAX_TASK_ROWS // run.recipe.samples_per_part))
@@ -94,7 +95,7 @@ def _together(run: Run, wanted: Sequence[Wanted]) -> list[Wanted]:
 
 def download(run: Run) -> dict[str, Any]:
     """Fetch every part of the pool that has not been fetched with these limits."""
-    parts, stats = run_parts(run, "download", _together(run, wanted_parts(run)))
+    parts, stats = run_parts(run, "download", download_tasks(run))
     run.state.tables["media"] = [run.store.relative(part.path) for part in parts]
     outcome: Counter[str] = Counter()
     for part in parts:

@@ -15,12 +15,12 @@ from typing import Any
 
 from pipelines import img2dataset_engine
 from pipelines.behind import Behind
+from pipelines.download_options import Download
 from pipelines.fetch import Fetcher
 from pipelines.fetch_options import FetchOptions
 from pipelines.fetched import Fetched, Link, Validators
 from pipelines.img2dataset_folder import held_rows
 from pipelines.media_row import fetched_row, unfetched_row
-from pipelines.recipe import Download
 
 MAX_OPEN_ROWS = 10_000
 """Rows of the parts that are open at a time, where these are more than two: what a worker that dies has to fetch again.

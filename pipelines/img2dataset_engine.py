@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from curation.media.image_output import ImageOutput
 from curation.reasons import Reason
-from pipelines.recipe import Download
+from pipelines.download_options import Download
 
 FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}
 DIRECTIVES = ("noai", "noimageai", "noindex", "noimageindex")

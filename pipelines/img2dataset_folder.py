@@ -19,11 +19,11 @@ import pyarrow.parquet as pq
 
 from curation.reasons import Reason
 from pipelines.deny import DenyList, HashList
+from pipelines.download_options import Download
 from pipelines.fetch_options import FetchOptions
 from pipelines.fetched import Fetched
 from pipelines.img2dataset_engine import FORMATS, reason_of_message
 from pipelines.media_row import MAX_DETAIL_CHARS, fetched_row, unfetched_row
-from pipelines.recipe import Download
 from pipelines.sources import SourceError
 
 STATS = "_stats.json"

@@ -11,8 +11,8 @@ from curation.media.image_output import ImageOutput
 from curation.reasons import Reason
 from curation.schema import MEDIA
 from pipelines.deny import expected_digest_differs
+from pipelines.download_options import Download
 from pipelines.fetched import Fetched
-from pipelines.recipe import Download
 
 MAX_DETAIL_CHARS = 300
 UNCHANGED = "unchanged"

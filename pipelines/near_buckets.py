@@ -31,6 +31,8 @@ from pipelines.workers import Task
 VERSION = 1
 TABLE = "near_buckets"
 ENTRIES_PER_LOOK = 8
+ROW_GROUP_ROWS = 1 << 16
+"""More than in other tables: a bucket is read as a whole, and of each file only the row groups that it is in."""
 ENTRIES = pa.schema(
     [
         ("bucket", pa.int32()),
@@ -96,9 +98,11 @@ def bucket_group(
             columns = [bucket.astype(np.int32), entries.role, entries.value, entries.own, looks[entries.row]]
             columns += [np.full(len(bucket), number, np.int32), rows[entries.row].astype(np.int32)]
             made.append(pa.table(columns, schema=ENTRIES))
-    table = pa.concat_tables([ENTRIES.empty_table(), *made]).sort_by([(name, "ascending") for name in ENTRIES.names])
-    sizes = np.bincount(table.column("bucket").to_numpy(), minlength=(radius + 1) * num_groups)
-    write_part(folder, index, key, table, stats={"sizes": sizes.tolist()})
+    table = pa.concat_tables([ENTRIES.empty_table(), *made])
+    buckets = table.column("bucket").to_numpy()
+    table = table.take(pa.array(np.argsort(buckets, kind="stable")))
+    sizes = np.bincount(buckets, minlength=(radius + 1) * num_groups)
+    write_part(folder, index, key, table, stats={"sizes": sizes.tolist()}, row_group_rows=ROW_GROUP_ROWS)
     return {"entries": table.num_rows}
 
 

@@ -35,8 +35,9 @@ TABLE, CROWD_TABLE = "near_pairs", "near_crowds"
 BUCKET_ENTRIES = 1 << 26
 """Hashes that one task holds: 8 million looks, for which it takes about 6 GB. A pool with no more is searched by a
 single task; the pairs are the same for every value."""
-GROUP_PARTS = 1000
-"""Parts that are bucketed into one file."""
+GROUP_PARTS = 250
+"""Parts that are bucketed into one file: of 1,000 looks each, 18 million entries at radius 8, for which a task takes
+some 2 GB."""
 _NAME_DIGITS = 20
 """Hex digits by which a generation names the parts that it covers."""
 

@@ -5,21 +5,19 @@ from __future__ import annotations
 import importlib
 import inspect
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any
 
 import pyarrow as pa
 from pydantic import BeforeValidator, Field, SerializeAsAny, StringConstraints, ValidationError, model_validator
 
 from curation.duplicate_search import SemanticSearch, TextSearch
 from curation.lsh import MAX_RADIUS
-from curation.media.decode import DecodeLimits
-from curation.media.image_output import ImageOutput
 from curation.near_duplicates import DEFAULT_RADIUS
 from curation.policy import Policy, PolicyItem, Rule
 from curation.schema import MEDIA, TEXTS
 from curation.signal import Signal
 from curation.step import Step, suggest
-from pipelines.fetch_options import FetchOptions
+from pipelines.download_options import Download
 from pipelines.search_checks import check_searches
 from pipelines.yaml_place import Places, RecipeError, load
 
@@ -60,28 +58,6 @@ class Source(Step):
     links: list[Path] = []
     """Files or folders of files, relative to the recipe; `tamis run --links` takes their place."""
     columns: Columns = Columns()
-
-
-class Download(Step):
-    """Limits on what is fetched and decoded, and what is stored of it."""
-
-    fetch: FetchOptions = FetchOptions()
-    decode: DecodeLimits = DecodeLimits()
-    image: ImageOutput = ImageOutput()
-    engine: Literal["tamis", "img2dataset"] = "tamis"
-    """img2dataset: its `Downloader` fetches and resizes, for those who must match an older corpus bit for bit."""
-    allow_unguarded: bool = False
-    """Has to be set for `engine: img2dataset`, which connects to private addresses, opens `file:` URLs, reads without a
-    limit and decodes in the worker's own process."""
-
-    @model_validator(mode="after")
-    def _guarded(self) -> Self:
-        if self.engine == "img2dataset" and not self.allow_unguarded:
-            raise ValueError(
-                "engine: img2dataset has no address guard, no byte limit and no isolated decoder; "
-                "say `allow_unguarded: true` beside it, or take `engine: tamis`"
-            )
-        return self
 
 
 class DuplicateSearch(Step):

@@ -15,11 +15,11 @@ from typing import Any
 from curation.reasons import ReasonClass, reason_class
 from curation.table import Part, find_part, open_part, read_part
 from pipelines.download import refresh_key, wanted_parts
+from pipelines.download_options import Download
 from pipelines.draft import Draft
 from pipelines.fetch_parts import OpenPart, fetch_parts
 from pipelines.fetched import Validators
 from pipelines.media_row import UNCHANGED
-from pipelines.recipe import Download
 from pipelines.retry_failed import download_and_retry
 from pipelines.stage import Run
 from pipelines.workers import Task

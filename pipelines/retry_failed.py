@@ -12,9 +12,9 @@ from typing import Any
 from curation.reasons import Reason, ReasonClass, reason_class
 from curation.table import Part, find_part, open_part, read_part
 from pipelines.download import download, retry_key, wanted_parts
+from pipelines.download_options import Download
 from pipelines.draft import Draft
 from pipelines.fetch_parts import OpenPart, fetch_parts
-from pipelines.recipe import Download
 from pipelines.stage import Run
 from pipelines.workers import Task
 

@@ -10,13 +10,15 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.step import suggest
-from pipelines.recipe import Columns
+
+if TYPE_CHECKING:
+    from pipelines.recipe import Columns
 
 BATCH_ROWS = 50_000
 """Rows held at a time while a link table is read."""

@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from curation.table import Part, find_part
-from pipelines.recipe import Recipe, Round
 from pipelines.store import State, Store
 from pipelines.workers import Task, Workers
+
+if TYPE_CHECKING:
+    from pipelines.recipe import Recipe, Round  # workers, who read no recipe, do without its imports
 
 Report = Callable[[str], None]
 

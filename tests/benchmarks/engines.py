@@ -5,6 +5,7 @@ Settings: links (Parquet with url, caption), store (folder to make), samples (of
 
 import json
 import os
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,33 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def tamis(settings: dict[str, Any]) -> None:
+    """The driver's work in a child, the worker's here, as under Ray: only tasks go from the one to the other."""
     sys.path.insert(0, str(ROOT))
-    from curation.media.image_output import ImageOutput
-    from pipelines.download import download
-    from pipelines.fetch_options import FetchOptions
+    tasks_file = Path(settings["store"] + ".tasks")
+    if (child := os.fork()) == 0:
+        tasks_file.write_bytes(pickle.dumps(_tasks(settings)))
+        os._exit(0)
+    if os.waitpid(child, 0)[1]:
+        raise SystemExit("the driver failed")
+    for task in pickle.loads(tasks_file.read_bytes()):  # noqa: S301 - written above
+        print(json.dumps(task.call(**task.arguments)))
+        download = task.arguments["settings"]
     from pipelines.media_row import decoder
-    from pipelines.recipe import Columns, Download, Recipe, Source
+
+    decoder(download.decode, download.image).close()  # so that its CPU time is counted
+
+
+def _tasks(settings: dict[str, Any]) -> list[Any]:
+    """Those of the download of all links, for one worker."""
+    from curation.media.image_output import ImageOutput
+    from pipelines.download import download_tasks
+    from pipelines.download_options import Download
+    from pipelines.fetch_options import FetchOptions
+    from pipelines.ingest import ingest
+    from pipelines.recipe import Columns, Recipe, Source
     from pipelines.stage import Run
     from pipelines.store import Store
-    from pipelines.workers import make_workers
+    from pipelines.workers import SerialWorkers
 
     fetch = FetchOptions(
         allow_networks=("127.0.0.0/8",), max_connections=settings["connections"], retries=settings["retries"]
@@ -37,17 +56,9 @@ def tamis(settings: dict[str, Any]) -> None:
         policy=[],
     )
     store = Store.create(Path(settings["store"]))
-    run = Run(recipe, store, make_workers(settings.get("workers", "serial")), store.state(), say=lambda _: None)
-    if (child := os.fork()) == 0:  # the driver's work, and not in a worker's memory
-        from pipelines.ingest import ingest
-
-        ingest(recipe, store)
-        os._exit(0)
-    if os.waitpid(child, 0)[1]:
-        raise SystemExit("ingest failed")
-    print(json.dumps(download(run)))
-    run.workers.close()
-    decoder(recipe.download.decode, image).close()  # so that its CPU time is counted
+    ingest(recipe, store)
+    wanted = download_tasks(Run(recipe, store, SerialWorkers(), store.state()))
+    return list({id(each.task): each.task for each in wanted}.values())
 
 
 def img2dataset(settings: dict[str, Any]) -> None:

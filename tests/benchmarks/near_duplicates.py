@@ -33,7 +33,7 @@ sys.path.insert(0, str(HERE.parents[1]))
 from curation.lsh import cross_pairs, hamming_pairs  # noqa: E402
 
 ENGINES = ("tamis", "multihash", "flat", "grown")
-SAMPLE = {("multihash", 3): 100_000, ("multihash", 8): 5_000, ("flat", 3): 2_000, ("flat", 8): 2_000}
+SAMPLE = {("multihash", 3): 100_000, ("multihash", 8): 1_000, ("flat", 3): 2_000, ("flat", 8): 2_000}
 
 
 def planted(num: int, radius: int) -> np.ndarray:

@@ -8,7 +8,7 @@ import pytest
 from curation.table import find_part
 from flows.main_job import load
 from pipelines import download as module
-from pipelines.download import download_parts, wanted_parts
+from pipelines.download import download_parts, download_tasks
 from pipelines.ingest import ingest
 from pipelines.stage import Run
 from pipelines.store import Store
@@ -27,7 +27,7 @@ def ingested(served: Served, tmp_path: Path) -> Run:
 
 def tasks(run: Run) -> list[list[int]]:
     """The parts that each task makes."""
-    made = {id(each.task): each.task for each in module._together(run, wanted_parts(run))}
+    made = {id(each.task): each.task for each in download_tasks(run)}
     return [[index for index, *_ in task.arguments["parts"]] for task in made.values()]
 
 
@@ -49,7 +49,7 @@ def test_one_task_makes_parts_up_to_a_limit_and_every_worker_has_some(
 
 def test_a_second_attempt_makes_only_what_is_missing(ingested: Run) -> None:
     """As after a worker's death: the parts that it had published stay, the others are fetched."""
-    (task, *_) = (each.task for each in module._together(ingested, wanted_parts(ingested)))
+    (task, *_) = (each.task for each in download_tasks(ingested))
     arguments: dict[str, Any] = task.arguments
     first = {**arguments, "parts": arguments["parts"][1:3]}
     assert download_parts(**first)["rows"] == 16
@@ -61,6 +61,6 @@ def test_a_second_attempt_makes_only_what_is_missing(ingested: Run) -> None:
     assert all(find_part(arguments["folder"], index, key) is not None for index, key, _ in arguments["parts"])
     assert download_parts(**arguments) == {"rows": 0, "fetched_bytes": 0}
     # tasks are for what is not there
-    assert [each.task.arguments["parts"] for each in module._together(ingested, wanted_parts(ingested))] == [
+    assert [each.task.arguments["parts"] for each in download_tasks(ingested)] == [
         [part] for part in arguments["parts"]
     ]

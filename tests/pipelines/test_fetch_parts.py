@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from pipelines import fetch_parts as module
+from pipelines.download_options import Download
 from pipelines.fetch_options import FetchOptions
 from pipelines.fetch_parts import OpenPart, fetch_parts
-from pipelines.recipe import Download
 from tests.pipelines import loopback
 
 PICTURE = io.BytesIO()

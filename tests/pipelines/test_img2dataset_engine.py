@@ -11,9 +11,9 @@ from PIL import Image
 from pydantic import ValidationError
 
 from curation.media.image_output import ImageOutput
+from pipelines.download_options import Download
 from pipelines.fetch_parts import OpenPart, fetch_parts
 from pipelines.img2dataset_engine import reason_of_message
-from pipelines.recipe import Download
 from tests.pipelines.loopback import Server
 
 
