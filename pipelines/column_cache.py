@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.table import FOOTER_KEY, part_path, write_part
+from curation.table import FOOTER_KEY, find_part, part_path, read_part, write_part
 
 MAX_BYTES_A_ROW = 40
 """Wider columns (captions, lists of many ids) are not kept twice. A uid has 36."""
@@ -34,6 +34,17 @@ class ColumnCache:
                 return file.read(use_threads=False).column(0) if footer.get("key") == key else None
         except FileNotFoundError:
             return None
+
+    def table(self, name: str, key: str) -> pa.Table | None:
+        """A table about the whole pool, or None where it is not kept."""
+        part = find_part(self.folder / name, 0, key)
+        return read_part(part.path).replace_schema_metadata(None) if part is not None else None
+
+    def put_table(self, name: str, key: str, table: pa.Table) -> None:
+        """Keep a table about the whole pool."""
+        if self.writes:
+            unique = [field.name for field in table.schema if pa.types.is_string(field.type)]
+            write_part(self.folder / name, 0, key, table, unique=unique)
 
     def put(self, name: str, batch: int, key: str, column: pa.ChunkedArray) -> None:
         """Keep a column, unless it is wide."""

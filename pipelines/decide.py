@@ -26,9 +26,12 @@ from pipelines.balance import PROBABILITY
 from pipelines.decided import Asked
 from pipelines.pool_rows import Rows
 from pipelines.rule_sql import PREFIX, balances, columns_read, double, finite, sparse_names
+from pipelines.select_duplicates import tables_read
 from pipelines.sparse import Sparse
 
 Result = TypeVar("Result")
+VERSION = 3
+"""Of what decides about rows in this file, pipelines/solve*.py, pipelines/balance.py and sql/select/."""
 AHEAD = 4
 """Batches that may wait for the main thread, beyond those being worked on."""
 
@@ -124,7 +127,9 @@ class Decider:
         last = max([balance_at, *(n for n in places if isinstance(self.policy[n], Balance))])
         earlier = [n for n in balances(self.policy, last) if n not in places]
         reads = [name for n in [*earlier, *places] for name in self.reads[n]]
-        table = self.rows.read(batch, [*dict.fromkeys(["text_uid", *columns, *reads])])
+        ties = any(self.solved.get(n, {}).get("cut_uid") is not None for n in places)
+        names = dict.fromkeys([*columns, *reads, *(["text_uid"] if ties else [])])
+        table = self.rows.read(batch, list(names) or ["text_uid"])
         table = table.append_column(f"{PREFIX}row", pa.array(np.arange(table.num_rows, dtype=np.int64)))
         for n in sorted([*earlier, *places]):
             item = self.policy[n]
@@ -169,6 +174,17 @@ class Decider:
         finally:
             con.unregister(name)
 
+    def remembered(self, n: int, find: Callable[[], pa.Table]) -> pa.Table:
+        """What `find` gives for rule `n`, or what it gave when the same rules above read the same tables."""
+        names = [name for reads in self.reads[: n + 1] for name in reads]
+        searched = {
+            table: [path.name for path in files] if not isinstance(files, pa.Table) else None
+            for item in self.policy[: n + 1]
+            for table in tables_read(item)
+            for files in [self.searches.get(table, ())]
+        }
+        return self.rows.remembered("rejected", ["rejected", VERSION, self.policy[: n + 1], searched], names, find)
+
     # the rules --------------------------------------------------------------------------------------------------------
 
     def _passes(self, n: int) -> str:
@@ -210,7 +226,7 @@ class Decider:
         count, asked = len(self.policy), self.asked_policy()
         keeps = " and ".join(f"{PREFIX}pass_{n}" for n in range(count)) or "true"
         passes = "".join(f", {each}" for each in self.passes(0, count))
-        table = self.table(batch, [], count)
+        table = self.table(batch, ["text_uid"], count)
         with self.candidates(table) as con:
             answers = database.arrow(
                 con,

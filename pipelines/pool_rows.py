@@ -6,7 +6,7 @@ put side by side by position: no hash join, and memory for a few batches only, h
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -47,6 +47,9 @@ class Rows(Protocol):
     def read(self, batch: int, columns: Sequence[str]) -> pa.Table:
         """These columns of one batch, in this order."""
 
+    def remembered(self, name: str, key: object, columns: Sequence[str], find: Callable[[], pa.Table]) -> pa.Table:
+        """What `find` gives, or gave before for the same `key`, rows and values of these columns."""
+
 
 @dataclass(frozen=True)
 class TableRows:
@@ -66,6 +69,10 @@ class TableRows:
 
     def read(self, batch: int, columns: Sequence[str]) -> pa.Table:
         return self.table.select(list(columns)).slice(batch * self.batch_rows, self.batch_rows)
+
+    def remembered(self, name: str, key: object, columns: Sequence[str], find: Callable[[], pa.Table]) -> pa.Table:
+        del name, key, columns  # nothing outlives the table
+        return find()
 
 
 class PoolRows:
@@ -131,6 +138,16 @@ class PoolRows:
                 found[name] = read.column(name)
                 self._cache.put(name, batch, keys[name], read.column(name))
         return pa.table({name: found[name] for name in columns})
+
+    def remembered(self, name: str, key: object, columns: Sequence[str], find: Callable[[], pa.Table]) -> pa.Table:
+        tables = {self.provider[column] for column in columns if column in self.provider} | {"texts", "media"}
+        files = {table: [path.name for path in self._files[table]] for table in sorted(tables)}
+        whole = digest("table", key, files)
+        found = self._cache.table(name, whole)
+        if found is None:
+            found = find()
+            self._cache.put_table(name, whole, found)
+        return found
 
     def _key(self, batch: int, name: str) -> str:
         """Digest of the files that a column of a batch comes from: their names say what they were made from."""

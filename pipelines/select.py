@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from curation.step import digest
 from curation.table import Part, find_part, write_part
-from pipelines.decide import Decider
+from pipelines.decide import VERSION, Decider
 from pipelines.decided import hardly_repeat
 from pipelines.pool_rows import PoolRows
 from pipelines.rule_sql import columns_read
@@ -24,8 +24,6 @@ from pipelines.stage import Run
 from pipelines.store import State, Store
 from pipelines.views import SEARCHES
 
-VERSION = 3
-"""Of the rules in this file, in pipelines/decide.py, pipelines/solve.py and in sql/select/ that decide what is kept."""
 TABLE = "decisions"
 
 

@@ -19,6 +19,10 @@ class Sparse:
         rows: np.ndarray = self._slice(batch).column("row").to_numpy()
         return rows
 
+    def values(self, name: str, batch: int) -> pa.ChunkedArray:
+        """A column of these rows alone."""
+        return self._slice(batch).column(name)
+
     def column(self, name: str, batch: int, size: int) -> pa.Array | pa.ChunkedArray:
         """A column for all `size` rows of a batch."""
         found = self._slice(batch)
