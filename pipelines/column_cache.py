@@ -50,7 +50,7 @@ class ColumnCache:
         """Keep a column, unless it is wide."""
         if self.writes and column.nbytes <= MAX_BYTES_A_ROW * len(column):
             unique = [name] if _varies(column) else []
-            write_part(self.folder / name, batch, key, pa.table({name: column}), unique=unique)
+            write_part(self.folder / name, batch, key, pa.table({name: column.combine_chunks()}), unique=unique)
 
 
 def _varies(column: pa.ChunkedArray) -> bool:

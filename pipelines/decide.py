@@ -233,4 +233,5 @@ class Decider:
                 f"select {keeps} as kept, {asked.stored_fields()}{asked.later_fields()} "
                 f"from (select *{passes} from candidates)",
             )
-        return answers.add_column(0, "text_uid", table.column("text_uid"))
+        # how the columns were read must not show in the bytes: pages end where chunks do
+        return answers.add_column(0, "text_uid", table.column("text_uid")).combine_chunks()

@@ -4,9 +4,9 @@
 
 Makes a store whose tables have the layout of a real one (media without bytes; one text a sample but for one in fifty;
 30% of the media in duplicate groups of 2-4; up to 6 entries a text from a Zipf law over 100,000), then runs the stage
-`select` for several policies, each in a fresh process, and reports wall and CPU seconds and peak memory. The first use of
-a column or of a duplicate search costs more than the next: run it twice. With --check the decisions are made again with
-one thread, without what was kept (see pipelines/column_cache.py), and must have the same bytes.
+`select` for several policies, each in a fresh process, and reports wall and CPU seconds and peak memory. The first use
+of a column or of a duplicate search costs more than the next: run it twice. With --check the decisions are made again
+with one thread, without what was kept (see pipelines/column_cache.py), and must have the same bytes.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def some(rng: np.random.Generator, values: list[str], count: int, shares: list[f
     ).cast(pa.string())
 
 
-def make_part(root: str, part: int, samples: int) -> dict[str, Any]:
+def make_part(root: str, part: int, samples: int, light: bool) -> dict[str, Any]:
     """Write all tables of one part of the pool; returns their paths, and the uids of media that are in groups."""
     rng = np.random.default_rng([7, part])
     tables = Path(root) / "tables"
@@ -133,6 +133,10 @@ def make_part(root: str, part: int, samples: int) -> dict[str, Any]:
     }
     paths = {}
     for name, columns in made.items():
+        if light and name in ("metadata_entries", "keyed_draw"):
+            continue
+        if light and name == "texts":
+            columns.pop("text")
         base = {"texts": TEXTS, "media": MEDIA}.get(name)
         if base is not None:
             columns = {f.name: columns.get(f.name, pa.nulls(len(columns["sample_uid"]), f.type)) for f in base}
@@ -151,11 +155,12 @@ def entry_lists(rng: np.random.Generator, count: int) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)), entries)
 
 
-def make_store(root: Path, rows: int, part_samples: int) -> None:
+def make_store(root: Path, rows: int, part_samples: int, light: bool) -> None:
     """A store with the tables of `rows` texts or a few more."""
     parts = max(1, rows // (part_samples + part_samples // 50))
     with ProcessPoolExecutor(2) as executor:
-        made = list(executor.map(make_part, [str(root)] * parts, range(parts), [part_samples] * parts, chunksize=4))
+        given = [str(root)] * parts, range(parts), [part_samples] * parts, [light] * parts
+        made = list(executor.map(make_part, *given, chunksize=4))
     names = {name: [each["paths"][name] for each in made] for name in made[0]["paths"]}
     rng = np.random.default_rng(8)
     grouped = pa.concat_arrays([each["grouped"] for each in made])
@@ -163,9 +168,10 @@ def make_store(root: Path, rows: int, part_samples: int) -> None:
     first = np.repeat(np.arange(0, len(grouped), 3), 3)[: len(grouped)]
     duplicates = pa.table({"media_uid": grouped, "duplicate_group": grouped.take(pa.array(first))})
     part = write_part(root / "tables" / "duplicates", 0, "d" * 64, duplicates.sort_by("media_uid"))
-    tables = {"media": names["media"], **{f"signal_{name}": names[name] for name in SIGNALS}}
+    tables = {"media": names["media"], **{f"signal_{name}": names[name] for name in SIGNALS if name in names}}
     tables["duplicates"] = [part.path.relative_to(root).as_posix()]
-    state = {"tables": tables, "signals": SIGNALS, "versions": [], "recipe": "benchmark", "policy_name": None}
+    signals = {name: level for name, level in SIGNALS.items() if name in names}
+    state = {"tables": tables, "signals": signals, "versions": [], "recipe": "benchmark", "policy_name": None}
     (root / "state.json").write_text(json.dumps(state))
     # the links, which only ingest and download read, are left out
     pool = {"parts": [{"index": i, "links": "", "texts": path} for i, path in enumerate(names["texts"])], "sources": []}
@@ -201,6 +207,7 @@ def main() -> None:
     parser.add_argument("--part-samples", type=int, default=10_000)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--store", type=Path, help="where the store is made, or was made before")
+    parser.add_argument("--light", action="store_true", help="a store without captions, entries and draws")
     parser.add_argument("--policy", action="append", help="only these, by name")
     parser.add_argument("--check", action="store_true", help="again with one thread: the same bytes?")
     parser.add_argument("--one", help=argparse.SUPPRESS)
@@ -212,7 +219,7 @@ def main() -> None:
     if not (root / "store.json").exists():
         begun = time.monotonic()
         root.mkdir(parents=True, exist_ok=True)
-        make_store(root, options.rows, options.part_samples)
+        make_store(root, options.rows, options.part_samples, options.light)
         print(f"store made in {time.monotonic() - begun:.0f} s")
     print(f"load {os.getloadavg()[0]:.1f}, {options.threads} threads")
     for name in options.policy or POLICIES:
