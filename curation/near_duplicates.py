@@ -13,7 +13,8 @@ looked for anew when the pool grows.
 
 Measured on 785 Tux Paint stamps and 3,430 copies of them at radius 8, captions given: found are 99.9% of copies at 70%
 size, 99.9% by JPEG at quality 60, 99.9% mirrored, 99.0% with a watermark, 98.5% cut by 5%; no pair of two stamps. (One
-picture in 343 is blank and has no hash.) The 286 stamps that no threshold was chosen on give the same figures.
+picture in 343 is blank and has no hash.) The 286 other stamps of the table give
+the same figures, but they were in sight when thresholds were chosen.
 """
 
 from __future__ import annotations
