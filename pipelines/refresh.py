@@ -2,8 +2,8 @@
 
 304, or the same bytes again: the row stays as it is. Other bytes, or an answer that will last (gone, refused by an
 opt-out): the new row takes its place, with the digest of the bytes that were there before; so a source that withdraws a
-picture is heard. A failure that may pass changes nothing. As with `pipelines.retry_failed`, a part never changes: rows
-that differ make its successor, which later runs take.
+picture is heard. A failure that may pass changes nothing. Rows that differ make a successor of their part
+(`pipelines.successors`).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from curation.reasons import ReasonClass, reason_class
-from curation.table import Part, find_part, open_part, read_part
-from pipelines.download import refresh_key, wanted_parts
+from curation.table import open_part, read_part
+from pipelines.download import refresh_key
 from pipelines.download_options import Download
 from pipelines.draft import Draft
 from pipelines.fetch_parts import OpenPart, fetch_parts
@@ -22,9 +22,9 @@ from pipelines.fetched import Validators
 from pipelines.media_row import UNCHANGED
 from pipelines.retry_failed import download_and_retry
 from pipelines.stage import Run
-from pipelines.workers import Task
+from pipelines.successors import links_again, newest_parts, replace_parts, with_replaced
 
-KNOWN = ["media_uid", "status", "final_url", "etag", "last_modified", "sha256"]
+KNOWN = ["status", "final_url", "etag", "last_modified", "sha256"]
 COUNTS = ("rows_refreshed", "rows_unchanged", "rows_changed", "rows_lost", "rows_not_reached", "parts_refreshed")
 
 
@@ -32,39 +32,16 @@ def download_stage(run: Run) -> dict[str, Any]:
     """Download what is not there; where the run asks for it, first refresh what is."""
     if not run.refresh:
         return download_and_retry(run)
-    parts = [find_part(each.folder, each.index, each.key) for each in wanted_parts(run)]
-    links = {each.index: each.links.path for each in run.store.pool()}
-    tasks = [
-        Task(f"refresh of part {part.index}", refresh_part, _arguments(run, part, links[part.index]))
-        for part in parts
-        if part is not None and part.stats["status"].get("ok")
-    ]
-    counts = dict.fromkeys(COUNTS, 0)
-    for _, result in run.workers.run(tasks):
-        for name in counts:
-            counts[name] += result.get(name, 0)
-    done = download_and_retry(run)
-    made = counts["parts_refreshed"]
-    return {**done, **counts, "parts_run": done["parts_run"] + made, "parts_reused": done["parts_reused"] - made}
-
-
-def _arguments(run: Run, part: Part, links: Path) -> dict[str, Any]:
-    return {
-        "before": part.path,
-        "links": links,
-        "settings": run.recipe.download,
-        "num_workers": run.workers.count,
-        "run_id": run.id,
-    }
+    parts = [part for part in newest_parts(run) if part.stats["status"].get("ok")]
+    counts = replace_parts(run, "refresh", parts, refresh_part, COUNTS)
+    return with_replaced(download_and_retry(run), counts, counts["parts_refreshed"])
 
 
 def refresh_part(before: Path, links: Path, settings: Download, num_workers: int, run_id: str) -> dict[str, int]:
     """Ask for the pictures of the part `before` again; publish its successor if any is another one now."""
     part, known = open_part(before), read_part(before, KNOWN).to_pylist()
     again = [i for i, row in enumerate(known) if row["status"] == "ok"]
-    wanted = read_part(links).take(again).to_pylist()
-    if [known[i]["media_uid"] for i in again] != [link["media_uid"] for link in wanted]:
-        raise ValueError(f"{before} and {links} do not hold the same media in the same order")
+    wanted = links_again(before, links, again)
     counts: Counter[str] = Counter(rows_refreshed=len(again))
     with Draft(before.parent, len(known)) as draft:
 

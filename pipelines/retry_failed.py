@@ -1,7 +1,6 @@
 """Trying again, alone, the links whose failure may have passed: DNS, connections, 429, 5xx, timeouts, open circuits.
 
-What a part of `media` holds never changes. Rows that end differently this time make a part of their own, with the other
-rows carried over as they are, and its key comes from the part that it follows: later runs take the newest.
+Rows that end differently this time make a successor of their part (`pipelines.successors`).
 """
 
 from __future__ import annotations
@@ -10,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from curation.reasons import Reason, ReasonClass, reason_class
-from curation.table import Part, find_part, open_part, read_part
-from pipelines.download import download, retry_key, wanted_parts
+from curation.table import open_part, read_part
+from pipelines.download import download, retry_key
 from pipelines.download_options import Download
 from pipelines.draft import Draft
 from pipelines.fetch_parts import OpenPart, fetch_parts
 from pipelines.stage import Run
-from pipelines.workers import Task
+from pipelines.successors import links_again, newest_parts, replace_parts, with_replaced
 
 
 def is_worth_retrying(reason: str | None) -> bool:
@@ -28,29 +27,9 @@ def download_and_retry(run: Run) -> dict[str, Any]:
     """Download what is not there; where the run asks for it, try the transient failures of earlier runs again."""
     if not run.retry_failed:
         return download(run)
-    earlier = [find_part(each.folder, each.index, each.key) for each in wanted_parts(run)]
-    failed = [part for part in earlier if part is not None and any(map(is_worth_retrying, part.stats["reasons"]))]
-    links = {each.index: each.links.path for each in run.store.pool()}
-    tasks = [
-        Task(f"retry of part {part.index}", retry_part, _arguments(run, part, links[part.index])) for part in failed
-    ]
-    counts = {"rows_retried": 0, "rows_changed": 0, "parts_retried": 0}
-    for _, result in run.workers.run(tasks):
-        for name in counts:
-            counts[name] += result[name]
-    done = download(run)
-    made = counts["parts_retried"]
-    return {**done, **counts, "parts_run": done["parts_run"] + made, "parts_reused": done["parts_reused"] - made}
-
-
-def _arguments(run: Run, part: Part, links: Path) -> dict[str, Any]:
-    return {
-        "before": part.path,
-        "links": links,
-        "settings": run.recipe.download,
-        "num_workers": run.workers.count,
-        "run_id": run.id,
-    }
+    failed = [part for part in newest_parts(run) if any(map(is_worth_retrying, part.stats["reasons"]))]
+    counts = replace_parts(run, "retry", failed, retry_part, ("rows_retried", "rows_changed", "parts_retried"))
+    return with_replaced(download(run), counts, counts["parts_retried"])
 
 
 def retry_part(before: Path, links: Path, settings: Download, num_workers: int, run_id: str) -> dict[str, int]:
@@ -58,10 +37,7 @@ def retry_part(before: Path, links: Path, settings: Download, num_workers: int, 
     part = open_part(before)
     reasons = read_part(before, ["reason"]).column(0).to_pylist()
     again = [i for i, reason in enumerate(reasons) if is_worth_retrying(reason)]
-    wanted = read_part(links).take(again).to_pylist()
-    uids = read_part(before, ["media_uid"]).take(again).column(0).to_pylist()
-    if uids != [link["media_uid"] for link in wanted]:
-        raise ValueError(f"{before} and {links} do not hold the same media in the same order")
+    wanted = links_again(before, links, again)
     changed: list[int] = []
     with Draft(before.parent, len(reasons)) as draft:
 

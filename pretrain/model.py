@@ -5,6 +5,7 @@ Shape suffixes: B batch, L tokens, W width of a stream, D common (embedding) dim
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
@@ -22,7 +23,7 @@ DEFAULT_IMAGE_SIZE = 64
 """Side in pixels for models trained from scratch on a CPU."""
 
 
-class Model(nn.Module):
+class Model(nn.Module, ABC):
     """Base of all models. `fit`, `resample` and `image_size` say which square pictures `encode("image", ...)` wants."""
 
     fit: Fit = "letterbox"
@@ -31,17 +32,17 @@ class Model(nn.Module):
     embed_dim: int
     stream_names: tuple[str, ...]
 
+    @abstractmethod
     def prepare(self, stream: str, raw: Any) -> Inputs:
         """Tensors of one stream from raw input (list of str; float32 BCHW pictures in 0..1). Runs on the CPU."""
-        raise NotImplementedError
 
+    @abstractmethod
     def encode(self, stream: str, inputs: Inputs) -> Tensor:
         """Unit vectors (B, D)."""
-        raise NotImplementedError
 
-    def encode_with_tokens(self, stream: str, inputs: Inputs) -> tuple[Tensor, Tokens]:
+    def encode_with_tokens(self, stream: str, inputs: Inputs) -> tuple[Tensor, Tokens]:  # noqa: ARG002
         """Unit vectors (B, D), and those of the single tokens (B, L, D), for a stream among `token_streams`."""
-        raise NotImplementedError
+        raise ValueError(f"{type(self).__name__} gives no single tokens of {stream!r}")
 
     def trained_log_scale(self) -> float | None:
         """Logarithm of the logit scale that came with pre-trained weights, or None for a model that starts afresh."""
@@ -65,20 +66,20 @@ class Model(nn.Module):
         return {"image_size": self.image_size, "fit": self.fit, "resample": self.resample}
 
 
-class ModelConfig(Component):
+class ModelConfig(Component, ABC):
     """Base of all model configs (`model:` in a train config; `use` names the class)."""
 
+    @abstractmethod
     def build(self, image_size: int | None = None) -> Model:
         """The model with fresh (or the configured initial) weights, from torch's random generator."""
-        raise NotImplementedError
 
+    @abstractmethod
     def without_weights(self) -> ModelConfig:
         """The same architecture, not started from stored weights."""
-        raise NotImplementedError
 
+    @abstractmethod
     def stream_names(self) -> tuple[str, ...]:
         """Streams that targets may name."""
-        raise NotImplementedError
 
     def token_streams(self) -> tuple[str, ...]:
         """Those of them whose single tokens targets may ask for."""

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar
 
-import numpy as np
-import pyarrow as pa
-from pydantic import model_validator
-
-from curation.signal import Image, ImageSignal
-from curation.text_detection import default_weights, mask_of, text_detector
-from curation.weights import file_digest, needs_onnxruntime
+from curation.boxes import BoxDetector, BoxSignal
+from curation.text_detection import default_weights, text_detector
+from curation.weights import needs_onnxruntime
 
 
-class TextArea(ImageSignal):
+class TextArea(BoxSignal):
     """What a text detector finds in the picture: captions in the picture, logos, watermarks, screenshots.
 
     Columns: `text_area_share` (0-1: share of the picture inside the boxes, their overlap counted once);
@@ -26,44 +21,16 @@ class TextArea(ImageSignal):
     """
 
     version: ClassVar[int] = 1
-    not_in_key: ClassVar[frozenset[str]] = frozenset({"weights"})
-
-    weights: Path | None = None
-    """An ONNX file of another DB detector; by default the one in the package rapidocr."""
-
-    @model_validator(mode="after")
-    def _there(self) -> Self:
-        needs_onnxruntime()
-        if not self.file().is_file():
-            raise ValueError(f"weights: there is no file {self.weights}")
-        return self
+    number_name: ClassVar[str] = "num_text_boxes"
+    share_name: ClassVar[str] = "text_area_share"
+    boxes_name: ClassVar[str] = "text_boxes"
 
     def file(self) -> Path:
-        """The weights in use."""
-        return self.weights or default_weights()
+        needs_onnxruntime()
+        return super().file()
 
-    def key_extras(self) -> dict[str, object]:
-        return {"weights": file_digest(self.file())}
+    def default_weights(self) -> Path:
+        return default_weights()
 
-    def needs_model(self) -> bool:
-        return True
-
-    def writes(self) -> pa.Schema:
-        return pa.schema(
-            {
-                "text_area_share": pa.float32(),
-                "num_text_boxes": pa.int32(),
-                "text_boxes": pa.list_(pa.list_(pa.float32(), 4)),
-            }
-        )
-
-    def of_images(self, images: Sequence[Image | None]) -> dict[str, Sequence[object] | np.ndarray | pa.Array]:
-        detector = text_detector(self.file())
-        boxes = [None if image is None else detector.boxes(image) for image in images]
-        shares = [
-            None if image is None or found is None else float(mask_of(found, *image.shape[:2]).mean())
-            for image, found in zip(images, boxes, strict=True)
-        ]
-        numbers = [None if found is None else len(found) for found in boxes]
-        lists = [None if found is None else [list(box) for box in found] for found in boxes]
-        return {"text_area_share": shares, "num_text_boxes": numbers, "text_boxes": lists}
+    def detector(self) -> BoxDetector:
+        return text_detector(self.file())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -22,24 +23,24 @@ class Tokens:
     mask_BL: Tensor | None = None
 
 
-class Embedding(Component):
+class Embedding(Component, ABC):
     """Base of all embeddings."""
 
     gives: ClassVar[Form]
     """"tokens": the module returns `Tokens`; "pixels": a normalised BCHW tensor."""
 
+    @abstractmethod
     def prepare(self, raw: Any) -> Inputs:
         """Tensors for the module from raw input: a list of str, or float32 BCHW pictures in 0..1."""
-        raise NotImplementedError
 
+    @abstractmethod
     def build(self, image_size: int) -> nn.Module:
         """The module; its forward takes what `prepare` returns as keyword arguments."""
-        raise NotImplementedError
 
     def num_tokens_of(self, image_size: int) -> int | None:  # noqa: ARG002
         """Number of tokens L where it is the same for every input, else None."""
         return None
 
+    @abstractmethod
     def width_of(self, image_size: int) -> int:
         """Width W of a token, or number of channels for pixels."""
-        raise NotImplementedError

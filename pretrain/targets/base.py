@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -39,7 +40,7 @@ class Encoded:
         return found
 
 
-class Target(Component):
+class Target(Component, ABC):
     """Base of all targets: a config whose module maps `Encoded` to a scalar loss.
 
     The mean of the workers' losses, and of their gradients (as DistributedDataParallel takes it), must equal what one
@@ -49,9 +50,9 @@ class Target(Component):
     reads_tokens: ClassVar[bool] = False
     """Whether it needs `Encoded.tokens` of its streams."""
 
+    @abstractmethod
     def streams(self) -> tuple[str, ...]:
         """Streams that the target reads."""
-        raise NotImplementedError
 
     def columns(self) -> tuple[str, ...]:
         """Columns of a sample that the target reads."""
@@ -61,9 +62,9 @@ class Target(Component):
         """Of the momentum model (share of its old weights that each step keeps), None where none is needed."""
         return None
 
+    @abstractmethod
     def build(self, trained_log_scale: float | None = None) -> nn.Module:
         """The module: forward(Encoded) -> scalar. `trained_log_scale` comes with pre-trained weights."""
-        raise NotImplementedError
 
 
 class TargetModule(nn.Module):

@@ -10,7 +10,7 @@ BODY = b"\x89PNG" + bytes(range(256)) * 40
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n"
 QUICK = {"allow_networks": ("127.0.0.0/8",), "backoff_s": 0.01, "connect_timeout_s": 2.0, "first_byte_timeout_s": 0.5}
 QUICK |= {"robots": "ignore", "ai_txt": "ignore", "tdmrep": "ignore", "requests_per_second_per_host": 1e6}
-QUICK |= {"circuit_failures": 1000}  # the tests of all these: test_permission.py
+QUICK |= {"circuit_failures": 1000}  # the tests of all these: test_permission.py, test_circuit.py
 QUICK |= {"total_timeout_s": 2.0, "min_rate_window_s": 0.4, "retries": 0, "max_retry_after_s": 2.0}
 
 

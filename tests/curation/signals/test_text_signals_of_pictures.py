@@ -10,12 +10,13 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 from pydantic import ValidationError
 
+from curation.boxes import mask_of
 from curation.canary import canary_of, difference
 from curation.signals.masked_clip_score import MaskedClipScore
 from curation.signals.masked_image_embedding import MaskedImageEmbedding
 from curation.signals.text_area import TextArea
 from curation.signals.text_embedding import TextEmbedding
-from curation.text_detection import boxes_of, mask_of, text_detector, without_text
+from curation.text_detection import boxes_of, text_detector, without_text
 from tests.curation.signal_rows import TinyScorer, drawing
 
 SCORER = f"{TinyScorer.__module__}.{TinyScorer.__qualname__}"
