@@ -15,7 +15,7 @@ import argparse
 import hashlib
 import json
 import os
-import resource
+import re
 import shutil
 import subprocess
 import sys
@@ -197,7 +197,9 @@ def select_once(root: Path, policy: list[dict[str, Any]], threads: int) -> dict[
     for path in store.files(run.state, "decisions"):
         state.update(hashlib.sha256(path.read_bytes()).digest())
         path.unlink()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    # not ru_maxrss, which begins with that of the process that started this one
+    (peak_kb,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    peak = int(peak_kb) / 2**20
     return {**counts, "wall_s": took, "cpu_s": cpu, "peak_gib": peak, "sha256": state.hexdigest()}
 
 
