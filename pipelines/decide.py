@@ -177,12 +177,12 @@ class Decider:
     def remembered(self, n: int, find: Callable[[], pa.Table]) -> pa.Table:
         """What `find` gives for rule `n`, or what it gave when the same rules above read the same tables."""
         names = [name for reads in self.reads[: n + 1] for name in reads]
-        searched = {
-            table: [path.name for path in files] if not isinstance(files, pa.Table) else None
-            for item in self.policy[: n + 1]
-            for table in tables_read(item)
-            for files in [self.searches.get(table, ())]
-        }
+        searched = {}
+        for table in sorted({table for item in self.policy[: n + 1] for table in tables_read(item)}):
+            files = self.searches.get(table, ())
+            if isinstance(files, pa.Table):
+                return find()  # no name tells one table in memory from another
+            searched[table] = [path.name for path in files]
         return self.rows.remembered("rejected", ["rejected", VERSION, self.policy[: n + 1], searched], names, find)
 
     # the rules --------------------------------------------------------------------------------------------------------

@@ -180,11 +180,14 @@ def hardly_repeat(decisions: pa.Table) -> list[str]:
 
 
 def create_decided(con: database.Connection, name: str, files: Sequence[Path]) -> None:
-    """View `name` (schema `DECIDED`) over parts of decisions; empty without files, and for those of an older layout."""
-    facts = open_part(files[0]).stats if files else {}
-    if "reads" not in facts:
+    """View `name` (schema `DECIDED`) over parts of decisions; empty without files."""
+    if not files:
         database.create_view(con, name, [], DECIDED)
         return
-    database.create_view(con, f"{name}_parts", files)
     there = pq.read_schema(files[0]).names
-    con.execute(f"create view {database.quoted(name)} as {Asked.of(facts).view(f'{name}_parts', there)}")
+    database.create_view(con, f"{name}_parts", files)
+    if "rejected_by" in there:  # decisions of version 2 and before hold all of it as it is shown
+        sql = f"select {', '.join(DECIDED.names)} from {database.quoted(name + '_parts')}"
+    else:
+        sql = Asked.of(open_part(files[0]).stats).view(database.quoted(f"{name}_parts"), there)
+    con.execute(f"create view {database.quoted(name)} as {sql}")

@@ -25,8 +25,6 @@ from pipelines.store import State, Store
 
 BATCH_ROWS = 100_000
 """Texts of a batch, a little more or less: whole parts of the pool. A part of the decisions holds one batch."""
-CACHE = "columns"
-"""Table of columns that selections have read."""
 
 
 class Misaligned(RuntimeError):
@@ -80,7 +78,7 @@ class PoolRows:
 
     def __init__(self, store: Store, state: State, keeps_columns: bool = False) -> None:
         """`keeps_columns`: whether columns that are read are kept for the next time (`ColumnCache`)."""
-        self._cache = ColumnCache(store.table(CACHE), keeps_columns)
+        self._cache = ColumnCache(store.root / "cache", keeps_columns)
         footers = {path: pq.read_metadata(path) for path in store.texts_files()}
         self.texts = [open_part(path, footer) for path, footer in footers.items()]
         self._text_schemas = [pa.schema(list(footer.schema.to_arrow_schema())) for footer in footers.values()]
@@ -124,6 +122,7 @@ class PoolRows:
         """Positions of the parts of the pool that make up a batch."""
         return self._batches[batch]
 
+    @cached_property
     def media(self) -> list[Part]:
         """The parts of `media`."""
         return [open_part(path) for path in self._files["media"]]
@@ -141,20 +140,36 @@ class PoolRows:
 
     def remembered(self, name: str, key: object, columns: Sequence[str], find: Callable[[], pa.Table]) -> pa.Table:
         tables = {self.provider[column] for column in columns if column in self.provider} | {"texts", "media"}
-        files = {table: [path.name for path in self._files[table]] for table in sorted(tables)}
-        whole = digest("table", key, files)
+        parts = range(len(self.texts))
+        whole = digest(
+            "table", key, list(self.sizes), {table: self._identities(table, parts) for table in sorted(tables)}
+        )
         found = self._cache.table(name, whole)
         if found is None:
             found = find()
             self._cache.put_table(name, whole, found)
         return found
 
+    def tidy_cache(self) -> None:
+        """Keep what selections have left to the size that this pool warrants."""
+        self._cache.tidy(sum(self.sizes))
+
     def _key(self, batch: int, name: str) -> str:
-        """Digest of the files that a column of a batch comes from: their names say what they were made from."""
+        """Digest of what a column of a batch comes from, and of its type."""
         table = self.provider[name]
         tables = {table, "texts", "media"} if self._levels[table] == "media" else {table}
-        files = {each: [self._files[each][part].name for part in self._batches[batch]] for each in sorted(tables)}
-        return digest("column", name, files)
+        parts = self._batches[batch]
+        return digest(
+            "column", name, str(self.types[name]), {each: self._identities(each, parts) for each in sorted(tables)}
+        )
+
+    def _identities(self, table: str, parts: Sequence[int]) -> list[str]:
+        """What stands for the content of these parts: of a signal their names, which hold a digest of their input; of
+        texts and media, which came from outside, what is written in them."""
+        if table in ("texts", "media"):
+            of = self.texts if table == "texts" else self.media
+            return [of[part].identity for part in parts]
+        return [self._files[table][part].name for part in parts]
 
     def _read_part(self, part: int, columns: Sequence[str]) -> pa.Table:
         by_table: dict[str, list[str]] = {}

@@ -44,7 +44,7 @@ def select_key(run: Run, rows: PoolRows) -> str:
     }
     searched = {table for item in run.round.policy for table in tables_read(item)}
     identities |= {table: [path.name for path in run.store.files(run.state, table)] for table in sorted(searched)}
-    identities["media"] = [part.identity for part in rows.media()]
+    identities["media"] = [part.identity for part in rows.media]
     identities["texts"] = [part.identity for part in rows.texts]
     return digest("select", VERSION, run.round.policy, identities)
 
@@ -80,6 +80,7 @@ def select(run: Run, threads: int | None = None) -> dict[str, Any]:
                 return write_part(folder, batch, digest(key, batch), decisions, stats=stats, unique=unique)
 
             found |= dict(decider.each(write, missing))
+        rows.tidy_cache()
     parts = [part for _, part in sorted(found.items()) if part is not None]
     run.state.tables[TABLE] = [run.store.relative(part.path) for part in parts]
     run.state.policy_name = run.round.name

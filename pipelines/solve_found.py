@@ -63,7 +63,8 @@ def _open_searches(decider: Decider, item: Dedupe | Decontaminate) -> None:
 
 
 def _media_losers(decider: Decider, n: int, item: Dedupe | Decontaminate) -> pa.Table:
-    """Of duplicate media: each batch brings its texts down to one row for each medium."""
+    """Of duplicate media: each batch brings its texts down to one row for each medium, with the values of the first of
+    them in the pool's order."""
     assert isinstance(item, Dedupe)
     where = Sparse(_located(decider, "media"))
     columns = list(dict.fromkeys(["media_uid", "sample_uid", *decider.reads[n]]))
@@ -74,7 +75,7 @@ def _media_losers(decider: Decider, n: int, item: Dedupe | Decontaminate) -> pa.
         passed = passed_before(decider, batch, n).take(rows)
         table = table.take(rows).append_column("row", rows).append_column("passed", passed)
         table = table.append_column("duplicate_group", where.values("duplicate_group", batch))
-        others = ", ".join(f"arg_min({database.quoted(name)}, row) as {database.quoted(name)}"
+        others = ", ".join(f"arg_min_null({database.quoted(name)}, row) as {database.quoted(name)}"
                            for name in [*columns, "duplicate_group"] if name != "media_uid")  # fmt: skip
         with decider.candidates(table) as con:
             return database.arrow(

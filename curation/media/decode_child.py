@@ -5,8 +5,9 @@ it starts in some 50 ms (0.2 s where pictures are to be resized: numpy, OpenCV a
 not need before it reads the first byte: memory, files, core dumps.
 
 Request:  header `<QIB` (number of bytes, short side in pixels or 0, what is wanted: 0 the checks, 1 pixels, 2 the
-          picture as it is to be stored, 3 several views), then the bytes; for views their list as JSON comes first,
-          and its length stands in the place of the short side.
+          picture as it is to be stored, 3 several views, 4 the picture with some boxes blurred, encoded anew), then
+          the bytes; for the last two what is asked for comes first, as JSON, and its length stands in the place of the
+          short side.
 Answer:    header `<IQ` (length of a JSON object, number of bytes behind it), the JSON object, then the pixels (H, W, 3,
           uint8), the encoded picture (none: the bytes as they came will do), or the views that are not shared.
           One empty answer at the start says that it is ready.
@@ -27,7 +28,7 @@ from typing import Any, BinaryIO
 REQUEST = struct.Struct("<QIB")
 ANSWER = struct.Struct("<IQ")
 MAX_DETAIL_CHARS = 200
-CHECKS, PIXELS, STORED, VIEWS = range(4)
+CHECKS, PIXELS, STORED, VIEWS, BLURRED = range(5)
 
 # What Pillow's plugins raise on malformed files; anything else ends the process, which the parent reports as a crash of
 # these bytes.
@@ -49,7 +50,8 @@ def _neighbour(name: str) -> Any:
     return module
 
 
-header, making, metadata, views = map(_neighbour, ("header_child", "output_child", "metadata_child", "views_child"))
+_NAMES = ("header_child", "output_child", "metadata_child", "views_child", "blur_child")
+header, making, metadata, views, blurring = map(_neighbour, _NAMES)
 
 
 class Refused(Exception):
@@ -68,6 +70,8 @@ def decode(data: bytes, short_side_px: int, wanted: int, limits: dict[str, Any])
             return out, _stored(data, limits, out)
         if wanted == VIEWS:
             return out, _views(data[short_side_px:], json.loads(data[:short_side_px]), limits, out)
+        if wanted == BLURRED:
+            return out, _blurred(data[short_side_px:], json.loads(data[:short_side_px]), limits, out)
         return out, _decode(data, short_side_px, wanted == PIXELS, limits, out)
     except Refused as error:
         out.update(reason=error.reason, detail=str(error)[:MAX_DETAIL_CHARS])
@@ -141,6 +145,12 @@ def _views(data: bytes, asked: list[list[Any]], limits: dict[str, Any], out: dic
     return b"" if shared is not None and shared.put(arrays) else b"".join(each.tobytes() for each in arrays)
 
 
+def _blurred(data: bytes, asked: dict[str, Any], limits: dict[str, Any], out: dict[str, Any]) -> bytes:
+    image = _open(data, limits, out)
+    source = views.Source(data, image, making, _flatten)
+    return bytes(blurring.answer(source.view(max(image.size), True), _orientation(image), asked, making, out))
+
+
 def _upright(image: Any, orientation: int, out: dict[str, Any]) -> Any:
     from PIL import Image
 
@@ -183,7 +193,7 @@ def _stored(data: bytes, limits: dict[str, Any], out: dict[str, Any]) -> bytes:
 
 def _encoded(data: bytes, image: Any, orientation: int, output: dict[str, Any], out: dict[str, Any]) -> bytes:
     """Decoded, flattened, resized, turned upright, cut or framed, and encoded."""
-    if not _has_arrays():
+    if "cv2" not in sys.modules:  # loaded at the start where the recipe may resize
         return _plainly_encoded(image, orientation, output, out)
     resized, canvas = making.fit(image.size, output)
     is_grey, pixels = image.mode in _GREY and not (image.mode == "L" and "transparency" in image.info), None
@@ -221,11 +231,6 @@ def _exif(image: Any, output: dict[str, Any]) -> bytes:
     except _MALFORMED:
         return b""
     return block if len(block) <= _MAX_EXIF_BYTES else b""
-
-
-def _has_arrays() -> bool:
-    """Whether OpenCV was loaded at the start, because the recipe may resize."""
-    return "cv2" in sys.modules
 
 
 def _check_size(size: tuple[int, int] | None, limits: dict[str, Any], out: dict[str, Any]) -> None:

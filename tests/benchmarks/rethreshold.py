@@ -229,7 +229,7 @@ def main() -> None:
         line = f"{name:33} {found['texts']:,} texts, {found['kept']:,} kept: {found['wall_s']:.1f} s wall, "
         line += f"{found['cpu_s']:.1f} s CPU, {found['peak_gib']:.2f} GiB"
         if options.check:
-            shutil.rmtree(root / "tables" / "columns", ignore_errors=True)
+            shutil.rmtree(root / "cache", ignore_errors=True)
             same = run_alone(root, name, 1)["sha256"] == found["sha256"]
             line += ", the same bytes with 1 thread" if same else ", OTHER BYTES WITH 1 THREAD"
         print(line, flush=True)
