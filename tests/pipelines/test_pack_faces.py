@@ -11,11 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from curation.signals.jpeg_quality import JpegQuality
 from curation.table import read_part, write_part
 from pipelines.recipe import load_recipe
 from pipelines.store import Store
 from pipelines.yaml_place import RecipeError
-from tests.stores import LOOSE, Served, digests, links_file, recipe, run, tamis
+from tests.stores import LOOSE, SIGNALS, Served, digests, links_file, recipe, run, tamis
 
 BOXES = pa.list_(pa.list_(pa.float32(), 4))
 
@@ -24,7 +25,8 @@ BOXES = pa.list_(pa.list_(pa.float32(), 4))
 def folder(tmp_path_factory: pytest.TempPathFactory, served: Served) -> Path:
     """A store of six pictures; a signal `faces`, written here, found one or two faces in three, and failed at one."""
     root = tmp_path_factory.mktemp("faces")
-    recipe(root / "r.yaml", LOOSE)
+    used = [{"use": f"curation.signals.{name}"} for name in [*SIGNALS, "jpeg_quality.JpegQuality"]]
+    recipe(root / "r.yaml", LOOSE, signals=used)
     links_file(root / "l.parquet", [(url, f"caption number {i}") for i, url in enumerate(served.pictures[:6])])
     run(root / "store", root / "r.yaml", root / "l.parquet")
     store = Store.open(root / "store")
@@ -79,6 +81,13 @@ def test_only_pictures_with_faces_are_encoded_anew_and_only_in_the_version(folde
     assert digests(folder / "store" / "tables" / "media") == media
     verified = tamis("verify", folder / "store")
     assert verified.returncode == 0, verified.stdout
+
+
+def test_signals_of_the_encoded_bytes_come_with_the_pass_over_the_pictures(folder: Path) -> None:
+    store = Store.open(folder / "store")
+    for media, made in zip(*(store.files(store.state(), t) for t in ("media", "signal_jpeg_quality")), strict=True):
+        files = read_part(media, ["bytes"]).column(0).to_pylist()
+        assert read_part(made, JpegQuality().writes().names).to_pydict() == JpegQuality().of_files(files)
 
 
 def test_pictures_in_which_nobody_looked_for_faces_are_refused(folder: Path) -> None:

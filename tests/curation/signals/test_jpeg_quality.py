@@ -38,8 +38,9 @@ def test_tables_that_no_quality_makes_are_estimated() -> None:
     for change in (1, -1):
         other = np.maximum(1, table + change * (np.arange(64) % 3 == 0))
         assert nearest_quality(other) == (80, False)
-    flat = [[8] * 64, [8] * 64]
-    ((quality, standard),) = found(encoded(0, qtables=flat))
+    with io.BytesIO() as file:
+        Image.fromarray(drawing(7, 24, 16)).save(file, "JPEG", qtables=[[8] * 64, [8] * 64])
+        ((quality, standard),) = found(file.getvalue())
     assert not standard
     assert quality is not None
     assert 75 <= quality <= 97
