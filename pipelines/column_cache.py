@@ -1,4 +1,4 @@
-"""What selections have read and found, kept for the next one: `cache/` of a store.
+"""What selections have read and found, kept for the next one: `cache/columns/` of a store.
 
 A re-threshold reads a few columns of the whole pool. In the tables they lie in as many files as the pool has parts, and
 those of media in small row groups beside the bytes. What a policy has read once is kept here, one file for each batch

@@ -175,15 +175,25 @@ class Decider:
             con.unregister(name)
 
     def remembered(self, n: int, find: Callable[[], pa.Table]) -> pa.Table:
-        """What `find` gives for rule `n`, or what it gave when the same rules above read the same tables."""
+        """What `find` gives for rule `n`, or what it gave when the same rules above read the same tables.
+
+        A table with the columns `batch` and `row`, ordered by them.
+        """
+        read = sorted({table for item in self.policy[: n + 1] for table in tables_read(item)})
         names = [name for reads in self.reads[: n + 1] for name in reads]
-        searched = {}
-        for table in sorted({table for item in self.policy[: n + 1] for table in tables_read(item)}):
-            files = self.searches.get(table, ())
-            if isinstance(files, pa.Table):
-                return find()  # no name tells one table in memory from another
-            searched[table] = [path.name for path in files]
-        return self.rows.remembered("rejected", ["rejected", VERSION, self.policy[: n + 1], searched], names, find)
+        return self.kept_of("rejected", ["rejected", VERSION, self.policy[: n + 1]], read, names, find)
+
+    def kept_of(
+        self, name: str, key: object, searches: Sequence[str], columns: Sequence[str], find: Callable[[], pa.Table]
+    ) -> pa.Table:
+        """What `find` makes of these tables of searches and columns, or what it made of the same ones before."""
+        files = [self.searches.get(table, ()) for table in searches]
+        if any(isinstance(each, pa.Table) for each in files):
+            return find()  # no name tells one table in memory from another
+        names = [[path.name for path in each] for each in files]
+        return self.rows.remembered(
+            name, [key, list(zip(searches, names, strict=True))], columns, lambda: Sparse(find()).table
+        )
 
     # the rules --------------------------------------------------------------------------------------------------------
 
@@ -224,14 +234,13 @@ class Decider:
     def decisions(self, batch: int) -> pa.Table:
         """The decisions about a batch, in the order of its rows, as they are stored (`pipelines/decided.py`)."""
         count, asked = len(self.policy), self.asked_policy()
-        keeps = " and ".join(f"{PREFIX}pass_{n}" for n in range(count)) or "true"
         passes = "".join(f", {each}" for each in self.passes(0, count))
         table = self.table(batch, ["text_uid"], count)
         with self.candidates(table) as con:
             answers = database.arrow(
                 con,
-                f"select {keeps} as kept, {asked.stored_fields()}{asked.later_fields()} "
-                f"from (select *{passes} from candidates)",
+                f"select {asked.bits()} as rejections{asked.later_fields()} from (select *{passes} from candidates)",
             )
+        made = asked.stored(table, answers)
         # how the columns were read must not show in the bytes: pages end where chunks do
-        return answers.add_column(0, "text_uid", table.column("text_uid")).combine_chunks()
+        return made.combine_chunks()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
@@ -91,20 +92,29 @@ class Asked:
                 return [f"{balance.PROBABILITY}{k}" for k in balances(self.policy, n + 1)]
         return self.reads[n]
 
-    def stored_fields(self) -> str:
-        """SQL: the bits, and each value where a rule that saw it rejects the row. in: `tamis__pass_<n>`, the columns"""
+    def bits(self) -> str:
+        """SQL: one bit for each rule that rejects the row. in: `tamis__pass_<n>`"""
         bits = " + ".join(f"(not {PREFIX}pass_{n})::bigint * {1 << n}" for n in range(len(self.policy)))
-        seen_by: dict[str, list[int]] = {}
+        return f"({bits or '0'})::bigint"
+
+    def stored(self, table: pa.Table, answers: pa.Table) -> pa.Table:
+        """What a part holds: each value where a rule that saw it rejects the row, and null elsewhere.
+
+        table: text_uid and the columns that the rules saw. answers: `rejections` (`bits`), and `later_fields`.
+        """
+        bits = answers.column("rejections").to_numpy()
+        columns = {"text_uid": table.column("text_uid"), "kept": pa.array(bits == 0)}
+        seen_by: dict[str, int] = {}
         for n in range(len(self.policy)):
             for name in self.values(n):
-                seen_by.setdefault(name, []).append(n)
-        fields = [f"({bits or '0'})::bigint as rejections"]
+                seen_by[name] = seen_by.get(name, 0) | 1 << n
+        columns |= {name: answers.column(name) for name in answers.column_names}
         for name, rules in seen_by.items():
             if name not in FIXED:
-                passes = " and ".join(f"{PREFIX}pass_{n}" for n in rules)
-                column = database.quoted(name)
-                fields.append(f"case when not ({passes}) then {column} end as {database.quoted(SAW + name)}")
-        return ", ".join(fields)
+                column = table.column(name)
+                rejected = pa.array(bits & rules != 0)
+                columns[SAW + name] = pc.if_else(rejected, column, pa.scalar(None, column.type))
+        return pa.table(columns)
 
     def later_fields(self) -> str:
         """SQL: what the policy says beside yes and no. in: what the rules over many rows gave"""

@@ -78,7 +78,7 @@ class PoolRows:
 
     def __init__(self, store: Store, state: State, keeps_columns: bool = False) -> None:
         """`keeps_columns`: whether columns that are read are kept for the next time (`ColumnCache`)."""
-        self._cache = ColumnCache(store.root / "cache", keeps_columns)
+        self._cache = ColumnCache(store.root / "cache" / "columns", keeps_columns)
         footers = {path: pq.read_metadata(path) for path in store.texts_files()}
         self.texts = [open_part(path, footer) for path, footer in footers.items()]
         self._text_schemas = [pa.schema(list(footer.schema.to_arrow_schema())) for footer in footers.values()]

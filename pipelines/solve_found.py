@@ -7,30 +7,32 @@ pipelines/select_duplicates.py then says which of them the rule rejects.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 
 from curation.policy import Decontaminate, Dedupe
 from pipelines import database
-from pipelines.decide import Decider, passed_before
+from pipelines.decide import VERSION, Decider, passed_before
 from pipelines.rule_sql import PREFIX, sparse_names
-from pipelines.select_duplicates import decontaminate, dedupe_semantic, dedupe_texts, gives, tables_read
+from pipelines.select_duplicates import NEEDS, decontaminate, dedupe_semantic, dedupe_texts, gives, tables_read
 from pipelines.sparse import Sparse
 from pipelines.views import DUPLICATES, SEARCHES
 
 BATCHES_AT_A_TIME = 20
 """Batches whose uids are looked up together."""
 FOUND = {
-    "media": "select media_uid as uid, duplicate_group from duplicates where duplicate_group is not null",
+    "media": "select media_uid as uid, duplicate_group, dense_rank() over (order by duplicate_group) as group_number "
+    "from duplicates where duplicate_group is not null",
     "texts": "select text_uid as uid from text_duplicates where text_duplicate_group is not null",
     "semantic": "select uid from semantic_edges union select other_uid from semantic_edges",
     "evaluation": "select distinct uid from evaluation_matches",
 }
 """SQL: the uids (of media or texts) that a search names."""
 _PLACES = pa.schema([("batch", pa.int32()), ("row", pa.int64())])
-_GROUPS = pa.schema([*_PLACES, ("duplicate_group", pa.string())])
-_LOSERS = pa.schema([*_GROUPS, ("duplicate_of", pa.string())])
+_GROUPS = pa.schema([*_PLACES, ("group_number", pa.int64()), ("duplicate_group", pa.string())])
+_LOSERS = pa.schema([*_PLACES, ("duplicate_of", pa.string())])
 SQL_KINDS = {"semantic_similarity": pa.float64(), "evaluation_distance": pa.int32(),
              "evaluation_similarity": pa.float64()}  # fmt: skip
 
@@ -74,9 +76,9 @@ def _media_losers(decider: Decider, n: int, item: Dedupe | Decontaminate) -> pa.
         table = decider.rows.read(batch, columns)
         passed = passed_before(decider, batch, n).take(rows)
         table = table.take(rows).append_column("row", rows).append_column("passed", passed)
-        table = table.append_column("duplicate_group", where.values("duplicate_group", batch))
+        table = table.append_column("group_number", where.values("group_number", batch))
         others = ", ".join(f"arg_min_null({database.quoted(name)}, row) as {database.quoted(name)}"
-                           for name in [*columns, "duplicate_group"] if name != "media_uid")  # fmt: skip
+                           for name in [*columns, "group_number"] if name != "media_uid")  # fmt: skip
         with decider.candidates(table) as con:
             return database.arrow(
                 con,
@@ -88,9 +90,10 @@ def _media_losers(decider: Decider, n: int, item: Dedupe | Decontaminate) -> pa.
     for batch, found in decider.each(members, batches):
         decider.fill("members", batch, found)
     if not batches:
-        return _LOSERS.empty_table()
+        return _LOSERS.empty_table().append_column("duplicate_group", pa.array([], pa.string()))
     sql = database.query("select/media_losers").replace("{prefer}", item.prefer)
-    return database.arrow(decider.con, sql).cast(_LOSERS)
+    losers = database.arrow(decider.con, sql).cast(_LOSERS)
+    return losers.append_column("duplicate_group", where.look_up("duplicate_group", losers))
 
 
 def _rejected(decider: Decider, n: int, item: Dedupe | Decontaminate) -> pa.Table:
@@ -131,11 +134,20 @@ def _judged(con: database.Connection, n: int, item: Dedupe | Decontaminate) -> s
 
 
 def _located(decider: Decider, search: str) -> pa.Table:
-    """(batch, row) of every row whose text or medium the search names, and of media the duplicate group."""
+    """(batch, row) of every row whose text or medium the search names, and of media the duplicate group and its number.
+
+    No rule has a say in this, so it is found once for a pool and its searches.
+    """
+    tables = {"media": ("duplicates",), "evaluation": ("evaluation_matches",)}.get(search) or NEEDS[search]
+    uids = {"media": ["media_uid"], "texts": ["text_uid"]}.get(search, ["media_uid", "text_uid"])
+    find = partial(_locate, decider, search, uids)
+    return decider.kept_of("located", ["located", VERSION, search], tables, uids, find)
+
+
+def _locate(decider: Decider, search: str, uids: list[str]) -> pa.Table:
     con = decider.con
     con.execute(f"create table named as {FOUND[search]}")
     (count,) = database.rows(con, "select count(*) as uids from named")
-    uids = {"media": ["media_uid"], "texts": ["text_uid"]}.get(search, ["media_uid", "text_uid"])
 
     def read(batch: int) -> pa.Table:
         table = decider.rows.read(batch, uids)
@@ -148,7 +160,7 @@ def _located(decider: Decider, search: str) -> pa.Table:
         is_named = " or ".join(f"{uid} in (select uid from named)" for uid in uids)
         sql = f"select batch, row from pool_uids where {is_named}"
         if search == "media":
-            sql = "select batch, row, duplicate_group from pool_uids join named on uid = media_uid"
+            sql = "select batch, row, group_number, duplicate_group from pool_uids join named on uid = media_uid"
         pieces.append(database.arrow(con, sql).cast(pieces[0].schema))
         con.unregister("pool_uids")
     con.execute("drop table named")

@@ -1,14 +1,15 @@
 -- The media that lose to another of their duplicate group: all but the best that passed, or the best of all where none did.
--- in:  members (batch, media_uid, sample_uid, duplicate_group, passed, rows: of the texts of the medium, columns of {prefer});
+-- in:  members (batch, media_uid, sample_uid, group_number, passed, rows: of the texts of the medium, columns of {prefer});
 --      {prefer} is replaced by the policy's ordering
--- out: batch, row, duplicate_group, duplicate_of (sample_uid of the survivor)
+-- out: batch, row, duplicate_of (sample_uid of the survivor)
 with ranked as (
-    select batch, media_uid, rows, duplicate_group,
-        first_value(media_uid) over best as survivor,
-        first_value(sample_uid) over best as survivor_sample
+    -- numbers of rows only: what the winners and losers are called is looked up afterwards
+    select rowid as member, first_value(rowid) over best as survivor
     from members
-    window best as (partition by duplicate_group order by passed desc, {prefer}, media_uid)
+    window best as (partition by group_number order by passed desc, {prefer}, media_uid)
 )
-select batch, unnest(rows) as row, duplicate_group, survivor_sample as duplicate_of
+select loser.batch, unnest(loser.rows) as row, winner.sample_uid as duplicate_of
 from ranked
-where survivor <> media_uid
+join members loser on loser.rowid = ranked.member
+join members winner on winner.rowid = ranked.survivor
+where ranked.survivor <> ranked.member

@@ -5,8 +5,9 @@
 Makes a store whose tables have the layout of a real one (media without bytes; one text a sample but for one in fifty;
 30% of the media in duplicate groups of 2-4; up to 6 entries a text from a Zipf law over 100,000), then runs the stage
 `select` for several policies, each in a fresh process, and reports wall and CPU seconds and peak memory. The first use
-of a column or of a duplicate search costs more than the next: run it twice. With --check the decisions are made again
-with one thread, without what was kept (see pipelines/column_cache.py), and must have the same bytes.
+of a column or of a duplicate search costs more than the next (pipelines/column_cache.py): in the order of POLICIES each
+is made ready by those before it; with --cold every policy is run without anything kept, then again, when only its own
+figures are new. With --check the decisions are made again with one thread, and must have the same bytes.
 """
 
 from __future__ import annotations
@@ -212,6 +213,7 @@ def main() -> None:
     parser.add_argument("--light", action="store_true", help="a store without captions, entries and draws")
     parser.add_argument("--policy", action="append", help="only these, by name")
     parser.add_argument("--check", action="store_true", help="again with one thread: the same bytes?")
+    parser.add_argument("--cold", action="store_true", help="each without what selections before it have kept, too")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
@@ -225,14 +227,21 @@ def main() -> None:
         print(f"store made in {time.monotonic() - begun:.0f} s")
     print(f"load {os.getloadavg()[0]:.1f}, {options.threads} threads")
     for name in options.policy or POLICIES:
+        line = f"{name:33}"
+        if options.cold:
+            shutil.rmtree(root / "cache" / "columns", ignore_errors=True)
+            line += f" cold {shown(run_alone(root, name, options.threads))}; warm"
         found = run_alone(root, name, options.threads)
-        line = f"{name:33} {found['texts']:,} texts, {found['kept']:,} kept: {found['wall_s']:.1f} s wall, "
-        line += f"{found['cpu_s']:.1f} s CPU, {found['peak_gib']:.2f} GiB"
+        line += f" {shown(found)}; {found['texts']:,} texts, {found['kept']:,} kept"
         if options.check:
-            shutil.rmtree(root / "cache", ignore_errors=True)
+            shutil.rmtree(root / "cache" / "columns", ignore_errors=True)
             same = run_alone(root, name, 1)["sha256"] == found["sha256"]
             line += ", the same bytes with 1 thread" if same else ", OTHER BYTES WITH 1 THREAD"
         print(line, flush=True)
+
+
+def shown(found: dict[str, Any]) -> str:
+    return f"{found['wall_s']:.1f} s wall, {found['cpu_s']:.1f} s CPU, {found['peak_gib']:.2f} GiB"
 
 
 def run_alone(root: Path, name: str, threads: int) -> dict[str, Any]:

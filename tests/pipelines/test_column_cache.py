@@ -68,7 +68,7 @@ def read(store: Store, keeps: bool, columns: Sequence[str] = COLUMNS) -> list[di
 
 
 def kept(store: Store) -> list[Path]:
-    return sorted((store.root / "cache").rglob("*.parquet"))
+    return sorted((store.root / "cache" / "columns").rglob("*.parquet"))
 
 
 def test_columns_are_read_from_the_tables_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,10 +110,10 @@ def test_what_was_used_last_stays(store: Store, monkeypatch: pytest.MonkeyPatch)
         os.utime(path, ns=(1, 1))
     read(store, keeps=True, columns=["clip_score", "status"])
     recent = [path for path in kept(store) if path.parent.name in ("clip_score", "status")]
-    cache = ColumnCache(store.root / "cache", writes=True)
+    cache = ColumnCache(store.root / "cache" / "columns", writes=True)
     assert cache.tidy(8) == 0
     monkeypatch.setattr(column_cache, "MIN_FOLDER_BYTES", sum(path.stat().st_size for path in recent))
-    assert ColumnCache(store.root / "cache", writes=False).tidy(1) == 0
+    assert ColumnCache(store.root / "cache" / "columns", writes=False).tidy(1) == 0
     assert cache.tidy(1) == len(COLUMNS) - 2
     assert kept(store) == recent
     monkeypatch.setattr(column_cache, "MIN_FOLDER_BYTES", 0)
@@ -125,7 +125,7 @@ def test_what_was_used_last_stays(store: Store, monkeypatch: pytest.MonkeyPatch)
 def test_selections_at_the_same_time_do_not_harm_each_other(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = read(store, keeps=False)
     monkeypatch.setattr(column_cache, "MIN_FOLDER_BYTES", 0)
-    cache = ColumnCache(store.root / "cache", writes=True)
+    cache = ColumnCache(store.root / "cache" / "columns", writes=True)
 
     def work(n: int) -> bool:
         if n % 3 == 0:
