@@ -57,7 +57,7 @@ def _weights(given: int, wanted: int, first: int, count: int, support: float) ->
     step = given / wanted
     stretch = max(1.0, step)
     reach = support * stretch
-    taps = min(given, int(math.ceil(reach)) * 2 + 1)
+    taps = min(given, math.ceil(reach) * 2 + 1)
     starts = np.zeros(count, np.int64)
     weights = np.zeros((count, taps), np.float32)
     for place in range(count):

@@ -24,7 +24,7 @@ class Source:
 
     def view(self, short_side_px: int, exact: bool) -> Any:
         """Pixels (H, W, 3), red first, not turned upright. exact: the shorter side is at most `short_side_px`; else at
-        least (for a larger picture) ROUGH_MARGIN times and less than about 4 times that, for a last filter of the caller."""
+        least (for a larger picture) ROUGH_MARGIN times and less than about 4 times that; the caller filters."""
         width, height = self._image.size
         factor = min(width, height) / short_side_px
         if factor <= 1:
