@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from curation.media.decoded import DecodeLimits
 from curation.policy import Weight
 from curation.step import digest
 from curation.table import replace_text, write_part
-from pipelines import database
-from pipelines.decide import columns_read
+from pipelines import database, pack_faces
 from pipelines.decontamination_record import facts as decontamination_facts
 from pipelines.decontamination_record import removed_rows, write_removed
 from pipelines.recipe import Pack
+from pipelines.rule_sql import columns_read
 from pipelines.selections import note_version
 from pipelines.sources import file_digest
 from pipelines.stage import Run, Wanted, run_parts
@@ -46,7 +48,9 @@ def pack(run: Run) -> dict[str, Any]:
         return {"samples": 0, "texts": 0, "parts_run": 0, "parts_reused": 0}
     recipe = run.recipe
     removed = removed_rows(run)
+    blurring = recipe.pack.blur_faces
     facts = {**_provenance(run), "decontamination": decontamination_facts(run, removed)}
+    facts |= pack_faces.facts(blurring, plan)
     version_digest = digest("pack", VERSION, facts, [str(field) for field in plan.schema], content_digest(plan))
     label = run.label
     folder = run.store.root / "versions" / f"{label}-{version_digest[:NAME_DIGITS]}"
@@ -57,8 +61,9 @@ def pack(run: Run) -> dict[str, Any]:
         task = Task(
             f"pack of shard {index}",
             pack_shard,
-            {"plan": plan.slice(start, size), "folder": folder, "index": index, "key": key},
-        )
+            {"plan": plan.slice(start, size), "folder": folder, "index": index, "key": key,
+             "limits": recipe.download.decode, "blur_quality": blurring.quality if blurring else None},
+        )  # fmt: skip
         wanted.append(Wanted(folder, index, key, task))
     sealed = (folder / "manifest.json").exists()
     parts, stats = run_parts(run, "pack", wanted)
@@ -108,6 +113,7 @@ def plan_version(run: Run) -> pa.Table:
     extra = "".join(
         f", arg_min(k.{database.quoted(n)}, k.position) as {database.quoted(n)}" for n in _extra(run.recipe.pack)
     )
+    extra += pack_faces.plan_field(run.recipe.pack.blur_faces)
     sql = database.query("pack/plan").replace("{text_fields}", fields).replace("{extra}", extra)
     plan = database.arrow(con, sql, {"seed": str(run.recipe.seed)})
     con.close()
@@ -132,13 +138,25 @@ def _num_texts(plan: pa.Table) -> int:
     return int(pc.sum(pc.list_value_length(plan.column("texts"))).as_py() or 0)
 
 
-def pack_shard(plan: pa.Table, folder: Path, index: int, key: str) -> dict[str, Any]:
-    """Bring the bytes of one shard's samples together and publish it. Runs in a worker."""
-    images = _bytes_of(plan)
+def pack_shard(
+    plan: pa.Table,
+    folder: Path,
+    index: int,
+    key: str,
+    limits: DecodeLimits | None = None,
+    blur_quality: int | None = None,
+) -> dict[str, Any]:
+    """Bring the bytes of one shard's samples together and publish it. Runs in a worker.
+
+    limits, blur_quality: for pictures whose faces are to be blurred (`pipelines.pack_faces`).
+    """
+    images: Sequence[bytes] = _bytes_of(plan)
     for row, image in enumerate(images):
         if hashlib.sha256(image).hexdigest() != plan.column("image_sha256")[row].as_py():
             uid = plan.column("sample_uid")[row].as_py()
             raise ValueError(f"the bytes of sample {uid} in {plan.column('file')[row]} are not those that were stored")
+    if blur_quality is not None:
+        plan, images = pack_faces.blur(plan, images, blur_quality, limits or DecodeLimits())
     position = plan.column_names.index("image_format")
     table = plan.drop_columns(["file", "row_in_file"]).add_column(position, "image", pa.array(images, pa.binary()))
     table = table.replace_schema_metadata(None)
@@ -188,6 +206,7 @@ def _provenance(run: Run) -> dict[str, Any]:
     recipe, settings = run.recipe, run.recipe.pack
     read = {name for item in run.round.policy for name in columns_read(item)}
     read |= {*settings.columns, *settings.text_columns, "text_clean", "language"}
+    read |= {settings.blur_faces.boxes} if settings.blur_faces else set()
     return {
         "recipe": {"name": recipe.name, "seed": recipe.seed, "samples_per_shard": settings.samples_per_shard},
         "policy": [item.model_dump() for item in run.round.policy],

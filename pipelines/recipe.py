@@ -82,6 +82,21 @@ class DuplicateSearch(Step):
         return self.changed(texts=None, semantic=None)
 
 
+class FaceBlur(Step):
+    """Which faces of a version's pictures are blurred (`blur_faces: {}` takes what the signal `Faces` found)."""
+
+    boxes: str = "face_boxes"
+    """Column with the boxes of each picture: left, top, right, bottom as shares 0-1 of width and height."""
+    quality: int = Field(default=95, ge=1, le=100)
+    """Of a JPEG or WebP that is encoded anew."""
+
+
+def are_boxes(kind: pa.DataType) -> bool:
+    """Whether a column of this type can hold boxes, as `curation.boxes.BoxSignal` writes them."""
+    kinds = (pa.types.is_list, pa.types.is_fixed_size_list)
+    return pa.types.is_list(kind) and any(each(kind.value_type) for each in kinds)
+
+
 class Pack(Step):
     """How a dataset version is cut into shards."""
 
@@ -90,6 +105,13 @@ class Pack(Step):
     """Columns that travel with each sample beyond the fixed ones; of a text's column, the first text that has one."""
     text_columns: list[str] = []
     """Columns of texts and text signals that travel with each text."""
+    blur_faces: FaceBlur | None = None
+    """Whether faces are made unrecognisable in what is packed; the manifest then says how many (`face_blur`)."""
+
+    def column_names(self) -> list[tuple[tuple[str, ...], str]]:
+        """(place in `pack`, name) of every column that packing reads by name."""
+        named = [((kind,), name) for kind in ("columns", "text_columns") for name in getattr(self, kind)]
+        return [*named, *([(("blur_faces", "boxes"), self.blur_faces.boxes)] if self.blur_faces else [])]
 
 
 def _import_signal(value: object) -> object:
@@ -256,7 +278,7 @@ def column_types(recipe: Recipe, signals: list[Signal], places: Places) -> dict[
 
 def _check_columns(recipe: Recipe, types: dict[str, pa.DataType], places: Places) -> None:
     types = types | {"keep_probability": pa.float64(), "sampling_weight": pa.float64()}
-    wanted = [(("pack", kind), name) for kind in ("columns", "text_columns") for name in getattr(recipe.pack, kind)]
+    wanted: list[tuple[tuple[str, ...], str]] = [(("pack", *at), name) for at, name in recipe.pack.column_names()]
     wanted += [(("duplicates", "exact"), name) for name in recipe.duplicates.exact]
     if recipe.duplicates.perceptual:
         names = ("look", "phash", "phash_color", "phash_mirror", "phash_crops", "thumbnail")
@@ -264,6 +286,8 @@ def _check_columns(recipe: Recipe, types: dict[str, pa.DataType], places: Places
     for where, name in wanted:
         if name not in types:
             raise RecipeError(f"{places(*where)}: there is no column {name!r}; {suggest(name, list(types))}")
+    if recipe.pack.blur_faces and not are_boxes(types[recipe.pack.blur_faces.boxes]):
+        raise RecipeError(f"{places('pack', 'blur_faces')}: {recipe.pack.blur_faces.boxes!r} is no column of boxes")
     signals = recipe.signals_until(len(recipe.all_rounds()) - 1)
     of_texts = {*TEXTS.names, *recipe.source.columns.extra, "keep_probability", "sampling_weight"} - {"sample_uid"}
     of_texts |= {name for signal in signals if signal.level == "text" for name in signal.writes().names}

@@ -19,7 +19,8 @@ from curation.av.segment_signal import SegmentSignal
 from curation.fitted import FittedSignal
 from curation.media.decode import DecodeLimits
 from curation.reasons import Reason
-from curation.signal import ColumnSignal, ImageSignal, Level, Signal, drop_nonfinite
+from curation.schema import MEDIA
+from curation.signal import ColumnSignal, FileSignal, ImageSignal, Level, Signal, drop_nonfinite
 from curation.step import digest
 from curation.table import Part, find_part, read_part, write_part
 from pipelines.canary import check_canaries
@@ -201,7 +202,7 @@ def part_keys(
 
 def _base_columns(run: Run) -> set[str]:
     pool = run.store.pool()
-    return {*MEDIA_COLUMNS, *(pq.read_schema(pool[0].texts.path).names if pool else [])}
+    return {*MEDIA.names, *(pq.read_schema(pool[0].texts.path).names if pool else [])}
 
 
 def _wanted(
@@ -249,14 +250,14 @@ def score_part(
     of_media, of_texts = media_rows(media, upstream, levels), None
     if any(signal.level == "text" for signal, _ in signals):
         of_texts = text_rows(texts, of_media, upstream, levels)
-    pictures = [signal for signal, _ in signals if isinstance(signal, ImageSignal)]
+    pictures = [signal for signal, _ in signals if isinstance(signal, ImageSignal | FileSignal)]
     check_canaries([signal for signal, _ in signals], tables.parent / "canaries")
     of_pictures = from_pictures(media, pictures, limits, num_decoders)
     of_segments = from_segments(media, [signal for signal, _ in signals if isinstance(signal, SegmentSignal)])
     nonfinite = 0
     for signal, key in signals:
         rows = of_media if signal.level == "media" else of_texts
-        if isinstance(signal, ImageSignal):
+        if isinstance(signal, ImageSignal | FileSignal):
             columns = of_pictures[signal.table_name()]
         elif isinstance(signal, SegmentSignal):
             columns = of_segments[signal.table_name()]

@@ -8,6 +8,7 @@ versions/<name>-<digest>/   sealed dataset versions: shards and manifest.json
 evaluation_sets/      what no version may hold: hashes, texts and embeddings of each named set
 models/               training runs
 selections/           one JSON file for each policy that decided: the policy, and the tables that it read
+cache/                columns as selections have read them, pictures as models see them; can be deleted at any time
 runs/                 one JSON file a run: when, what, how long, how much was reused
 """
 

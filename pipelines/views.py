@@ -11,6 +11,7 @@ from curation.metadata_lists import ENTRIES
 from curation.schema import MEDIA, TEXTS
 from curation.table import open_part
 from pipelines import database
+from pipelines.decided import create_decided
 from pipelines.store import State, Store, legend_name
 
 DUPLICATES = pa.schema([("media_uid", pa.string()), ("duplicate_group", pa.string())])
@@ -36,27 +37,6 @@ SEARCHES = {
     "evaluation_matches": EVALUATION_MATCHES,
 }
 """Tables of searches that a recipe may or may not ask for (`pipelines/duplicates.py`)."""
-DECIDED = pa.schema(
-    [
-        ("text_uid", pa.string()),
-        ("kept", pa.bool_()),
-        ("rejected_by", pa.list_(pa.string())),  # names of all rules that reject the row, in the policy's order
-        ("saw", pa.list_(pa.string())),  # for each of them the values it saw, as JSON
-        ("duplicate_of", pa.string()),  # sample_uid of the group's survivor, null for the survivor itself
-        ("text_duplicate_of", pa.string()),  # text_uid of the survivor of its group of near-duplicate texts
-        ("semantic_duplicate_of", pa.string()),  # sample_uid (of text embeddings: text_uid) of what it is too like
-        ("semantic_similarity", pa.float64()),  # cosine of the two
-        ("evaluation_set", pa.string()),  # that holds the text or its picture
-        ("evaluation_item", pa.string()),
-        ("evaluation_match", pa.string()),  # kind: sha256, pixel_hash, picture (same), ..., text, embedding
-        ("evaluation_distance", pa.int32()),  # bits; null of texts and embeddings
-        ("evaluation_similarity", pa.float64()),  # Jaccard or cosine; null of pictures
-        ("keep_probability", pa.float64()),  # of balancing; null where the policy does not balance the row
-        ("draw", pa.float64()),
-        ("sampling_weight", pa.float64()),  # product of the policy's weights; null where it has none
-    ]
-)
-"""What a part of the decisions holds; the view `decisions` adds sample_uid, media_uid and duplicate_group."""
 VERSIONS = pa.schema(
     [("version", pa.string()), ("digest", pa.string()), ("num_samples", pa.int64()), ("num_texts", pa.int64()),
      ("num_shards", pa.int64()), ("size_bytes", pa.int64()), ("packed", pa.int64())]
@@ -84,7 +64,7 @@ def open_store(store: Store, state: State | None = None, locked: bool = False) -
     database.create_view(con, "duplicate_edges", store.files(state, "duplicate_edges"), DUPLICATE_EDGES)
     for table, schema in SEARCHES.items():
         database.create_view(con, table, store.files(state, table), schema)
-    database.create_view(con, "decided", store.files(state, "decisions"), DECIDED)
+    create_decided(con, "decided", store.files(state, "decisions"))
     con.execute(f"create view decisions as {database.query('views/decisions')}")
     con.register("policy_rules", _policy_rules(store, state))
     shards = [path for name in state.versions for path in sorted((store.root / "versions" / name).glob("*.parquet"))]
