@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from curation.policy import Decontaminate
 from pipelines.decontaminate import check_sets
 from pipelines.recipe import Recipe, Round, load_recipe
 from pipelines.run import audit, noted, record, run_stage, stage_calls
@@ -26,7 +27,7 @@ from pipelines.workers import make_workers
 from pipelines.yaml_place import RecipeError
 
 if TYPE_CHECKING:
-    from pretrain.config import TrainConfig
+    from pretrain.stages import Stage
 
 
 @dataclass(frozen=True)
@@ -63,13 +64,20 @@ def load(options: Options) -> Recipe:
         source = source.changed(columns=source.columns.changed(**parse_columns(options.columns)))
     for index, each in enumerate(recipe.all_rounds()):
         if each.train is not None:
-            from pretrain.config import ConfigError, parse_config
+            from pretrain.config import ConfigError
+            from pretrain.stages import stages_of
 
             where = f"{options.recipe}: rounds[{index}].train" if recipe.rounds else f"{options.recipe}: train"
             try:
-                config = parse_config(each.train, where)
-                # parts that do not fit together are found when they are put together: now, not after the curation
-                config.model.without_weights().build(config.image_size)
+                for stage in stages_of(each.train, where):
+                    is_checked = any(isinstance(item, Decontaminate) for item in each.policy)
+                    if stage.config.decontamination == "required" and not is_checked:
+                        raise ConfigError(
+                            f"{where}: the policy has no `decontaminate`, so evaluation sets may be trained on; "
+                            "add it with the sets that you evaluate on, or say `decontamination: waived` here"
+                        )
+                    # parts that do not fit together are found when they are put together: now, not after the curation
+                    stage.config.model.without_weights().build(stage.config.image_size)
             except ConfigError as error:
                 raise RecipeError(str(error)) from error
             except ValueError as error:
@@ -175,14 +183,14 @@ def closing(run: Run) -> str:
 
 def _train(run: Run, each: Round, label: str, address: str) -> dict[str, Any]:
     """Train on the version that the round packed, and tell later rounds where the model lies."""
-    from pretrain.run import train
+    from pretrain.stages import train_stages
 
     def work() -> dict[str, Any]:
         if not run.state.versions:
             raise RecipeError(f"round {each.name!r} kept nothing, so there is nothing to train on: loosen its policy")
         run.workers.close()  # training needs the processors that idle workers would hold
-        config = _config(run, each)
-        result = train(config, run.store.root, None if address == "serial" else address, run.say)
+        stages = _stages(run, each)
+        result = train_stages(stages, run.store.root, None if address == "serial" else address, run.say)[-1]
         run.trained[each.name] = result.folder
         run.recipe = run.recipe.with_model(each.name, str(result.folder))
         return {"model": result.folder.name, "steps": result.num_steps, "parts_run": int(not result.reused),
@@ -219,11 +227,11 @@ def figures(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) or "  nothing to evaluate: no held-out pictures and no held-out languages"
 
 
-def _config(run: Run, each: Round) -> TrainConfig:
-    """The round's training config, on the version packed last."""
-    from pretrain.config import parse_config
+def _stages(run: Run, each: Round) -> list[Stage]:
+    """The stages of the round's training config, on the version packed last."""
+    from pretrain.stages import stages_of
 
-    return parse_config(
+    return stages_of(
         {"name": f"{run.recipe.name}-{each.name}", **(each.train or {}), "version": run.state.versions[-1]}
     )
 

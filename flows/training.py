@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +11,25 @@ from pipelines.stage import Report
 from pipelines.store import Store
 from pipelines.workers import make_workers
 from pipelines.yaml_place import RecipeError
-from pretrain.config import ConfigError, load_config
+from pretrain.config import ConfigError
 
 
 def train_config(config: Path, store: Path, address: str, say: Report) -> Path:
-    """Train what `config` describes on its version of the store; returns the model's folder. Raises RecipeError."""
-    from pretrain.run import train
+    """Train what `config` describes, all of its stages, on its version of the store; returns the (last) model's folder.
+
+    Raises RecipeError.
+    """
+    from pretrain.stages import load_stages, train_stages
     from pretrain.version import VersionError
 
     make_workers(address)  # names an address that there is not
     found = Store.open(store)
     try:
-        settings = load_config(config)
-        if settings.version == "latest":
-            settings = load_config(config, version=found.version_path().name)
-        return train(settings, found.root, None if address == "serial" else address, say).folder
+        stages = load_stages(config)
+        if any(stage.config.version == "latest" for stage in stages):
+            latest = found.version_path().name
+            stages = [stage.on(latest) if stage.config.version == "latest" else stage for stage in stages]
+        return train_stages(stages, found.root, None if address == "serial" else address, say)[-1].folder
     except (ConfigError, VersionError) as error:
         raise RecipeError(str(error)) from error
     except ValueError as error:  # parts of a model that do not fit together
@@ -38,3 +43,14 @@ def evaluate_config(config: Path, store: Path, say: Report) -> list[dict[str, An
     rows = evaluate(train_config(config, store, "serial", say), store, progress=say)
     say(figures(rows))
     return rows
+
+
+def seen_rows(run: Path, step: int, versions: list[str] | None = None) -> list[dict[str, Any]]:
+    """The samples that a step of a run saw, as rows. Raises RecipeError where the run cannot say."""
+    from pretrain.seen import SeenSamples
+    from pretrain.version import VersionError
+
+    try:
+        return [dataclasses.asdict(each) for each in SeenSamples(run, versions).of(step)]
+    except (ConfigError, VersionError) as error:
+        raise RecipeError(str(error)) from error

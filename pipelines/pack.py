@@ -22,6 +22,7 @@ from curation.policy import Weight
 from curation.step import digest
 from curation.table import replace_text, write_part
 from pipelines import database, pack_faces
+from pipelines.byte_index import write_index
 from pipelines.decontamination_record import facts as decontamination_facts
 from pipelines.decontamination_record import removed_rows, write_removed
 from pipelines.recipe import Pack
@@ -67,6 +68,7 @@ def pack(run: Run) -> dict[str, Any]:
         wanted.append(Wanted(folder, index, key, task))
     sealed = (folder / "manifest.json").exists()
     parts, stats = run_parts(run, "pack", wanted)
+    ranges = [write_index(folder, part) for part in parts]  # made with the shards; a lost one is made again
     if not sealed:
         shards = [
             {
@@ -75,8 +77,9 @@ def pack(run: Run) -> dict[str, Any]:
                 "num_texts": part.stats["num_texts"],
                 "size_bytes": part.path.stat().st_size,
                 "sha256": file_digest(part.path),
+                "ranges": index,
             }
-            for part in parts
+            for part, index in zip(parts, ranges, strict=True)
         ]
         facts["decontamination"] = write_removed(folder, removed, facts["decontamination"])
         manifest = {**_contents(folder, version_digest, plan, shards), **facts}
@@ -161,6 +164,7 @@ def pack_shard(
     table = plan.drop_columns(["file", "row_in_file"]).add_column(position, "image", pa.array(images, pa.binary()))
     table = table.replace_schema_metadata(None)
     part = write_part(folder, index, key, table, stats={"num_texts": _num_texts(plan)}, plain=["image"])
+    write_index(folder, part)
     return {"rows": part.num_rows, "bytes": sum(len(image) for image in images)}
 
 

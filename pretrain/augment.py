@@ -20,15 +20,22 @@ BRIGHTNESS, CONTRAST, SATURATION = 0.2, 0.2, 0.2
 """Largest relative change of each; strengths after open_clip's `--aug-cfg color_jitter` examples, halved."""
 
 
+class _Draws:
+    """Keyed numbers of the samples of one batch, on its device."""
+
+    def __init__(self, sample_B: U64, seed: int, epoch_B: np.ndarray, device: torch.device) -> None:
+        with np.errstate(over="ignore"):
+            self._own_B = sample_B + epoch_B.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        self._seed, self._device = seed, device
+
+    def __call__(self, name: str, low: float, high: float) -> Tensor:
+        values = low + (high - low) * uniform(self._own_B, key("augment", self._seed, name))
+        return torch.from_numpy(values).to(self._device)
+
+
 def augment(image_BCHW: Tensor, sample_B: U64, seed: int, epoch_B: np.ndarray) -> Tensor:
     """Cropped and coloured pictures in 0..1, each depending on its own sample hash and epoch only."""
-    with np.errstate(over="ignore"):
-        own_B = sample_B + epoch_B.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-
-    def draw(name: str, low: float, high: float) -> Tensor:
-        values = low + (high - low) * uniform(own_B, key("augment", seed, name))
-        return torch.from_numpy(values).to(image_BCHW.device)
-
+    draw = _Draws(sample_B, seed, epoch_B, image_BCHW.device)
     theta_B23 = torch.zeros(len(sample_B), 2, 3, device=image_BCHW.device)
     theta_B23[:, 0, 0] = theta_B23[:, 1, 1] = draw("scale", *SCALE)
     theta_B23[:, 0, 2] = draw("x", -2 * SHIFT, 2 * SHIFT)  # in units of half a side
@@ -36,8 +43,17 @@ def augment(image_BCHW: Tensor, sample_B: U64, seed: int, epoch_B: np.ndarray) -
     grid = F.affine_grid(theta_B23, list(image_BCHW.shape), align_corners=False)
     # Outside the picture lies white: shift by one so that grid_sample's zero padding means white.
     cropped = F.grid_sample(image_BCHW - 1, grid, align_corners=False) + 1
+    return _recolour(cropped, draw)
+
+
+def recolour(image_BCHW: Tensor, sample_B: U64, seed: int, epoch_B: np.ndarray) -> Tensor:
+    """The colours' part of `augment`, for pictures whose windows were cut while they were decoded."""
+    return _recolour(image_BCHW, _Draws(sample_B, seed, epoch_B, image_BCHW.device))
+
+
+def _recolour(image_BCHW: Tensor, draw: _Draws) -> Tensor:
     return jitter(
-        cropped,
+        image_BCHW,
         draw("brightness", 1 - BRIGHTNESS, 1 + BRIGHTNESS),
         draw("contrast", 1 - CONTRAST, 1 + CONTRAST),
         draw("saturation", 1 - SATURATION, 1 + SATURATION),

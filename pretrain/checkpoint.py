@@ -15,24 +15,35 @@ from torch import Tensor, nn
 
 from curation.table import TEMPORARY_PREFIX, sync
 from pretrain.model import load_state
+from pretrain.targets.gather import world
 
 KEEP = 2
 """Checkpoints kept: the newest, and the one before it."""
 
 
-def save_checkpoint(folder: Path, step: int, module: nn.Module, optimizer: torch.optim.Optimizer) -> Path:
-    """Write the state after `step` steps to `folder/step-........` and remove all but the newest `KEEP`."""
+def save_checkpoint(
+    folder: Path, step: int, module: nn.Module, optimizer: torch.optim.Optimizer, is_sharded: bool = False
+) -> Path:
+    """Write the state after `step` steps to `folder/step-........` and remove all but the newest `KEEP`.
+
+    Of a sharded module every worker must call this, and rank 0 writes; else only rank 0 calls. What is stored is the
+    same for any number of workers.
+    """
     final = folder / f"step-{step:08d}"
+    tensors, optimizer_tensors = _whole_states(module, optimizer) if is_sharded else _states(module, optimizer)
+    if is_sharded and world()[0]:
+        return final
     folder.mkdir(parents=True, exist_ok=True)
     if not final.exists():
         temporary = folder / f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
         temporary.mkdir()
         try:
-            save_file(_tensors(module.state_dict()), temporary / "model.safetensors")
-            save_file(_optimizer_tensors(module, optimizer), temporary / "optimizer.safetensors")
+            save_file(tensors, temporary / "model.safetensors")
+            save_file(optimizer_tensors, temporary / "optimizer.safetensors")
             (temporary / "state.json").write_text(json.dumps({"step": step}), encoding="utf-8")
             for file in temporary.iterdir():
                 sync(file)
+            sync(temporary)
             os.rename(temporary, final)
             sync(folder)
         finally:
@@ -42,33 +53,85 @@ def save_checkpoint(folder: Path, step: int, module: nn.Module, optimizer: torch
     return final
 
 
-def load_checkpoint(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+def newest(folder: Path) -> Path:
+    """The newest checkpoint of a run, of which there is one."""
+    return max(folder.glob("step-*"))
+
+
+def load_checkpoint(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, is_sharded: bool = False) -> int:
     """Put the newest checkpoint into module and optimizer; returns its step, 0 if there is none."""
-    found = sorted(folder.glob("step-*"))
-    if not found:
+    for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    if not any(folder.glob("step-*")):
         return 0
-    newest = found[-1]
-    load_state(module, load_file(newest / "model.safetensors"), str(newest))
-    stored = load_file(newest / "optimizer.safetensors")
-    names = _names(module, optimizer)
-    state: dict[int, dict[str, Tensor]] = {}
+    found = newest(folder)
+    tensors, stored = load_file(found / "model.safetensors"), load_file(found / "optimizer.safetensors")
+    by_name: dict[str, dict[str, Tensor]] = {}
     for full_name, value in stored.items():
         name, _, field = full_name.rpartition("/")
-        state.setdefault(names.index(name), {})[field] = value
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
-    step: int = json.loads((newest / "state.json").read_text(encoding="utf-8"))["step"]
+        by_name.setdefault(name, {})[field] = value
+    if is_sharded:
+        _load_whole(module, optimizer, tensors, by_name)
+    else:
+        load_state(module, tensors, str(found))
+        names = _names(module, optimizer)
+        state = {names.index(name): fields for name, fields in by_name.items()}
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
+    step: int = json.loads((found / "state.json").read_text(encoding="utf-8"))["step"]
     return step
 
 
-def save_weights(path: Path, module: nn.Module) -> None:
-    """Write a module's tensors, replacing the file in one step. Equal tensors give equal bytes.
+def _states(module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    return _tensors(module.state_dict()), _optimizer_tensors(module, optimizer)
+
+
+def _whole_states(module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The states of a sharded module, put together on rank 0; the others get nothing, but have to call."""
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict  # slow to import
+
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    states: Any = get_state_dict(module, optimizer, options=options)
+    if world()[0]:
+        return {}, {}  # they are put together on rank 0 only
+    model_state, fields = states[0], states[1]["state"]
+    flat = {f"{name}/{field}": value for name, each in fields.items() for field, value in each.items()}
+    return _tensors(model_state), {name: torch.as_tensor(value).cpu().contiguous() for name, value in flat.items()}
+
+
+def _load_whole(
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    tensors: dict[str, Tensor],
+    by_name: dict[str, dict[str, Tensor]],
+) -> None:
+    """Spread stored states over the workers."""
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, set_state_dict  # slow to import
+
+    options = StateDictOptions(full_state_dict=True)
+    groups = [
+        {**{key: value for key, value in group.items() if key != "params"}, "params": names}
+        for group, names in zip(optimizer.param_groups, _names_of_groups(module, optimizer), strict=True)
+    ]
+    model_state: Any = tensors
+    optimizer_state: Any = {"state": by_name, "param_groups": groups}
+    set_state_dict(
+        module,
+        optimizer,
+        model_state_dict=model_state,
+        optim_state_dict=optimizer_state,
+        options=options,
+    )
+
+
+def save_weights(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write tensors, replacing the file in one step. Equal tensors give equal bytes.
 
     No metadata goes in: safetensors writes them in an order that changes from process to process.
     """
     temporary = path.parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}-{path.name}"
     try:
-        save_file(_tensors(module.state_dict()), temporary)
+        save_file(_tensors(tensors), temporary)
         sync(temporary)
         os.replace(temporary, path)
         sync(path.parent)
@@ -83,8 +146,12 @@ def _tensors(state: dict[str, Any]) -> dict[str, Tensor]:
 
 def _names(module: nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:
     """Parameter names in the order in which the optimizer numbers them."""
+    return [name for names in _names_of_groups(module, optimizer) for name in names]
+
+
+def _names_of_groups(module: nn.Module, optimizer: torch.optim.Optimizer) -> list[list[str]]:
     by_id = {id(parameter): name for name, parameter in module.named_parameters()}
-    return [by_id[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
+    return [[by_id[id(parameter)] for parameter in group["params"]] for group in optimizer.param_groups]
 
 
 def _optimizer_tensors(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -78,6 +78,44 @@ class Weighted(BaseModel):
         return spec
 
 
+class TextPolicy(BaseModel):
+    """Which of a sample's captions are drawn, and how often."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    weight_column: str | None = None
+    """Column of the texts (`Pack.text_columns`) in proportion to which they are drawn; 0 and null are never drawn."""
+    language_alpha: float | None = Field(None, ge=0, le=1)
+    """Languages are drawn in proportion to n^alpha, n being their texts in the version: 1 as they are, 0 all alike.
+    Samples count in proportion to the mean weight of their texts (temperature sampling; arXiv:1907.05019)."""
+
+
+class Share(BaseModel):
+    """A further dataset version that is mixed in, such as an older one to replay."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: str
+    share: float = Field(gt=0, lt=1)
+    """Of all samples seen. The config's own version has what the others leave."""
+    where: tuple[Clause, ...] = ()
+    subset: str | None = None
+
+
+class Lora(BaseModel):
+    """Low-rank updates of linear layers (arXiv:2106.09685): W + (alpha / rank) B A, only A and B are trained.
+
+    After training they are merged into the weights, so the run's model is an ordinary one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    layers: tuple[str, ...] = Field(min_length=1)
+    """Patterns (`*` stands for anything) of the names of linear layers in the model."""
+    rank: int = Field(8, ge=1)
+    alpha: float = Field(16.0, gt=0)
+
+
 class TrainConfig(BaseModel):
     """One training run on one dataset version."""
 
@@ -86,9 +124,17 @@ class TrainConfig(BaseModel):
     name: str = Field("model", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     """First part of the run folder's name."""
     version: str = "latest"
-    """Dataset version: its name, folder name, the start of its digest (6 digits or more), or `latest`."""
+    """Dataset version: its name, folder name, the start of its digest (6 digits or more), `latest`, or a URI."""
     where: tuple[Clause, ...] = ()
     """Conditions that a sample must all meet to be trained on."""
+    subset: str | None = None
+    """Parquet file of `sample_uid` and, if there, `weight`: only these samples, as often as their weight says."""
+    mixture: tuple[Share, ...] = ()
+    """Further versions that are mixed in, each with its share of the samples seen."""
+    texts: TextPolicy = Field(default_factory=lambda: TextPolicy.model_validate({}))
+    """Which captions are drawn."""
+    decontamination: Literal["required", "waived"] = "required"
+    """Whether a version must have been checked, all of it, against evaluation sets (`decontaminate` in its recipe)."""
     exclude_languages: tuple[str, ...] = ()
     """Texts all of whose languages are among these are left out (and evaluated separately)."""
     model: Annotated[
@@ -97,6 +143,12 @@ class TrainConfig(BaseModel):
         PlainSerializer(to_spec),
     ]
     targets: tuple[Weighted, ...] = Field(min_length=1)
+    init: str | None = None
+    """Run folder or safetensors file whose weights training starts from: the model's, and those of targets that stand
+    at the same place. None: as `model` says."""
+    freeze: tuple[str, ...] = ()
+    """Patterns (`*` stands for anything) of parameter names that are not trained, such as `model.streams.image.*`."""
+    lora: Lora | None = None
     image_size: int | None = Field(None, ge=8, le=1024)
     """Side of the square pictures in pixels; by default what the model wants."""
     batch_size: int = Field(128, ge=2)
@@ -111,6 +163,20 @@ class TrainConfig(BaseModel):
     weight_decay: float = Field(0.05, ge=0)
     beta2: float = Field(0.98, gt=0, lt=1)
     max_grad_norm: float = Field(1.0, gt=0)
+    micro_batch: int | None = Field(None, ge=1)
+    """Samples of a worker that go through the towers at a time; the loss is that of the whole batch (GradCache)."""
+    ema: float | None = Field(None, gt=0, lt=1)
+    """Decay of an exponential moving average of the weights; the run's model is then the average."""
+    activation_checkpointing: bool = False
+    """Compute the towers' activations anew for the gradient: less memory, a third more time."""
+    compile: bool = False
+    """Run the towers through `torch.compile`."""
+    sharding: Literal["ddp", "fsdp"] = "ddp"
+    """How several workers hold the model: each all of it, or each a part (FSDP2)."""
+    pictures: Literal["auto", "cached", "streamed"] = "auto"
+    """cached: decoded once to squares of uint8 on disk; streamed: decoded when seen; auto: cached up to 4 GB."""
+    loader_workers: int = Field(0, ge=0)
+    """Processes of each worker that read and decode; 0: threads of the worker itself."""
     augment: bool = True
     """Random crop and colour jitter; never a flip, which would change what letters say."""
     seed: int = Field(0, ge=0)
@@ -123,8 +189,11 @@ class TrainConfig(BaseModel):
     checkpoint_every: int = Field(100, ge=1)
     """Steps between checkpoints."""
 
-    not_in_key: ClassVar[frozenset[str]] = frozenset({"name", "version", "device", "num_threads", "checkpoint_every"})
-    """Fields that do not change what is learned; the version enters the run's key by its digest."""
+    not_in_key: ClassVar[frozenset[str]] = frozenset(
+        {"name", "version", "device", "num_threads", "checkpoint_every", "num_workers", "sharding", "loader_workers",
+         "decontamination", "init", "subset", "mixture"}
+    )  # fmt: skip
+    """Fields that do not change what is learned (but for the last digits), or that enter the key by digests."""
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainConfig:
@@ -142,6 +211,18 @@ class TrainConfig(BaseModel):
                         f"targets.{index}: {type(weighted.target).__name__} reads single tokens, which the stream "
                         f"{stream!r} does not give; streams that do: {', '.join(self.model.token_streams()) or 'none'}"
                     )
+        if sum(each.share for each in self.mixture) >= 1:
+            raise ValueError(f"mixture: shares {[each.share for each in self.mixture]} leave nothing for the version")
+        share = self.batch_size // self.num_workers
+        if self.micro_batch is not None and share % self.micro_batch:
+            raise ValueError(f"micro_batch {self.micro_batch} does not divide a worker's {share} samples")
+        if self.sharding == "fsdp" and (
+            self.lora
+            or self.ema
+            or self.micro_batch
+            or any(each.target.momentum() is not None for each in self.targets)
+        ):
+            raise ValueError("sharding fsdp cannot be combined with lora, ema, micro_batch or momentum targets")
         momenta = {each.target.momentum() for each in self.targets} - {None}
         if len(momenta) > 1:
             raise ValueError(
@@ -153,11 +234,15 @@ class TrainConfig(BaseModel):
         """Columns of the version that the targets read."""
         return tuple(dict.fromkeys(name for weighted in self.targets for name in weighted.target.columns()))
 
+    def main_share(self) -> float:
+        """Share of the samples seen that come from the config's own version."""
+        return 1.0 - sum(each.share for each in self.mixture)
+
     def num_steps(self, num_samples: int) -> int:
         """Optimizer steps of the whole run on a version with `num_samples` samples that qualify."""
         if self.steps is not None:
             return self.steps
-        return max(1, round((self.epochs or 0) * num_samples / self.batch_size))
+        return max(1, round((self.epochs or 0) * num_samples / (self.batch_size * self.main_share())))
 
 
 def parse_config(spec: object, place: str = "config") -> TrainConfig:

@@ -2,191 +2,163 @@
 
 Order, texts and augmentation depend on (version digest, seed, epoch, sample) only, so any number of workers sees the
 same global batches, and the reader's state is one number: how many samples were seen, that is (epoch, position).
+Shape suffixes: G rows of the global batch, B of this worker's share, S side, C channels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import torch
+from torch import Tensor
 
-from pretrain.augment import augment
-from pretrain.columns import TEXTS_PREFIX, Column
-from pretrain.config import Clause, ConfigError, TrainConfig
-from pretrain.keyed import U64, key, mix
-from pretrain.model import Model
-from pretrain.objective import Batch
-from pretrain.version import Version
+from pretrain.config import TrainConfig
+from pretrain.keyed import U64, key
+from pretrain.order import Mixture
+from pretrain.pictures import Fit, Resample
+from pretrain.source import Source
+from pretrain.streamed import PictureReader, windows
+
+_WHITE = 255
+Squares = np.memmap[Any, Any]
+_THREADS_FROM = 32
+"""Pictures of a batch from which threads share the decoding where there are no worker processes."""
+
+
+@dataclass
+class RawBatch:
+    """One worker's share of a global batch before tokens and normalising: what crosses from a loader's process.
+
+    pixels_BSSC: uint8; has_image_B: False where the picture does not decode (and is white). rows_B, sources_B: the
+    version's row of each sample and which dataset it is of. texts: of each sample `captions_per_image`, end to end;
+    text_rows: their places in their version. samples_digest: sum of (sample, epoch) hashes, modulo 2^64.
+    """
+
+    pixels_BSSC: Tensor
+    has_image_B: Tensor
+    hashes_B: U64
+    epochs_B: np.ndarray
+    sources_B: np.ndarray
+    rows_B: np.ndarray
+    texts: list[str]
+    text_rows: np.ndarray
+    samples_digest: int
 
 
 @dataclass(frozen=True)
-class Text:
-    """One caption. languages: all in which it is the caption of this sample; empty if none is known.
+class Shape:
+    """Which squares the model wants."""
 
-    row: its place among all texts of the version.
-    """
-
-    text: str
-    languages: tuple[str, ...]
-    row: int = 0
-
-    def only_in(self, languages: frozenset[str]) -> bool:
-        """Whether its languages are known and all among these."""
-        return bool(self.languages) and languages.issuperset(self.languages)
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Samples of a version that qualify. rows: their rows in the version; hashes: uint64 of each sample_uid."""
-
-    uids: list[str]
-    rows: np.ndarray
-    hashes: U64
-    texts: list[list[Text]]
-
-    def __len__(self) -> int:
-        return len(self.uids)
-
-    def subset(self, keep: np.ndarray) -> Samples:
-        """Those where `keep` (bool for each) holds."""
-        chosen = np.flatnonzero(keep)
-        return Samples(
-            [self.uids[i] for i in chosen], self.rows[chosen], self.hashes[chosen], [self.texts[i] for i in chosen]
-        )
-
-
-def read_samples(version: Version, where: tuple[Clause, ...] = ()) -> Samples:
-    """All samples of a version that meet the conditions, with all of their texts.
-
-    Raises ConfigError where a condition names a column that the version does not have, or no sample meets them.
-    """
-    known = version.columns()
-    for index, clause in enumerate(where):
-        if clause.column not in known or clause.column in ("image", "texts"):
-            usable = ", ".join(sorted(set(known) - {"image", "texts"}))
-            raise ConfigError(f"where.{index}.column = {clause.column!r}: {version.folder.name} has: {usable}")
-    table = version.read(list(dict.fromkeys(["sample_uid", "texts", *(clause.column for clause in where)])))
-    keep = np.ones(table.num_rows, dtype=bool)
-    for clause in where:
-        keep &= np.array([clause.holds(value) for value in table.column(clause.column).to_pylist()], dtype=bool)
-    if not keep.any():
-        conditions = [clause.model_dump() for clause in where]
-        raise ConfigError(f"where: none of the {table.num_rows} samples of {version.folder.name} meets {conditions}")
-    chosen = table.filter(pa.array(keep))
-    uids = chosen.column("sample_uid").to_pylist()
-    hashes = np.array([key(uid) for uid in uids], dtype=np.uint64)
-    counts = np.array(pc.fill_null(pc.list_value_length(table.column("texts")), 0), dtype=np.int64)
-    first_rows = (np.cumsum(counts) - counts)[keep]
-    texts = [
-        [_text(entry, int(first) + place) for place, entry in enumerate(entries or [])]
-        for entries, first in zip(chosen.column("texts").to_pylist(), first_rows, strict=True)
-    ]
-    return Samples(uids, np.flatnonzero(keep), hashes, texts)
-
-
-def _text(entry: dict[str, object], row: int) -> Text:
-    languages = entry.get("languages") or ([entry["language"]] if entry.get("language") else [])
-    assert isinstance(languages, list)
-    return Text(str(entry["text"]), tuple(str(language) for language in languages if language is not None), row)
-
-
-def training_samples(version: Version, config: TrainConfig) -> Samples:
-    """What a config trains on: without the excluded languages, and without samples that have no other text.
-
-    Raises ConfigError where nothing is left.
-    """
-    samples = read_samples(version, config.where)
-    excluded = frozenset(config.exclude_languages)
-    texts = [[text for text in each if text.text and not text.only_in(excluded)] for each in samples.texts]
-    with_text = np.array([bool(each) for each in texts], dtype=bool)
-    if not with_text.any():
-        raise ConfigError(f"exclude_languages: no text of {version.folder.name} is left")
-    return Samples(samples.uids, samples.rows, samples.hashes, texts).subset(with_text)
+    size: int
+    fit: Fit
+    resample: Resample
 
 
 class Reader:
-    """Global batches of a version, cut evenly among workers.
+    """Global batches of a run's datasets, cut evenly among workers. Can be pickled into loader processes.
 
-    pixels_NSSC: square uint8 pictures of the whole version; `samples.rows` says which belong to the samples.
-    columns: of the whole version, those that the targets read.
+    pixels: for each source a memory map of the squares of its whole version (N, S, S, C), or None where
+    pictures are streamed.
     """
 
     def __init__(
         self,
-        version_digest: str,
-        samples: Samples,
-        pixels_NSSC: np.ndarray,
+        sources: list[Source],
         config: TrainConfig,
-        model: Model,
-        columns: dict[str, Column] | None = None,
+        shape: Shape,
+        pixels: list[Squares | None] | None = None,
     ) -> None:
-        self.digest, self.samples, self.pixels_NSSC = version_digest, samples, pixels_NSSC
-        self.config, self.model = config, model
-        self.columns = columns or {}
-        self._order = lru_cache(maxsize=2)(self._order_of)
+        self.sources, self.config, self.shape = sources, config, shape
+        self._pixels = pixels or [None] * len(sources)
+        shares = (config.main_share(), *(each.share for each in config.mixture))
+        digests = [source.rows.version.digest for source in sources]
+        self._mixture = Mixture(shares, key("mixture", config.seed, *digests))
+        self._pictures = PictureReader(shape.size, shape.fit, shape.resample)
+        self._threads: ThreadPoolExecutor | None = None
 
-    def _order_of(self, epoch: int) -> np.ndarray:
-        draws = mix(self.samples.hashes, key("order", self.digest, self.config.seed, epoch))
-        return np.lexsort((self.samples.hashes, draws))
+    def __getstate__(self) -> dict[str, Any]:
+        # A memory map would be copied whole: the other process opens the file itself.
+        places = [None if each is None else (str(each.filename), each.shape) for each in self._pixels]
+        return {**self.__dict__, "_threads": None, "_pixels": places}
 
-    def positions(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """(epoch, index of the sample) of each row of the global batch of `step` (0, 1, ...).
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        places = state["_pixels"]
+        self._pixels = [None if each is None else np.memmap(each[0], np.uint8, "r", shape=each[1]) for each in places]
 
-        Epochs follow each other without a gap: every sample is seen exactly once in each, whatever the batch size.
+    @property
+    def augments_geometry(self) -> bool:
+        """Whether random windows are already cut while decoding."""
+        return self._pictures.crops and all(each is None for each in self._pixels)
+
+    def positions(self, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(source, epoch, row of its version) of each row of the global batch of `step` (0, 1, ...).
+
+        Epochs of a source follow each other without a gap, whatever the batch size.
         """
-        seen = step * self.config.batch_size + np.arange(self.config.batch_size)
-        epoch_G, position_G = np.divmod(seen, len(self.samples))
-        index_G = np.array([self._order(int(e))[p] for e, p in zip(epoch_G, position_G, strict=True)], dtype=np.int64)
-        return epoch_G, index_G
+        seen_G = step * self.config.batch_size + np.arange(self.config.batch_size)
+        source_G, own_G = self._mixture.at(seen_G)
+        epoch_G, row_G = np.empty_like(own_G), np.empty_like(own_G)
+        for number, source in enumerate(self.sources):
+            chosen = source_G == number
+            epoch_G[chosen], row_G[chosen] = source.at(own_G[chosen])
+        return source_G, epoch_G, row_G
 
-    def choose_texts(self, epoch: int, index: int) -> list[Text]:
-        """`captions_per_image` texts of a sample for this epoch: different ones as far as it has as many."""
-        texts = self.samples.texts[index]
-        salt = key("text", self.config.seed, epoch, self.samples.uids[index])
-        order = np.argsort(mix(np.arange(len(texts), dtype=np.uint64), salt), kind="stable")
-        return [texts[order[k % len(texts)]] for k in range(self.config.captions_per_image)]
-
-    def batch(self, step: int, rank: int = 0, num_workers: int = 1) -> Batch:
+    def raw(self, step: int, rank: int = 0, num_workers: int = 1) -> RawBatch:
         """Worker `rank`'s share of the global batch of `step`."""
-        epoch_G, index_G = self.positions(step)
-        share = len(index_G) // num_workers
-        epoch_B, index_B = (each[rank * share : (rank + 1) * share] for each in (epoch_G, index_G))
-        pixels = torch.from_numpy(np.ascontiguousarray(self.pixels_NSSC[self.samples.rows[index_B]]))
-        image_BCHW = pixels.permute(0, 3, 1, 2).float().div_(255)
-        hashes_B = self.samples.hashes[index_B]
-        if self.config.augment:
-            image_BCHW = augment(image_BCHW, hashes_B, self.config.seed, epoch_B)
-        texts = [
-            text for epoch, index in zip(epoch_B, index_B, strict=True) for text in self.choose_texts(int(epoch), index)
-        ]
-        captions = self.config.captions_per_image
-        rows_of_samples = np.repeat(self.samples.rows[index_B], captions)
-        rows_of_texts = np.array([text.row for text in texts], dtype=np.int64)
-        chosen = {
-            name: column.take(rows_of_texts if name.startswith(TEXTS_PREFIX) else rows_of_samples)
-            for name, column in self.columns.items()
-        }
-        captions_B = [text.text for text in texts]
-        return Batch(
-            inputs={"image": self.model.prepare("image", image_BCHW), "text": self.model.prepare("text", captions_B)},
-            repeats={"image": captions, "text": 1},
-            group_B=torch.from_numpy(np.repeat(hashes_B.view(np.int64), captions)),
-            columns={name: torch.from_numpy(column.values) for name, column in chosen.items()},
-            present={name: torch.from_numpy(column.present) for name, column in chosen.items()},
-        )
+        share = self.config.batch_size // num_workers
+        mine = slice(rank * share, (rank + 1) * share)
+        source_B, epoch_B, row_B = (each[mine] for each in self.positions(step))
+        uids, text_rows, texts = [], [], []
+        for number, epoch, row in zip(source_B.tolist(), epoch_B.tolist(), row_B.tolist(), strict=True):
+            source = self.sources[number]
+            uids.append(source.rows.uid(row))
+            drawn = source.draw_texts(epoch, row, uids[-1])
+            text_rows += drawn
+            texts += [source.rows.text(each) for each in drawn]
+        hashes_B = np.array([key(uid) for uid in uids], dtype=np.uint64)
+        pixels_BSSC, has_image_B = self._squares(source_B, row_B, hashes_B, epoch_B)
+        seen = sum(int(key(uid, epoch)) for uid, epoch in zip(uids, epoch_B.tolist(), strict=True))
+        return RawBatch(
+            torch.from_numpy(pixels_BSSC), torch.from_numpy(has_image_B), hashes_B, epoch_B, source_B, row_B,
+            texts, np.array(text_rows, dtype=np.int64), seen % (1 << 64),
+        )  # fmt: skip
 
-    def batches(self, start: int, stop: int, rank: int = 0, num_workers: int = 1) -> Iterator[tuple[int, Batch]]:
-        """(step, batch) for the steps start..stop-1, the next one made in a thread while one is used."""
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="reader") as thread:
-            waiting = thread.submit(self.batch, start, rank, num_workers) if start < stop else None
-            for step in range(start, stop):
-                assert waiting is not None
-                batch = waiting.result()
-                waiting = thread.submit(self.batch, step + 1, rank, num_workers) if step + 1 < stop else None
-                yield step, batch
+    def _squares(
+        self, source_B: np.ndarray, row_B: np.ndarray, hashes_B: U64, epoch_B: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        side = self.shape.size
+        pixels_BSSC = np.empty((len(row_B), side, side, 3), dtype=np.uint8)
+        has_image_B = np.ones(len(row_B), dtype=bool)
+        draws_B = windows(hashes_B, epoch_B, self.config.seed) if self.config.augment else None
+
+        def place(index: int) -> None:
+            number, row = int(source_B[index]), int(row_B[index])
+            cache = self._pixels[number]
+            if cache is not None:
+                pixels_BSSC[index] = cache[row]
+                return
+            data = self.sources[number].rows.image(row)
+            made = self._pictures.read(data, None if draws_B is None else draws_B[index])
+            has_image_B[index] = made is not None
+            pixels_BSSC[index] = _WHITE if made is None else made
+
+        threads = self._thread_pool()
+        if threads is None:
+            for index in range(len(row_B)):
+                place(index)
+        else:
+            list(threads.map(place, range(len(row_B))))
+        return pixels_BSSC, has_image_B
+
+    def _thread_pool(self) -> ThreadPoolExecutor | None:
+        """Threads for decoding in the training process itself (the codecs let go of the GIL)."""
+        wanted = all(each is None for each in self._pixels) and not self.config.loader_workers
+        if not wanted or self.config.batch_size < _THREADS_FROM:
+            return None
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="decode")
+        return self._threads

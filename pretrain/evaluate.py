@@ -17,11 +17,11 @@ import numpy as np
 from curation.step import digest
 from curation.table import replace_text
 from pretrain.config import TrainConfig, parse_config
-from pretrain.data import Samples, Text, read_samples
 from pretrain.embed import TwoTowerScorer
 from pretrain.keyed import key, mix
 from pretrain.metrics import first_ranks, retrieval_rows
 from pretrain.pictures import cached_pictures
+from pretrain.samples import Samples, Text, read_samples
 from pretrain.version import Version, find_version
 
 EVALUATION_VERSION = 1

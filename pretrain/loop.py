@@ -18,33 +18,34 @@ from typing import Any, TextIO
 
 import torch
 import torch.distributed as dist
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
+from safetensors.torch import load_file
+from torch import Tensor
 
-from pretrain.checkpoint import load_checkpoint, save_checkpoint, save_weights
-from pretrain.columns import read_column
+from pretrain.build import build_objective, final_tensors
+from pretrain.checkpoint import load_checkpoint, newest, save_checkpoint, save_weights
 from pretrain.config import TrainConfig, parse_config
-from pretrain.data import Reader, training_samples
+from pretrain.data import Reader
+from pretrain.dataset import open_data
+from pretrain.engine import Engine, mean_over_workers
 from pretrain.keyed import key
-from pretrain.objective import Batch, Objective
-from pretrain.pictures import cached_pictures
+from pretrain.loader import Loader, Ready
+from pretrain.objective import Objective
 from pretrain.targets.gather import world
-from pretrain.version import open_version
 
 Metrics = dict[str, float | int]
 METRICS_FILE = "metrics.jsonl"
 WEIGHTS_FILE = "model.safetensors"
 MIN_LR_SHARE = 0.01
 """Share of the peak learning rate that is left at the last step."""
-BETA1 = 0.9
 
 
 @dataclass(frozen=True)
 class Job:
-    """All that a worker needs, as plain values. config: the mapping form of a TrainConfig; folders: absolute paths."""
+    """All that a worker needs, as plain values. config: the mapping form of a TrainConfig; folders: absolute paths;
+    version_folders: absolute paths or URIs, the config's own version first, then those of its mixture."""
 
     config: dict[str, Any]
-    version_folder: str
+    version_folders: tuple[str, ...]
     run_folder: str
     cache_folder: str
 
@@ -76,39 +77,33 @@ def train_worker(job: Job, on_metrics: Callable[[Metrics], None] = lambda _: Non
     torch.set_num_threads(config.num_threads or max(1, (os.cpu_count() or 1) // num_workers))
     where = choose_device(device or config.device)
     torch.manual_seed(int(key("init", config.seed) >> 1))
-    version = open_version(Path(job.version_folder))
     model = config.model.build(config.image_size)
-    objective = Objective(model, config).to(where)
-    pixels, is_whole = cached_pictures(Path(job.cache_folder), version, model.image_size, model.fit, model.resample)
-    samples = training_samples(version, config)
-    columns = {name: read_column(version, name) for name in config.columns()}
-    reader = Reader(version.digest, samples.subset(is_whole[samples.rows]), pixels, config, model, columns)
-    num_steps = config.num_steps(len(reader.samples))
-    optimizer = torch.optim.AdamW(
-        objective.parameter_groups(config.weight_decay), lr=config.lr, betas=(BETA1, config.beta2)
+    data = open_data(
+        config,
+        [Path(place) if "://" not in place else place for place in job.version_folders],
+        Path(job.cache_folder),
+        model,
     )
+    objective = build_objective(model, config).to(where)
+    engine = Engine(objective, config, where)
+    loader = Loader(data.reader, model, data.columns, config, where)
+    num_steps = config.num_steps(len(data.reader.sources[0]))
     run = Path(job.run_folder)
-    start = load_checkpoint(run / "checkpoints", objective, optimizer)
-    stepper = DistributedDataParallel(objective, broadcast_buffers=False) if num_workers > 1 else objective
+    checkpoints = run / "checkpoints"
+    start = load_checkpoint(checkpoints, objective, engine.optimizer, engine.is_sharded)
+    engine.distribute()
     log = _open_log(run / METRICS_FILE, start) if rank == 0 else None
     began = time.monotonic()
     with log if log is not None else contextlib.nullcontext():
-        for step, batch in reader.batches(start, num_steps, rank, num_workers):
-            # Any random layer (drop-out) draws the same numbers after a resumption.
-            torch.manual_seed(int(key("step", config.seed, step, rank) >> 1))
-            lr = learning_rate(step, num_steps, config)
-            objective.set_progress(step / max(1, num_steps - 1))
-            metrics = _step(stepper, objective, optimizer, batch.to(where), lr, config)
-            done = step + 1
-            seen = done * config.batch_size
-            metrics |= {
-                "step": done,
-                "num_steps": num_steps,
-                "epoch": seen // len(reader.samples),
-                "position": seen % len(reader.samples),
-                "lr": lr,
-                "samples_per_s": (done - start) * config.batch_size / (time.monotonic() - began),
-            }
+        for ready in loader.batches(start, num_steps, rank, num_workers):
+            lr = learning_rate(ready.step, num_steps, config)
+            objective.set_progress(ready.step / max(1, num_steps - 1))
+            losses, norm = engine.step(ready, lr)
+            done = ready.step + 1
+            metrics = (
+                _shared(objective, ready, losses, norm) | _where(done, num_steps, config, data.reader) | {"lr": lr}
+            )
+            metrics["samples_per_s"] = (done - start) * config.batch_size / (time.monotonic() - began)
             if not math.isfinite(metrics["loss"]):
                 raise FloatingPointError(
                     f"the loss is {metrics['loss']} at step {done}; lower lr or the weight of a target"
@@ -117,42 +112,43 @@ def train_worker(job: Job, on_metrics: Callable[[Metrics], None] = lambda _: Non
                 log.write(json.dumps(metrics) + "\n")
                 log.flush()
                 on_metrics(metrics)
-            if rank == 0 and (done % config.checkpoint_every == 0 or done == num_steps):
-                save_checkpoint(run / "checkpoints", done, objective, optimizer)
+            due = done % config.checkpoint_every == 0 or done == num_steps
+            if due and (rank == 0 or engine.is_sharded):
+                save_checkpoint(checkpoints, done, objective, engine.optimizer, engine.is_sharded)
     if rank == 0:
-        save_weights(run / WEIGHTS_FILE, objective)
+        last = load_file(newest(checkpoints) / "model.safetensors")
+        save_weights(run / WEIGHTS_FILE, final_tensors(config, last))
     if num_workers > 1:
         dist.barrier()
 
 
-def _step(
-    stepper: nn.Module,
-    objective: Objective,
-    optimizer: torch.optim.Optimizer,
-    batch: Batch,
-    lr: float,
-    config: TrainConfig,
-) -> Metrics:
-    """One update; the losses are means over all workers."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-    optimizer.zero_grad(set_to_none=True)
-    with torch.autocast(batch.group_B.device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16"):
-        losses = stepper(batch)
-    losses["loss"].backward()
-    norm = nn.utils.clip_grad_norm_(objective.parameters(), config.max_grad_norm)
-    optimizer.step()
-    objective.after_step()
+def _shared(objective: Objective, ready: Ready, losses: dict[str, Tensor], norm: Tensor) -> Metrics:
+    """What all workers together say of a step: means of the losses, the digest of its samples."""
     names = sorted(losses)
-    values = torch.stack([losses[name].detach() for name in names])
-    if world()[1] > 1:
-        dist.all_reduce(values)
-        values /= world()[1]
-    metrics: Metrics = dict(zip(names, values.tolist(), strict=True))
+    means = mean_over_workers(torch.stack([losses[name].detach() for name in names]))
+    metrics: Metrics = dict(zip(names, means.tolist(), strict=True))
     metrics["grad_norm"] = float(norm)
     scales = [p for name, p in objective.targets.named_parameters() if name.endswith("log_scale")]
     if scales:
         metrics["logit_scale"] = float(scales[0].detach().exp())
+    # int64 wraps round, so a sum over workers is the sum modulo 2^64
+    signed = ready.samples_digest - (1 << 64 if ready.samples_digest >= 1 << 63 else 0)
+    counts = torch.tensor([signed, ready.num_missing_images], dtype=torch.int64, device=means.device)
+    if world()[1] > 1:
+        dist.all_reduce(counts)
+    metrics["samples_digest"] = int(counts[0]) % (1 << 64)
+    metrics["num_workers"] = world()[1]
+    if counts[1]:
+        metrics["images_missing"] = int(counts[1])
+    return metrics
+
+
+def _where(done: int, num_steps: int, config: TrainConfig, reader: Reader) -> Metrics:
+    """How far the run is; epoch and position of the config's own version where it is the only one."""
+    seen = done * config.batch_size
+    metrics: Metrics = {"step": done, "num_steps": num_steps, "samples_seen": seen}
+    if len(reader.sources) == 1:
+        metrics["epoch"], metrics["position"] = divmod(seen, len(reader.sources[0]))
     return metrics
 
 

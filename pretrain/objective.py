@@ -62,15 +62,26 @@ class Objective(nn.Module):
         self._with_tokens = {stream for target in wanted if target.reads_tokens for stream in target.streams()}
         self._with_keys = {stream for target in wanted if target.momentum() is not None for stream in target.streams()}
         self._keep = next((target.momentum() for target in wanted if target.momentum() is not None), None)
-        # A slowly moving copy, which gets no gradient; it starts as the model and is part of every checkpoint.
+        # Slowly moving copies, which get no gradient; they start as the model and are part of every checkpoint.
         self.momentum_model = copy.deepcopy(model).requires_grad_(False) if self._keep is not None else None
+        self._decay = config.ema
+        self.averaged_model = copy.deepcopy(model).requires_grad_(False) if config.ema is not None else None
+        self._run = torch.compile(model.encode) if config.compile else model.encode
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
+        return self.losses(self.encode(batch))
+
+    def encode(self, batch: Batch) -> Encoded:
+        """The vectors and tokens of a batch, or of a piece of one, that the targets want."""
         encoded = Encoded({}, batch.group_B, batch.present, batch.columns)
         for stream in sorted(self._needed):
             self._encode(stream, batch, encoded)
+        return encoded
+
+    def losses(self, encoded: Encoded) -> dict[str, Tensor]:
+        """What the targets say of a whole batch."""
         # The softmax over similarities loses too much in bfloat16, so targets are computed in float32 throughout.
-        with torch.autocast(batch.group_B.device.type, enabled=False):
+        with torch.autocast(encoded.group_B.device.type, enabled=False):
             losses = {name: target(encoded) for name, target in self.targets.items()}
         losses["loss"] = torch.stack([self.weights[name] * loss for name, loss in losses.items()]).sum()
         return losses
@@ -83,7 +94,7 @@ class Objective(nn.Module):
             mask_BL = None if tokens.mask_BL is None else tokens.mask_BL.repeat_interleave(repeats, dim=0)
             encoded.tokens[stream] = Tokens(tokens.x_BLW.float().repeat_interleave(repeats, dim=0), mask_BL)
         else:
-            vector_BD = self.model.encode(stream, inputs)
+            vector_BD = self._run(stream, inputs)
         encoded.vectors[stream] = vector_BD.float().repeat_interleave(repeats, dim=0)
         if stream in self._with_keys and self.momentum_model is not None:
             with torch.no_grad():
@@ -98,13 +109,11 @@ class Objective(nn.Module):
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Keep every target's parameters in range; let the momentum model follow."""
+        """Keep every target's parameters in range; let the momentum model and the average follow."""
         if self.momentum_model is not None and self._keep is not None:
-            pairs = zip(self.momentum_model.parameters(), self.model.parameters(), strict=True)
-            for slow, fast in pairs:
-                slow.lerp_(fast, 1 - self._keep)
-            for kept, current in zip(self.momentum_model.buffers(), self.model.buffers(), strict=True):
-                kept.copy_(current)
+            follow(self.momentum_model, self.model, self._keep)
+        if self.averaged_model is not None and self._decay is not None:
+            follow(self.averaged_model, self.model, self._decay)
         for target in self.targets.values():
             if isinstance(target, TargetModule):
                 target.after_step()
@@ -119,3 +128,11 @@ class Objective(nn.Module):
             plain = parameter.ndim < 2 or name.startswith("targets.") or "position" in name
             (kept if plain else decayed).append(parameter)
         return [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
+
+
+def follow(slow: nn.Module, fast: nn.Module, keep: float) -> None:
+    """slow <- keep x slow + (1 - keep) x fast, for all weights; buffers are copied."""
+    for behind, ahead in zip(slow.parameters(), fast.parameters(), strict=True):
+        behind.lerp_(ahead, 1 - keep)
+    for kept, current in zip(slow.buffers(), fast.buffers(), strict=True):
+        kept.copy_(current)

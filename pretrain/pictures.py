@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -69,7 +69,7 @@ def cached_pictures(
     fit: Fit,
     resample: Resample = "bicubic",
     progress: Callable[[str], None] = lambda _: None,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.memmap[Any, Any], np.ndarray]:
     """(pixels_NSSC uint8, read-only memory map; is_whole_N bool), rows in the order of the version.
 
     Where is_whole is False the picture could not be decoded and its pixels are white. Made on first use; two processes
@@ -91,9 +91,9 @@ def cached_pictures(
     expected = num * (size * size * 3 + 1)
     if path.stat().st_size != expected:
         raise ValueError(f"{path} has {path.stat().st_size} bytes, not {expected}: delete it, it is only a cache")
-    raw = np.memmap(path, dtype=np.uint8, mode="r")
-    split = num * size * size * 3
-    return raw[:split].reshape(num, size, size, 3), np.asarray(raw[split:]).astype(bool)
+    pixels_NSSC = np.memmap(path, dtype=np.uint8, mode="r", shape=(num, size, size, 3))
+    whole = np.fromfile(path, dtype=np.uint8, offset=num * size * size * 3)
+    return pixels_NSSC, whole.astype(bool)
 
 
 def _decoded(

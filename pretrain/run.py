@@ -17,16 +17,15 @@ import torch
 
 from curation.step import digest
 from curation.table import replace_text
-from pretrain.columns import read_column
+from pretrain.build import build_objective
 from pretrain.component import to_spec
 from pretrain.config import ConfigError, TrainConfig
-from pretrain.data import training_samples
+from pretrain.dataset import check_decontamination, open_data
 from pretrain.launch import launch
 from pretrain.loop import METRICS_FILE, WEIGHTS_FILE, Job, Metrics, choose_device, read_lines
-from pretrain.pictures import cached_pictures
 from pretrain.version import Version, find_version
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Changes whenever the same config on the same version would give other weights."""
 FORMAT = "tamis.run/1"
 KEY_DIGITS = 12
@@ -48,21 +47,28 @@ class RunResult:
     reused: bool
 
 
-def run_key(config: TrainConfig, version_digest: str) -> str:
+def run_key(config: TrainConfig, version_digest: str, mixture_digests: tuple[str, ...] = ()) -> str:
     """Digest of everything that the run's weights depend on."""
     matters = {name: getattr(config, name) for name in TrainConfig.model_fields if name not in TrainConfig.not_in_key}
     matters["model"] = to_spec(config.model)
     matters["targets"] = [[to_spec(each.target), each.weight] for each in config.targets]
     matters["where"] = [clause.model_dump() for clause in config.where]
-    init = getattr(config.model, "init", None) or getattr(config.model, "pretrained", None)
-    return digest("train", CODE_VERSION, version_digest, matters, _file_digest(init))
+    matters["texts"] = config.texts.model_dump()
+    matters["lora"] = None if config.lora is None else config.lora.model_dump()
+    model_init = getattr(config.model, "init", None) or getattr(config.model, "pretrained", None)
+    files = [_file_digest(each) for each in (model_init, config.init, config.subset)]
+    mixed = [
+        [digest_, each.share, [clause.model_dump() for clause in each.where], _file_digest(each.subset)]
+        for each, digest_ in zip(config.mixture, mixture_digests, strict=True)
+    ]
+    return digest("train", CODE_VERSION, version_digest, matters, files, mixed)
 
 
-def _file_digest(init: str | None) -> str | None:
-    """SHA-256 of the weights that training starts from, where they are a file (a hub's tag names itself)."""
-    if init is None:
+def _file_digest(place: str | None) -> str | None:
+    """SHA-256 of a file (a run's folder: of its weights); None where it is none (a hub's tag names itself)."""
+    if place is None:
         return None
-    path = Path(init) / WEIGHTS_FILE if Path(init).is_dir() else Path(init)
+    path = Path(place) / WEIGHTS_FILE if Path(place).is_dir() else Path(place)
     return sha256(path) if path.is_file() else None
 
 
@@ -75,8 +81,8 @@ def train(
     result.json. A run that was cut off goes on from its newest checkpoint. address: see `pretrain.launch.launch`.
     Raises ConfigError, VersionError, or RuntimeError where training failed.
     """
-    version = find_version(store, config.version)
-    key = run_key(config, version.digest)
+    versions = [find_version(store, wanted) for wanted in (config.version, *(each.version for each in config.mixture))]
+    key = run_key(config, versions[0].digest, tuple(each.digest for each in versions[1:]))
     folder = store.resolve() / "models" / f"{config.name}-{key[:KEY_DIGITS]}"
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
@@ -84,33 +90,38 @@ def train(
         if finished is not None:
             progress(f"train: {folder.name} is there already, reused ({finished.num_steps} steps)")
             return finished
-        return _train(config, version, folder, key, address, progress)
+        return _train(config, versions, folder, key, address, progress)
 
 
 def _train(
-    config: TrainConfig, version: Version, folder: Path, key: str, address: str | None, progress: Callable[[str], None]
+    config: TrainConfig,
+    versions: list[Version],
+    folder: Path,
+    key: str,
+    address: str | None,
+    progress: Callable[[str], None],
 ) -> RunResult:
     began = time.monotonic()
-    version.verify()
-    samples = training_samples(version, config)
-    for name in config.columns():
-        read_column(version, name)  # what cannot be read ends here, before any worker starts
+    for version in versions:
+        check_decontamination(version, config)
+        version.verify()
+    places = [version.place if "://" in version.place else str(version.folder.resolve()) for version in versions]
+    cache = (folder.parent.parent / "cache").resolve()
+    # what cannot be used ends here, before any worker starts
     model = config.model.build(config.image_size)
-    cache = folder.parent.parent / "cache" / "pictures"
-    _, is_whole = cached_pictures(cache, version, model.image_size, model.fit, model.resample, progress)
-    usable = samples.subset(is_whole[samples.rows])
-    if not len(usable):
-        raise ConfigError(f"none of the {len(samples)} pictures of {version.folder.name} could be decoded")
-    num_texts = sum(len(texts) for texts in usable.texts)
+    data = open_data(config, list(places), cache, model, progress)
     size = sum(parameter.numel() for parameter in model.parameters())
+    build_objective(model, config)
+    source, num_texts = data.reader.sources[0], data.num_texts
     progress(
-        f"train: {folder.name} on {version.folder.name}: {len(usable):,} pictures, {num_texts:,} texts, "
-        f"{size:,} parameters, {config.num_steps(len(usable)):,} steps, {config.num_workers} worker(s)"
-        + (f"; {len(samples) - len(usable)} pictures could not be decoded" if len(usable) < len(samples) else "")
+        f"train: {folder.name} on {versions[0].folder.name}: {len(source):,} pictures, {num_texts:,} texts, "
+        f"{size:,} parameters, {config.num_steps(len(source)):,} steps, {config.num_workers} worker(s)"
+        + (f"; {data.num_undecodable} pictures could not be decoded" if data.num_undecodable else "")
     )
     written = config.model_dump(mode="json")
     replace_text(folder / "config.json", json.dumps(written, indent=1) + "\n")
-    job = Job(written, str(version.folder.resolve()), str(folder), str(cache.resolve()))
+    replace_text(folder / "data.json", json.dumps({"versions": places, "cache": str(cache)}, indent=1) + "\n")
+    job = Job(written, tuple(places), str(folder), str(cache))
     use_gpu = choose_device(config.device).type == "cuda"
     launch(job, config.num_workers, use_gpu, address, _reporter(progress))
     last = json.loads(read_lines(folder / METRICS_FILE)[-1])
@@ -118,10 +129,14 @@ def _train(
         "format": FORMAT,
         "key": key,
         "code_version": CODE_VERSION,
-        "version": version.folder.name,
-        "version_digest": version.digest,
+        "version": versions[0].folder.name,
+        "version_digest": versions[0].digest,
+        "mixed_versions": [{"version": each.folder.name, "digest": each.digest} for each in versions[1:]],
+        "decontamination": versions[0].decontamination,
         "weights_sha256": sha256(folder / WEIGHTS_FILE),
-        "num_samples": len(usable),
+        "init": config.init,
+        "init_sha256": _file_digest(config.init),
+        "num_samples": len(source),
         "num_texts": num_texts,
         "num_parameters": size,
         "num_steps": last["step"],

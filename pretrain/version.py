@@ -6,16 +6,18 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import fs
 
 FORMAT = "tamis.dataset/1"
 MIN_DIGITS = 6
 """Fewest digits of a digest that name a version."""
+_PIECE_BYTES = 1 << 22
 
 
 class VersionError(ValueError):
@@ -24,7 +26,11 @@ class VersionError(ValueError):
 
 @dataclass(frozen=True)
 class Version:
-    """One sealed version. digest: 64 hex digits; shards: file names in their order."""
+    """One sealed version. digest: 64 hex digits; shards: file names in their order.
+
+    folder: where it lies on `files`, a file system of pyarrow (local, S3, GCS ...); place: the path or URI of it.
+    decontamination: what its manifest says of it, `missing`, `complete` or `incomplete`.
+    """
 
     folder: Path
     name: str
@@ -32,25 +38,36 @@ class Version:
     num_samples: int
     num_texts: int
     shards: tuple[dict[str, Any], ...]
+    place: str
+    files: fs.FileSystem = field(repr=False, compare=False)
+    decontamination: str = "missing"
+
+    def open(self, name: str) -> pa.NativeFile:
+        """A file of the version for random reads. Raises VersionError where it is missing."""
+        try:
+            return self.files.open_input_file(str(self.folder / name))
+        except FileNotFoundError as error:
+            raise VersionError(f"{self.place}/{name}: the file is missing") from error
 
     def columns(self) -> list[str]:
         """Names of the columns of a sample."""
         if not self.shards:
             return []
-        return list(pq.read_schema(self.folder / self.shards[0]["name"]).names)
+        with self.open(self.shards[0]["name"]) as file:
+            return list(pq.read_schema(file).names)
 
     def read(self, columns: list[str]) -> pa.Table:
         """These columns of all samples, in the order of the version, page checksums verified."""
         tables = []
         for shard in self.shards:
-            with pq.ParquetFile(self.folder / shard["name"], page_checksum_verification=True) as file:
+            with self.open(shard["name"]) as source, pq.ParquetFile(source, page_checksum_verification=True) as file:
                 tables.append(file.read(columns=columns))
         return pa.concat_tables(tables)
 
     def images(self) -> Iterator[bytes]:
         """The encoded bytes of every sample's picture, in the order of the version, a few at a time in memory."""
         for shard in self.shards:
-            with pq.ParquetFile(self.folder / shard["name"], page_checksum_verification=True) as file:
+            with self.open(shard["name"]) as source, pq.ParquetFile(source, page_checksum_verification=True) as file:
                 for batch in file.iter_batches(batch_size=64, columns=["image"]):
                     for value in batch.column(0):
                         yield value.as_py() or b""
@@ -58,23 +75,38 @@ class Version:
     def verify(self) -> None:
         """Read every shard and compare it with the manifest. Raises VersionError naming the damaged shard."""
         for shard in self.shards:
-            path = self.folder / shard["name"]
-            if not path.is_file():
-                raise VersionError(f"{path}: the shard is missing")
-            with path.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-            if found != shard["sha256"]:
-                raise VersionError(f"{path}: the shard is damaged: SHA-256 {found}, sealed as {shard['sha256']}")
+            state = hashlib.sha256()
+            with self.open(shard["name"]) as file:
+                while piece := file.read(_PIECE_BYTES):
+                    state.update(piece)
+            if state.hexdigest() != shard["sha256"]:
+                raise VersionError(
+                    f"{self.place}/{shard['name']}: the shard is damaged: SHA-256 {state.hexdigest()}, "
+                    f"sealed as {shard['sha256']}"
+                )
 
 
-def open_version(folder: Path) -> Version:
-    """The version in `folder`. Raises VersionError where the folder holds none, or one without samples."""
-    path = folder / "manifest.json"
+def open_version(place: Path | str) -> Version:
+    """The version in a folder, or at a URI that pyarrow knows (`s3://bucket/versions/NAME`, `gs://...`).
+
+    Raises VersionError where there is none, or one without samples.
+    """
+    if isinstance(place, str) and "://" in place:
+        files, base = fs.FileSystem.from_uri(place)
+    else:
+        files, base = fs.LocalFileSystem(), str(Path(place).resolve())
+    return read_version(files, Path(base), str(place))
+
+
+def read_version(files: fs.FileSystem, folder: Path, place: str) -> Version:
+    """The version in a folder of a file system. Raises VersionError."""
+    path = f"{place}/manifest.json"
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        with files.open_input_file(str(folder / "manifest.json")) as file:
+            manifest = json.loads(file.read())
     except FileNotFoundError as error:
-        raise VersionError(f"{folder} is no sealed dataset version: it has no manifest.json") from error
-    except json.JSONDecodeError as error:
+        raise VersionError(f"{place} is no sealed dataset version: it has no manifest.json") from error
+    except ValueError as error:
         raise VersionError(f"{path} is no valid JSON: {error}") from error
     if manifest.get("format") != FORMAT:
         raise VersionError(f"{path}: format {manifest.get('format')!r}, this program reads {FORMAT!r}")
@@ -83,14 +115,19 @@ def open_version(folder: Path) -> Version:
         raise VersionError(f"{path}: num_samples {manifest['num_samples']} is not the sum over the shards")
     if not manifest["num_samples"]:
         raise VersionError(f"{folder.name} holds no samples: nothing to train on")
-    return Version(folder, manifest["name"], manifest["digest"], manifest["num_samples"], manifest["num_texts"], shards)
+    status = (manifest.get("decontamination") or {}).get("status", "missing")
+    names = {name: manifest[name] for name in ("name", "digest", "num_samples", "num_texts")}
+    return Version(folder=folder, shards=shards, place=place, files=files, decontamination=status, **names)
 
 
 def find_version(store: Path, wanted: str = "latest") -> Version:
     """The version of a store by folder name, start of its digest, name (the newest of that name), or `latest`.
 
+    A URI (`s3://bucket/.../NAME`) is a version of its own, outside of the store.
     Raises VersionError listing the versions that there are.
     """
+    if "://" in wanted:
+        return open_version(wanted)
     folders = sorted((path.parent for path in (store / "versions").glob("*/manifest.json")), key=_sealed_at)
     known = ", ".join(folder.name for folder in folders) or "none"
     if not folders:

@@ -10,7 +10,7 @@ import pytest
 from tests.stores import LOOSE, NETWORKS, Served, digests, links_file, recipe, run_arguments, tamis, tamis_alone
 
 COMMANDS = ["run", "plan", "status", "why", "sql", "train", "eval", "classifier", "report", "verify"]
-COMMANDS += ["curve", "select", "diff", "sweep"]
+COMMANDS += ["curve", "select", "diff", "sweep", "seen"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -197,3 +197,6 @@ def test_training_without_what_it_needs(folder: Path, tmp_path: Path) -> None:
         assert done.returncode == 2, done.stderr
         assert ".yaml" in done.stderr
         assert "Traceback" not in done.stderr
+    done = tamis("seen", tmp_path, "--step", "1")
+    assert done.returncode == 2
+    assert "is no run: it has no config.json" in done.stderr

@@ -37,6 +37,7 @@ PREFECT = str(Path(sys.executable).with_name("prefect"))
 SERVER_START_S = 120.0
 TRAINING = """\
 name: tiny
+decontamination: waived
 where: [{column: split, not_equals: val}]
 model:
   embed_dim: 8

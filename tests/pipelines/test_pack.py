@@ -22,7 +22,9 @@ def test_the_layout_of_shards(finished: Path) -> None:
     folder = version(finished)
     manifest = json.loads((folder / "manifest.json").read_text())
     shards = [folder / shard["name"] for shard in manifest["shards"]]
-    assert sorted(path.name for path in folder.iterdir()) == sorted([*(path.name for path in shards), "manifest.json"])
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        [*(path.name for path in shards), "manifest.json", "ranges"]
+    )
     assert folder.name == manifest["name"] == f"full-{manifest['digest'][:12]}"
     total = texts = 0
     for path, said in zip(shards, manifest["shards"], strict=True):
@@ -42,6 +44,10 @@ def test_the_layout_of_shards(finished: Path) -> None:
             said["num_samples"],
             said["num_texts"],
         )
+        ranges = pq.read_table(folder / said["ranges"]).to_pylist()
+        assert [data[each["start"] : each["start"] + each["length"]] for each in ranges] == table.column(
+            "image"
+        ).to_pylist()
         total, texts = total + table.num_rows, texts + said["num_texts"]
         for row in table.to_pylist():
             assert hashlib.sha256(row["image"]).hexdigest() == row["image_sha256"]
@@ -92,7 +98,7 @@ def test_however_the_pool_grew_the_version_is_the_same(tmp_path: Path, served: S
     found = digests(tmp_path / "one" / "versions")
     grown = {k: v for k, v in digests(tmp_path / "two" / "versions").items() if not k.startswith(half)}
     assert found == grown == digests(tmp_path / "three" / "versions")
-    assert len(found) == 3  # two shards and the manifest
+    assert len(found) == 5  # two shards, their byte indexes and the manifest
     ledgers = [rows(tmp_path / name, "select * from ledger order by text_uid") for name in ("one", "two", "three")]
     assert ledgers[0] == ledgers[1] == ledgers[2]
 

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from tiny import config
 
 from pretrain.columns import Column, read_column
 from pretrain.config import ConfigError
-from pretrain.data import Reader, training_samples
+from pretrain.dataset import open_data
+from pretrain.loader import Loader
 from pretrain.version import Version
 
 
@@ -66,9 +68,8 @@ def test_unknown_names_list_what_there_is(version: Version) -> None:
         read_column(version, "texts.score")
 
 
-def test_every_row_gets_the_values_of_its_own_sample_and_text(version: Version) -> None:
+def test_every_row_gets_the_values_of_its_own_sample_and_text(version: Version, store: Path) -> None:
     settings = config()
-    samples = training_samples(version, settings)
     texts = version.read(["texts"]).column("texts").to_pylist()
     all_texts = [entry["text"] for entries in texts for entry in entries]
     numbered = {
@@ -76,14 +77,17 @@ def test_every_row_gets_the_values_of_its_own_sample_and_text(version: Version) 
         "texts.number": Column(np.arange(len(all_texts), dtype=np.float32), np.ones(len(all_texts), bool)),
     }
     model = settings.model.build(settings.image_size)
-    pixels = np.zeros((len(texts), 16, 16, 3), dtype=np.uint8)
-    reader = Reader(version.digest, samples, pixels, settings, model, numbered)
-    batch = reader.batch(0)
-    epochs, chosen = reader.positions(0)
-    expected = [
-        text.text for epoch, index in zip(epochs, chosen, strict=True) for text in reader.choose_texts(epoch, index)
+    data = open_data(settings, [str(version.folder)], store / "cache", model)
+    raw = data.reader.raw(0)
+    batch = Loader(data.reader, model, [numbered], settings, torch.device("cpu")).ready(0, raw).pieces[0]
+    _, epochs, rows = data.reader.positions(0)
+    source = data.reader.sources[0]
+    drawn = [
+        source.draw_texts(int(epoch), int(row), source.rows.uid(int(row)))
+        for epoch, row in zip(epochs, rows, strict=True)
     ]
-    assert [all_texts[int(n)] for n in batch.columns["texts.number"]] == expected
-    rows = np.repeat(samples.rows[chosen], settings.captions_per_image)
-    assert batch.columns["number"].tolist() == rows.tolist()
-    assert batch.present["number"].tolist() == (rows % 3 > 0).tolist()
+    assert batch.columns["texts.number"].tolist() == [place for each in drawn for place in each]
+    assert [all_texts[place] for each in drawn for place in each] == raw.texts
+    repeated = np.repeat(rows, settings.captions_per_image)
+    assert batch.columns["number"].tolist() == repeated.tolist()
+    assert batch.present["number"].tolist() == (repeated % 3 > 0).tolist()

@@ -12,6 +12,7 @@ from tiny import config, spec
 
 from pretrain.config import Clause, ConfigError, load_config, parse_config
 from pretrain.run import run_key
+from pretrain.stages import load_stages
 
 
 def streams(**image: Any) -> dict[str, Any]:
@@ -107,7 +108,7 @@ def test_shipped_configs_are_valid() -> None:
     files = sorted(folder.glob("*.yaml"))
     assert files
     for file in files:
-        load_config(file)
+        assert load_stages(file)
 
 
 def test_clauses() -> None:

@@ -25,7 +25,7 @@ class Killed(Exception):
 
 
 def job(version: Version, store: Path, folder: Path, **changes: Any) -> Job:
-    return Job(spec(**changes), str(version.folder), str(folder), str(store / "cache" / "pictures"))
+    return Job(spec(**changes), (str(version.folder),), str(folder), str(store / "cache"))
 
 
 def log(folder: Path) -> list[dict[str, float]]:
@@ -62,20 +62,23 @@ def test_resumed_losses_are_the_undisturbed_ones_bit_for_bit(
     assert all(torch.equal(weights[name], expected[name]) for name in weights)
 
 
-def test_a_queue_and_a_momentum_model_are_resumed_too(version: Version, store: Path, tmp_path: Path) -> None:
+def test_a_queue_a_momentum_model_an_average_and_pieces_are_resumed_too(
+    version: Version, store: Path, tmp_path: Path
+) -> None:
     targets = [
         {"use": "pretrain.targets.siglip.SigLIP", "chunk_rows": 8},
         {"use": "pretrain.targets.queue.MomentumQueue", "size": 48, "keep": 0.9, "embed_dim": 32, "weight": 0.5},
         {"use": "pretrain.targets.rank.RankConsistency", "weight": 0.1},
     ]
-    train_worker(job(version, store, tmp_path / "whole", targets=targets))
+    changes = {"targets": targets, "ema": 0.9, "micro_batch": 8, "lora": {"layers": ["*.block.*"], "rank": 2}}
+    train_worker(job(version, store, tmp_path / "whole", **changes))
     whole = log(tmp_path / "whole")
     assert whole[0]["1_MomentumQueue"] == 0  # nobody was there before
     assert whole[1]["1_MomentumQueue"] > 0
     assert (whole[0]["2_RankConsistency"], whole[1]["2_RankConsistency"] > 0) == (0, True)
     with pytest.raises(Killed):
-        train_worker(job(version, store, tmp_path / "cut", targets=targets), _kill_at_6)
-    train_worker(job(version, store, tmp_path / "cut", targets=targets))
+        train_worker(job(version, store, tmp_path / "cut", **changes), _kill_at_6)
+    train_worker(job(version, store, tmp_path / "cut", **changes))
     assert log(tmp_path / "cut") == whole
     weights, expected = (load_file(tmp_path / run / WEIGHTS_FILE) for run in ("cut", "whole"))
     assert weights.keys() == expected.keys()

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 
+from curation.table import write_parquet
 from pretrain.config import TrainConfig, parse_config
 from pretrain.version import Version, open_version
 
@@ -87,7 +87,13 @@ def sample(number: int, split: str = "train") -> dict[str, Any]:
     }
 
 
-def write_version(store: Path, samples: list[dict[str, Any]], name: str = "tiny", shard_samples: int = 20) -> Version:
+def write_version(
+    store: Path,
+    samples: list[dict[str, Any]],
+    name: str = "tiny",
+    shard_samples: int = 20,
+    decontamination: str = "complete",
+) -> Version:
     """Write samples as a sealed version, in the published layout."""
     tables = [
         pa.Table.from_pylist(samples[i : i + shard_samples], schema=SCHEMA)
@@ -98,7 +104,7 @@ def write_version(store: Path, samples: list[dict[str, Any]], name: str = "tiny"
     shards = []
     for index, table in enumerate(tables):
         file = folder / "shard.parquet"
-        pq.write_table(table, file, write_page_checksum=True)
+        write_parquet(file, table, {}, plain=["image"])
         sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
         final = f"{index:05d}-{sha256[:12]}.parquet"
         shards.append(
@@ -113,6 +119,7 @@ def write_version(store: Path, samples: list[dict[str, Any]], name: str = "tiny"
         "num_samples": len(samples),
         "num_texts": sum(len(each["texts"]) for each in samples),
         "shards": shards,
+        "decontamination": {"status": decontamination},
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
     sealed = folder.with_name(f"{name}-{digest[:12]}")

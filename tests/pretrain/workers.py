@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +113,19 @@ def train(rank: int, size: int, rendezvous: str, job: dict[str, Any]) -> None:
     join(rank, size, rendezvous)
     train_worker(Job(**job))
     dist.destroy_process_group()
+
+
+def train_until_killed(rank: int, size: int, rendezvous: str, job: dict[str, Any], last_step: int) -> None:
+    """One worker of a training run; rank 0 is killed when it has logged a step."""
+    from pretrain.loop import Job, Metrics, train_worker
+
+    def kill(metrics: Metrics) -> None:
+        if metrics["step"] == last_step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    if size > 1:
+        join(rank, size, rendezvous)
+    train_worker(Job(**job), kill)
 
 
 def spawn(function: Any, folder: Path, size: int, *args: Any) -> None:

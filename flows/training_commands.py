@@ -1,0 +1,43 @@
+"""The commands about trained models that are not `train` and `eval`: `tamis seen`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def register(
+    app: typer.Typer,
+    explained: Callable[[], AbstractContextManager[None]],
+    show: Callable[[list[dict[str, Any]]], None],
+    say: Callable[[str], None],
+) -> None:
+    """Add the commands to the command line."""
+
+    @app.command()
+    def seen(
+        run: Annotated[Path, typer.Argument(help="Folder of a run, such as STORE/models/NAME.", show_default=False)],
+        step: Annotated[int, typer.Option("--step", min=1, help="Which step, counted from 1 as in metrics.jsonl.")],
+        output: Annotated[Path | None, typer.Option("-o", "--output", help="Write a .parquet or .csv file.")] = None,
+        version: Annotated[
+            list[str] | None, typer.Option("--version", help="Where the run's versions lie now, if they have moved.")
+        ] = None,
+    ) -> None:
+        """Name the samples and texts that a training step saw, checked against the run's log."""
+        with explained():
+            from flows.training import seen_rows
+
+            rows = seen_rows(run, step, version)
+            if output is None:
+                show(rows)
+                return
+            import pyarrow as pa
+
+            from pipelines.summary import write_result
+
+            write_result(pa.Table.from_pylist(rows), output)
+            say(f"{len(rows):,} samples in {output}")

@@ -1,0 +1,110 @@
+"""The data of a run: each of its versions opened, checked and cut down to what qualifies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pretrain.columns import Column, read_column
+from pretrain.config import Clause, ConfigError, TrainConfig
+from pretrain.data import Reader, Shape
+from pretrain.model import Model
+from pretrain.pictures import cached_pictures
+from pretrain.rows import Rows, map_rows
+from pretrain.source import Source, open_source
+from pretrain.version import Version, open_version
+
+COMPLETE = "complete"
+"""Status of a version all of whose evaluation sets were compared, all of each."""
+CACHED_UP_TO_BYTES = 4_000_000_000
+"""Of squares on disk: `pictures: auto` streams what would take more."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """columns: for each source, those of its version that the targets read. num_undecodable: of the first source."""
+
+    reader: Reader
+    columns: list[dict[str, Column]]
+    num_undecodable: int
+
+    @property
+    def num_texts(self) -> int:
+        """Texts of the first source that may be drawn."""
+        return self.reader.sources[0].num_texts
+
+
+def check_decontamination(version: Version, config: TrainConfig) -> None:
+    """Raises ConfigError where a version was not checked against evaluation sets, unless the config waives it."""
+    if config.decontamination == "waived" or version.decontamination == COMPLETE:
+        return
+    raise ConfigError(
+        f"{version.folder.name}: its decontamination is {version.decontamination!r}, so what it is evaluated on may be "
+        "among what it trains on. Add `decontaminate` with the evaluation sets to the recipe's policy and pack again, "
+        "or say `decontamination: waived` in the training config"
+    )
+
+
+def is_cached(config: TrainConfig, num_samples: int, size: int) -> bool:
+    """Whether the squares of a version are decoded once and kept."""
+    return config.pictures == "cached" or (
+        config.pictures == "auto" and num_samples * size * size * 3 <= CACHED_UP_TO_BYTES
+    )
+
+
+def open_data(
+    config: TrainConfig,
+    places: list[Path | str],
+    cache: Path,
+    model: Model,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Data:
+    """The reader of all versions of a config. places: its own version, then those of its mixture, in their order.
+
+    cache: folder of what can be made again. Raises ConfigError or VersionError where data cannot be used.
+    """
+    sources: list[Source] = []
+    pixels: list[np.memmap[Any, Any] | None] = []
+    columns: list[dict[str, Column]] = []
+    num_undecodable = 0
+    for number, place in enumerate(places):
+        version = open_version(place)
+        check_decontamination(version, config)
+        columns.append({name: read_column(version, name) for name in config.columns()})
+        rows = map_rows(cache / "rows", version, progress)
+        qualified = _source(config, number, rows, None)
+        if is_cached(config, version.num_samples, model.image_size):
+            squares, is_whole = cached_pictures(
+                cache / "pictures", version, model.image_size, model.fit, model.resample, progress
+            )
+            pixels.append(squares)
+            if not is_whole[qualified.rows_N].all():
+                found = _source(config, number, rows, is_whole)
+                num_undecodable += len(qualified) - len(found) if number == 0 else 0
+                qualified = found
+        else:
+            pixels.append(None)
+        sources.append(qualified)
+    shape = Shape(model.image_size, model.fit, model.resample)
+    return Data(Reader(sources, config, shape, pixels), columns, num_undecodable)
+
+
+def _source(config: TrainConfig, number: int, rows: Rows, is_whole: np.ndarray | None) -> Source:
+    where: tuple[Clause, ...] = config.where
+    subset = config.subset
+    if number:
+        where, subset = config.mixture[number - 1].where, config.mixture[number - 1].subset
+    return open_source(
+        rows,
+        where=where,
+        subset=subset,
+        exclude_languages=config.exclude_languages,
+        policy=config.texts,
+        seed=config.seed,
+        captions_per_image=config.captions_per_image,
+        is_whole=is_whole,
+    )

@@ -1,0 +1,137 @@
+"""One optimizer step of one worker: alone, with DistributedDataParallel, sharded (FSDP2), or in pieces (GradCache)."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
+
+from pretrain.config import TrainConfig
+from pretrain.gradcache import average_gradients, backward_in_pieces
+from pretrain.keyed import key
+from pretrain.loader import Ready
+from pretrain.objective import Objective
+from pretrain.targets.gather import world
+
+BETA1 = 0.9
+
+
+class Engine:
+    """An objective on its device, its optimizer, and the way in which several workers share the work."""
+
+    def __init__(self, objective: Objective, config: TrainConfig, device: torch.device) -> None:
+        self.objective, self.config, self.device = objective, config, device
+        self.is_sharded = config.sharding == "fsdp" and world()[1] > 1
+        if config.activation_checkpointing:
+            checkpoint_blocks(objective.model)
+        if self.is_sharded:
+            shard(objective)
+        self.optimizer = torch.optim.AdamW(
+            objective.parameter_groups(config.weight_decay),
+            lr=config.lr,
+            betas=(BETA1, config.beta2),
+            fused=device.type == "cuda" or None,
+        )
+        self._stepper: nn.Module = objective
+
+    def distribute(self) -> None:
+        """To be called once the state is loaded: DistributedDataParallel copies rank 0's to all."""
+        if world()[1] > 1 and not self.is_sharded and self.config.micro_batch is None:
+            self._stepper = DistributedDataParallel(self.objective, broadcast_buffers=False)
+
+    def step(self, ready: Ready, lr: float) -> tuple[dict[str, Tensor], Tensor]:
+        """One update; (this worker's losses, norm of the gradient before clipping)."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.zero_grad(set_to_none=True)
+        self._seed(ready.step, 0)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.precision == "bf16"):
+            if self.config.micro_batch is not None:
+                losses = backward_in_pieces(self.objective, ready.pieces, lambda number: self._seed(ready.step, number))
+            else:
+                losses = self._stepper(ready.pieces[0])
+        if self.config.micro_batch is None:
+            loss: Any = losses["loss"]
+            loss.backward()
+        if self.is_sharded:
+            average_gradients(self.objective.targets)
+        parameters = [each for each in self.objective.parameters() if each.requires_grad]
+        norm = _clip(parameters, self.config.max_grad_norm, self.is_sharded)
+        self.optimizer.step()
+        self.objective.after_step()
+        return losses, norm
+
+    def _seed(self, step: int, piece: int) -> None:
+        """Any random layer (drop-out) draws the same numbers after a resumption, and in both passes of GradCache."""
+        parts = ("step", self.config.seed, step, world()[0]) + ((piece,) if piece else ())
+        torch.manual_seed(int(key(*parts) >> 1))
+
+
+def _clip(parameters: list[nn.Parameter], most: float, is_sharded: bool) -> Tensor:
+    """Scale the gradients so that their common norm is at most `most`; returns the norm before."""
+    if not is_sharded:
+        return nn.utils.clip_grad_norm_(parameters, most)
+    squares = [_whole(nn.utils.get_total_norm([each.grad])) ** 2 for each in parameters if each.grad is not None]
+    norm = torch.stack(squares).sum().sqrt()
+    scale = (most / (norm + 1e-6)).clamp(max=1.0)
+    for each in parameters:
+        if each.grad is not None:
+            each.grad.mul_(scale)
+    return norm
+
+
+def _whole(value: Any) -> Tensor:
+    """A plain tensor from one that may be spread over workers."""
+    found: Tensor = value.full_tensor() if hasattr(value, "full_tensor") else value
+    return found
+
+
+def shard(objective: Objective) -> None:
+    """Spread each stream's parameters (or those of a model without streams) over the workers; targets stay whole."""
+    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+
+    model = objective.model
+    parts = getattr(model, "streams", None)
+    for part in parts.values() if isinstance(parts, nn.ModuleDict) else [model]:
+        fully_shard(part)
+        for name in ("with_tokens",) if part is not model else ("encode", "encode_with_tokens"):
+            if hasattr(part, name):
+                register_fsdp_forward_method(part, name)
+
+
+def checkpoint_blocks(model: nn.Module) -> int:
+    """Make the repeated blocks of a model (layers of a transformer) compute their activations anew for the gradient.
+
+    Returns how many blocks. Raises ValueError where the model has no row of blocks of one kind.
+    """
+    found: list[nn.Module] = []
+    inside: set[int] = set()
+    for module in model.modules():
+        if id(module) in inside or not isinstance(module, nn.ModuleList | nn.Sequential):
+            continue
+        blocks = list(module)
+        if (
+            len(blocks) >= 2
+            and len({type(block) for block in blocks}) == 1
+            and any(True for _ in blocks[0].parameters())
+        ):
+            found += blocks
+            inside |= {id(each) for block in blocks for each in block.modules()}
+    for block in found:
+        block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False)
+    if not found:
+        raise ValueError("activation_checkpointing: the model has no row of blocks of one kind")
+    return len(found)
+
+
+def mean_over_workers(values: Tensor) -> Tensor:
+    """The mean of what each worker has."""
+    if world()[1] > 1:
+        dist.all_reduce(values)
+        values /= world()[1]
+    return values

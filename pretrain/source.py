@@ -1,0 +1,235 @@
+"""One dataset of a run: which rows of a version qualify, how often each is seen, and which of its texts are drawn.
+
+`Subset`s come from SQL without packing anew: `tamis sql STORE "select sample_uid, ... as weight" -o subset.parquet`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pretrain.config import Clause, ConfigError, TextPolicy
+from pretrain.keyed import key, mix
+from pretrain.order import Epochs
+from pretrain.rows import Rows
+from pretrain.version import Version
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One sample as it is seen at one place: the row of its version and the texts drawn, by their places."""
+
+    epoch: int
+    row: int
+    text_rows: tuple[int, ...]
+
+
+class Source:
+    """The samples of a version that qualify and their endless order.
+
+    rows_N: int64, rows of the version; ok_T: bool for each text of the version, None where all may be drawn;
+    weight_T: float64, how readily each text is drawn, None where all alike.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        rows_N: np.ndarray,
+        seed: int,
+        captions_per_image: int,
+        ok_T: np.ndarray | None = None,
+        weight_T: np.ndarray | None = None,
+        weight_N: np.ndarray | None = None,
+    ) -> None:
+        self.rows, self.rows_N, self._seed, self._captions = rows, rows_N, seed, captions_per_image
+        self._ok_T, self._weight_T = ok_T, weight_T
+        self.epochs = Epochs(len(rows_N), rows.version.digest, seed, weight_N)
+
+    def __len__(self) -> int:
+        return len(self.rows_N)
+
+    @property
+    def num_texts(self) -> int:
+        """Texts of its samples that may be drawn."""
+        counts = np.concatenate([counts for counts, _ in self.rows.texts_by_shard([])])
+        if self._ok_T is not None:
+            of_text = np.repeat(np.arange(len(counts)), counts)
+            counts = np.bincount(of_text[self._ok_T], minlength=len(counts))
+        return int(counts[self.rows_N].sum())
+
+    def at(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(epoch, row of the version) at each place of the endless order."""
+        epochs, entries = self.epochs.at(places)
+        return epochs, self.rows_N[entries]
+
+    def texts_of(self, row: int) -> list[int]:
+        """Places of the texts of a row that may be drawn."""
+        found = self.rows.text_rows(row)
+        if self._ok_T is None:
+            return list(found)
+        return [found.start + int(i) for i in np.flatnonzero(self._ok_T[found.start : found.stop])]
+
+    def draw_texts(self, epoch: int, row: int, uid: str) -> tuple[int, ...]:
+        """`captions_per_image` texts of a row for this epoch: different ones as far as it has as many.
+
+        With weights: without replacement, each draw in proportion to them (Efraimidis and Spirakis 2006).
+        """
+        texts = self.texts_of(row)
+        if len(texts) == 1:
+            return (texts[0],) * self._captions
+        draws = mix(np.arange(len(texts), dtype=np.uint64), key("text", self._seed, epoch, uid))
+        if self._weight_T is None:
+            order = np.argsort(draws, kind="stable")
+        else:
+            uniform = (draws >> np.uint64(11)).astype(np.float64) + 0.5
+            with np.errstate(divide="ignore"):
+                waits = -np.log(uniform / (1 << 53)) / self._weight_T[texts]
+            order = np.argsort(waits, kind="stable")
+        return tuple(texts[order[k % len(texts)]] for k in range(self._captions))
+
+
+def open_source(
+    rows: Rows,
+    *,
+    where: tuple[Clause, ...],
+    subset: str | None,
+    exclude_languages: tuple[str, ...],
+    policy: TextPolicy,
+    seed: int,
+    captions_per_image: int,
+    is_whole: np.ndarray | None = None,
+) -> Source:
+    """The rows that meet the conditions, are in the subset, have a text to draw and a picture that decodes.
+
+    is_whole: bool for each row of the version, None where that is not known before. Raises ConfigError where nothing
+    is left, or a column is not there.
+    """
+    version = rows.version
+    keep = meets(version, where)
+    weights = None
+    if subset is not None:
+        weights = read_subset(Path(subset), rows)
+        keep &= weights > 0
+        if not keep.any():
+            raise ConfigError(f"subset: {subset} names none of the samples of {version.folder.name} that qualify")
+    ok_T = _allowed(rows, frozenset(exclude_languages))
+    counts = [counts for counts, _ in rows.texts_by_shard([])]
+    of_text = np.repeat(np.arange(len(rows)), np.concatenate(counts))
+    with_text = np.bincount(of_text[ok_T], minlength=len(rows)) > 0
+    if not (keep & with_text).any():
+        raise ConfigError(f"exclude_languages: no text of {version.folder.name} is left")
+    keep &= with_text
+    weight_T = _text_weights(rows, policy, ok_T, keep[of_text])
+    if weight_T is not None:
+        ok_T &= weight_T > 0
+        keep &= np.bincount(of_text[ok_T], minlength=len(rows)) > 0
+    if policy.language_alpha is not None and weight_T is not None:
+        total = np.bincount(of_text[ok_T], weights=weight_T[ok_T], minlength=len(rows))
+        mean = total / np.maximum(1, np.bincount(of_text[ok_T], minlength=len(rows)))
+        weights = mean if weights is None else weights * mean
+    if is_whole is not None:
+        keep &= is_whole
+    if not keep.any():
+        raise ConfigError(f"none of the pictures of {version.folder.name} that qualify could be decoded")
+    rows_N = np.flatnonzero(keep)
+    weight_N = None if weights is None or np.ptp(weights[rows_N]) == 0 else weights[rows_N]
+    return Source(rows, rows_N, seed, captions_per_image, None if ok_T.all() else ok_T, weight_T, weight_N)
+
+
+def meets(version: Version, where: tuple[Clause, ...]) -> np.ndarray:
+    """Bool for each row: whether it meets all conditions. Raises ConfigError where a column is not there, or no row."""
+    known = version.columns()
+    for index, clause in enumerate(where):
+        if clause.column not in known or clause.column in ("image", "texts"):
+            usable = ", ".join(sorted(set(known) - {"image", "texts"}))
+            raise ConfigError(f"where.{index}.column = {clause.column!r}: {version.folder.name} has: {usable}")
+    keep = np.ones(version.num_samples, dtype=bool)
+    if not where:
+        return keep
+    table = version.read(list(dict.fromkeys(clause.column for clause in where)))
+    for clause in where:
+        keep &= np.array([clause.holds(value) for value in table.column(clause.column).to_pylist()], dtype=bool)
+    if not keep.any():
+        conditions = [clause.model_dump() for clause in where]
+        raise ConfigError(f"where: none of the {len(keep)} samples of {version.folder.name} meets {conditions}")
+    return keep
+
+
+def read_subset(path: Path, rows: Rows) -> np.ndarray:
+    """The weight of each row: 0 where the file does not name its sample, else its `weight` (1 without that column).
+
+    Raises ConfigError where the file cannot be used: no column sample_uid, a sample twice, weights that are no weights.
+    """
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise ConfigError(f"subset: {path} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
+    if "sample_uid" not in table.column_names:
+        raise ConfigError(f"subset: {path} has no column sample_uid; it has: {', '.join(table.column_names)}")
+    names = table.column("sample_uid").cast(pa.string())
+    if pc.count_distinct(names).as_py() != table.num_rows:
+        raise ConfigError(f"subset: {path} names a sample twice")
+    given = np.ones(table.num_rows)
+    if "weight" in table.column_names:
+        given = np.asarray(table.column("weight").cast(pa.float64()).to_numpy(zero_copy_only=False))
+    if not np.isfinite(given).all() or (given < 0).any():
+        raise ConfigError(f"subset: {path} has weights that are null, not finite or below 0")
+    found = pc.index_in(rows.uids(), names.combine_chunks())
+    places = np.asarray(pc.fill_null(found, -1))
+    return np.where(places >= 0, given[places], 0.0)
+
+
+def _allowed(rows: Rows, excluded: frozenset[str]) -> np.ndarray:
+    """Bool for each text: not empty, and not known to be in excluded languages only."""
+    parts = []
+    for _, columns in rows.texts_by_shard(_spoken_fields(rows)):
+        ok = np.asarray(pc.fill_null(pc.greater(pc.utf8_length(columns["text"]), 0), False))
+        if excluded:
+            spoken = languages(columns)
+            ok &= np.array([not (each and excluded.issuperset(each)) for each in spoken], dtype=bool)
+        parts.append(ok)
+    return np.concatenate(parts)
+
+
+def _spoken_fields(rows: Rows) -> list[str]:
+    known = rows.text_fields
+    return [name for name in ["text", "language", "languages"] if name in known]
+
+
+def languages(columns: dict[str, pa.Array]) -> list[tuple[str, ...]]:
+    """Of each text: all languages in which it is a caption of its sample; empty if none is known."""
+    several = columns["languages"].to_pylist() if "languages" in columns else None
+    one = columns["language"].to_pylist() if "language" in columns else [None] * len(columns["text"])
+    lists = several if several is not None else [None] * len(one)
+    return [
+        tuple(name for name in (listed or ([single] if single else [])) if name is not None)
+        for listed, single in zip(lists, one, strict=True)
+    ]
+
+
+def _text_weights(rows: Rows, policy: TextPolicy, ok_T: np.ndarray, kept_T: np.ndarray) -> np.ndarray | None:
+    """How readily each text is drawn: by a column of the texts, and by n(language)^(alpha - 1)."""
+    if policy.weight_column is None and policy.language_alpha is None:
+        return None
+    weight_T = np.ones(rows.num_texts)
+    if policy.weight_column is not None:
+        if policy.weight_column not in rows.text_fields:
+            raise ConfigError(f"texts.weight_column = {policy.weight_column!r}: the texts have {rows.text_fields}")
+        arrays = [columns[policy.weight_column] for _, columns in rows.texts_by_shard([policy.weight_column])]
+        given = pa.chunked_array(arrays).cast(pa.float64()).fill_null(0.0).to_numpy()
+        if not np.isfinite(given).all() or (given < 0).any():
+            raise ConfigError(f"texts.weight_column = {policy.weight_column!r}: weights below 0 or not finite")
+        weight_T = weight_T * given
+    if policy.language_alpha is not None:
+        fields = _spoken_fields(rows)
+        spoken = [each[0] if each else "" for _, cols in rows.texts_by_shard(fields) for each in languages(cols)]
+        counts = Counter(name for name, ok in zip(spoken, ok_T & kept_T, strict=True) if ok)
+        by_name = {name: number ** (policy.language_alpha - 1.0) for name, number in counts.items()}
+        weight_T = weight_T * np.array([by_name.get(name, 0.0) for name in spoken])
+    return weight_T
