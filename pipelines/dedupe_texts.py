@@ -34,7 +34,7 @@ def texts_key(run: Run, settings: TextSearch) -> str:
     signals = run.recipe.signals_until(run.round_index)
     tables = [f"signal_{each.table_name()}" for each in signals if settings.column in each.writes().names]
     identities = {table: [open_part(path).identity for path in run.store.files(run.state, table)] for table in tables}
-    identities["texts"] = [each.texts.identity for each in run.store.pool()]
+    identities["texts"] = [each.texts.identity for each in run.store.samples(run.state)]
     return digest("dedupe_texts", VERSION, settings, identities)
 
 

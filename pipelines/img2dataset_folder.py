@@ -162,8 +162,8 @@ def _row(link: dict[str, Any], place: dict[str, Any], body: bytes, settings: Dow
     known_by = known_bad.algorithm_that_knows(found)
     if known_by is not None:
         return _failed_row(link, Reason.POLICY_KNOWN_BAD_HASH.value, f"its {known_by} is on a list", "refused")
-    # the promise was for the bytes that img2dataset fetched, not for what it made of them
-    return fetched_row({**link, "expected_hash": None}, found, settings)
+    # a promise was for the bytes that img2dataset fetched, not for what it made of them
+    return fetched_row(link if place.get("exact") else {**link, "expected_hash": None}, found, settings)
 
 
 def _failed_row(link: dict[str, Any], reason: str, detail: str, status: str | None = None) -> dict[str, Any]:

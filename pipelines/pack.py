@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from pipelines import database
 from pipelines.decide import columns_read
 from pipelines.decontamination_record import facts as decontamination_facts
 from pipelines.decontamination_record import removed_rows, write_removed
+from pipelines.pack_segments import FIXED, MODALITIES, pack_segment_shard
 from pipelines.recipe import Pack
 from pipelines.selections import note_version
 from pipelines.sources import file_digest
@@ -54,11 +56,14 @@ def pack(run: Run) -> dict[str, Any]:
     size = recipe.pack.samples_per_shard
     for index, start in enumerate(range(0, plan.num_rows, size)):
         key = digest(version_digest, index)
-        task = Task(
-            f"pack of shard {index}",
-            pack_shard,
-            {"plan": plan.slice(start, size), "folder": folder, "index": index, "key": key},
-        )
+        arguments = {"plan": plan.slice(start, size), "folder": folder, "index": index, "key": key}
+        work: Callable[..., dict[str, Any]] = pack_shard
+        if recipe.segment is not None:
+            work, arguments = (
+                pack_segment_shard,
+                {**arguments, "media": recipe.pack.media, "limits": recipe.download.av},
+            )
+        task = Task(f"pack of shard {index}", work, arguments)
         wanted.append(Wanted(folder, index, key, task))
     sealed = (folder / "manifest.json").exists()
     parts, stats = run_parts(run, "pack", wanted)
@@ -106,16 +111,19 @@ def plan_version(run: Run) -> pa.Table:
     fields = "".join(f", {database.literal(n)}: k.{database.quoted(n)}" for n in names)
     # a column of the texts is given by the sample's first text that has it
     extra = "".join(
-        f", arg_min(k.{database.quoted(n)}, k.position) as {database.quoted(n)}" for n in _extra(run.recipe.pack)
+        f", arg_min(k.{database.quoted(n)}, k.position) as {database.quoted(n)}"
+        for n in _extra(run.recipe.pack, run.recipe.segment is not None)
     )
-    sql = database.query("pack/plan").replace("{text_fields}", fields).replace("{extra}", extra)
+    name = "pack/plan" if run.recipe.segment is None else "pack/plan_segments"
+    sql = database.query(name).replace("{text_fields}", fields).replace("{extra}", extra)
     plan = database.arrow(con, sql, {"seed": str(run.recipe.seed)})
     con.close()
     return plan
 
 
-def _extra(settings: Pack) -> list[str]:
+def _extra(settings: Pack, has_segments: bool) -> list[str]:
     fixed = {"sample_uid", "media_uid", "url", "image_format", "width_px", "height_px", "image_sha256", "texts"}
+    fixed |= {*FIXED, *MODALITIES} if has_segments else set()
     return [name for name in dict.fromkeys(settings.columns) if name not in fixed]
 
 
@@ -188,8 +196,9 @@ def _provenance(run: Run) -> dict[str, Any]:
     recipe, settings = run.recipe, run.recipe.pack
     read = {name for item in run.round.policy for name in columns_read(item)}
     read |= {*settings.columns, *settings.text_columns, "text_clean", "language"}
+    media = {} if recipe.segment is None else {"media": settings.media.model_dump()}
     return {
-        "recipe": {"name": recipe.name, "seed": recipe.seed, "samples_per_shard": settings.samples_per_shard},
+        "recipe": {"name": recipe.name, "seed": recipe.seed, "samples_per_shard": settings.samples_per_shard, **media},
         "policy": [item.model_dump() for item in run.round.policy],
         "signals": _signal_keys(run, read),
     }

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from curation.media.decode import DecodeLimits
 from curation.media.decoded import Decoded, View
@@ -43,7 +44,9 @@ def from_pictures(
     made: dict[str, list[pa.Table]] = {signal.table_name(): [] for signal in signals}
     if not signals:
         return {}
-    column = read_part(media, ["bytes"]).column(0)
+    # of a segment the picture in its middle
+    source = "frame" if "frame" in pq.read_schema(media).names else "bytes"
+    column = read_part(media, [source]).column(0)
     many = AT_A_TIME_PREPARED if all(signal.prepares for signal in signals) else AT_A_TIME
     views = [signal.view() for signal in signals]
     items = _Lazily(column)

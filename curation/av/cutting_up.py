@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +33,10 @@ from curation.step import Step
 
 
 class SegmentOptions(Step):
-    """How a source becomes segments."""
+    """How a source becomes segments. Field `segment` of a recipe."""
+
+    not_in_key: ClassVar[frozenset[str]] = frozenset({"subtitles"})
+    """Which texts are timed changes no cut."""
 
     by: Literal["shots", "speech", "whole"] = "shots"
     """`shots` of video; spans of `speech` (of audio, or of a video's sound); the `whole` medium, if its length fits."""
@@ -52,8 +55,12 @@ class SegmentOptions(Step):
     min_good_share: float = Field(default=0.5, ge=0, le=1)
     """When the undamaged beginning of a damaged medium is enough; see `curation.media.av_types.GoodPart`."""
 
+    subtitles: list[str] = []
+    """Text columns of the source that hold whole SRT or WebVTT files: each cue becomes a text of the segment that it
+    lies in. Subtitles within the medium are found without being named."""
+
     def cutting(self) -> Cutting:
-        return Cutting(self.cut, self.cut_tolerance_s, self.container, self.audio_codec, self.crf)
+        return Cutting(self.cut, self.cut_tolerance_s, self.container, self.audio_codec, crf=self.crf)
 
     def good_part(self) -> GoodPart:
         return GoodPart(self.keep_good_part, self.min_good_s, self.min_good_share)
