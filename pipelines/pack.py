@@ -58,7 +58,7 @@ def pack(run: Run) -> dict[str, Any]:
         key = digest(version_digest, index)
         arguments = {"plan": plan.slice(start, size), "folder": folder, "index": index, "key": key}
         work: Callable[..., dict[str, Any]] = pack_shard
-        if recipe.segment is not None:
+        if has_segments(run):
             work, arguments = (
                 pack_segment_shard,
                 {**arguments, "media": recipe.pack.media, "limits": recipe.download.av},
@@ -112,19 +112,24 @@ def plan_version(run: Run) -> pa.Table:
     # a column of the texts is given by the sample's first text that has it
     extra = "".join(
         f", arg_min(k.{database.quoted(n)}, k.position) as {database.quoted(n)}"
-        for n in _extra(run.recipe.pack, run.recipe.segment is not None)
+        for n in _extra(run.recipe.pack, has_segments(run))
     )
-    name = "pack/plan" if run.recipe.segment is None else "pack/plan_segments"
+    name = "pack/plan_segments" if has_segments(run) else "pack/plan"
     sql = database.query(name).replace("{text_fields}", fields).replace("{extra}", extra)
     plan = database.arrow(con, sql, {"seed": str(run.recipe.seed)})
     con.close()
     return plan
 
 
-def _extra(settings: Pack, has_segments: bool) -> list[str]:
+def _extra(settings: Pack, of_segments: bool) -> list[str]:
     fixed = {"sample_uid", "media_uid", "url", "image_format", "width_px", "height_px", "image_sha256", "texts"}
-    fixed |= {*FIXED, *MODALITIES} if has_segments else set()
+    fixed |= {*FIXED, *MODALITIES} if of_segments else set()
     return [name for name in dict.fromkeys(settings.columns) if name not in fixed]
+
+
+def has_segments(run: Run) -> bool:
+    """Whether the store's media are segments of video and audio."""
+    return "sources" in run.state.tables
 
 
 def content_digest(plan: pa.Table) -> str:
@@ -196,7 +201,7 @@ def _provenance(run: Run) -> dict[str, Any]:
     recipe, settings = run.recipe, run.recipe.pack
     read = {name for item in run.round.policy for name in columns_read(item)}
     read |= {*settings.columns, *settings.text_columns, "text_clean", "language"}
-    media = {} if recipe.segment is None else {"media": settings.media.model_dump()}
+    media = {} if not has_segments(run) else {"media": settings.media.model_dump()}
     return {
         "recipe": {"name": recipe.name, "seed": recipe.seed, "samples_per_shard": settings.samples_per_shard, **media},
         "policy": [item.model_dump() for item in run.round.policy],

@@ -39,7 +39,7 @@ def pack_segment_shard(
     """
     rows = plan.drop_columns(["file", "row_in_file"]).replace_schema_metadata(None)
     schema = rows.schema
-    for name in reversed(MODALITIES):
+    for name in MODALITIES:
         schema = schema.insert(schema.get_field_index("texts"), pa.field(name, pa.binary()))
     num_texts = int(pc.sum(pc.list_value_length(plan.column("texts"))).as_py() or 0)
     with Spool(folder) as spool:

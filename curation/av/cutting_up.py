@@ -39,7 +39,8 @@ class SegmentOptions(Step):
     """Which texts are timed changes no cut."""
 
     by: Literal["shots", "speech", "whole"] = "shots"
-    """`shots` of video; spans of `speech` (of audio, or of a video's sound); the `whole` medium, if its length fits."""
+    """`shots` of video (sound without pictures is taken whole); spans of `speech` (of audio, or of a video's sound);
+    the `whole` medium, by the lengths of `shots`."""
     shots: Segmentation = Segmentation()
     speech: SpeechSegmentation = SpeechSegmentation()
     cut: Literal["copy", "exact", "auto"] = "auto"
@@ -129,6 +130,8 @@ def cut_up(
     outcome, scored = decoder.decode(
         source, Wanted(frames=frames, audio=audio), lambda: _Scored(options.shots.detector)
     )
+    if options.by == "shots" and outcome.reason == Reason.AV_NO_STREAM.value and decoder.probe(source).has_audio:
+        return cut_up(decoder, source, source_uid, options.changed(by="whole"), features)
     reason, detail = verdict(outcome, options.good_part())
     if reason is not None:
         return [Segment(None, probe=outcome.probe, reason=reason, detail=detail)]
