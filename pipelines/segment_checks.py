@@ -54,6 +54,11 @@ def _check_options(recipe: Recipe, places: Places) -> None:
     assert options is not None
     if options.by == "shots" and recipe.source.modality == "audio":
         raise RecipeError(f"{places('segment', 'by')}: sound has no shots (value: 'shots'); valid: speech, whole")
+    if options.streams == "audio" and recipe.source.modality == "video":
+        raise RecipeError(
+            f"{places('segment', 'streams')}: the source is to have pictures, and its segments none (value: 'audio'); "
+            "say `source: {modality: audio}`, or leave `streams` out"
+        )
     if options.shots.stitching is not None:
         raise RecipeError(
             f"{places('segment', 'shots', 'stitching')}: stitching compares features of frames by a model, which the "

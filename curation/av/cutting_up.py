@@ -12,7 +12,7 @@ from pydantic import Field
 
 from curation.av.segments import Features, Segmentation, Span, segment_uid, segments_of
 from curation.av.shots import CONTENT_SIZE_PX, KOALA_SIZE_PX, ContentScores, KoalaScores
-from curation.av.speech import RATE_HZ, SpeechSegmentation, speech_probabilities
+from curation.av.speech import RATE_HZ, SpeechSegmentation, speech_probabilities_of_cut
 from curation.media.av_decode import AvDecoder, Source
 from curation.media.av_types import (
     AudioTap,
@@ -46,6 +46,8 @@ class SegmentOptions(Step):
     cut: Literal["copy", "exact", "auto"] = "auto"
     """`copy` keeps the packets and begins at the key frame before; `exact` encodes anew; `auto` copies where it can."""
     cut_tolerance_s: float = Field(default=0.04, ge=0)
+    streams: Literal["all", "audio"] = "all"
+    """`audio` leaves the pictures of a video out."""
     container: Literal["mp4", "matroska"] = "mp4"
     audio_codec: Literal["aac", "libopus", "flac"] = "aac"
     crf: int = Field(default=20, ge=0, le=51)
@@ -61,7 +63,7 @@ class SegmentOptions(Step):
     lies in. Subtitles within the medium are found without being named."""
 
     def cutting(self) -> Cutting:
-        return Cutting(self.cut, self.cut_tolerance_s, self.container, self.audio_codec, crf=self.crf)
+        return Cutting(self.cut, self.cut_tolerance_s, self.container, self.audio_codec, self.streams, self.crf)
 
     def good_part(self) -> GoodPart:
         return GoodPart(self.keep_good_part, self.min_good_s, self.min_good_share)
@@ -154,7 +156,7 @@ def cut_up(
 def _spans(outcome: AvOutcome, scored: _Scored, options: SegmentOptions, features: Features | None) -> list[Span]:
     if options.by == "speech":
         pcm, zero = scored.pcm(), scored.audio_start_s
-        spans = options.speech.of(speech_probabilities(pcm), len(pcm) / RATE_HZ)
+        spans = options.speech.of(speech_probabilities_of_cut(pcm), len(pcm) / RATE_HZ)
         return [Span(span.start_s + zero, span.end_s + zero) for span in spans]
     times, scores = scored.shots()
     if options.by == "whole" or len(times) == 0:

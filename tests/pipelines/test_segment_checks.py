@@ -38,6 +38,7 @@ def write(path: Path, **changes: Any) -> Path:
         ),
         ({"source": {**AV, "modality": "audio"}}, "segment.by: sound has no shots"),
         ({"source": {**AV, "modality": "film"}}, "source.modality"),
+        ({"source": {**AV, "modality": "video"}, "segment": {"streams": "audio"}}, "segment.streams: the source is to"),
         ({"segment": {"by": "scenes"}}, "segment.by"),
         ({"segment": {"shots": {"stitching": {}}}}, "segment.shots.stitching: stitching compares features"),
         ({"segment": {"subtitles": ["vtt"]}}, "segment.subtitles: 'vtt' is no text column .*valid: caption, srt"),
