@@ -12,6 +12,7 @@ import json
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import IO
 from urllib.parse import quote
@@ -59,8 +60,20 @@ def beside(path: Path) -> list[Path]:
     """The files of texts that belong to a media file, in the order of their names."""
     if path.suffix.lower() in TARS:
         return []
-    found = [each for each in path.parent.iterdir() if each.suffix.lower() in (*CAPTIONS, *SUBTITLES)]
-    return sorted(each for each in found if path.stem in (each.stem, _stem(each.name)[0]) and each.is_file())
+    texts = _texts_in(path.parent, path.parent.stat().st_mtime_ns)
+    return texts.get(path.stem, [])
+
+
+@lru_cache(maxsize=64)
+def _texts_in(folder: Path, _changed_ns: int) -> dict[str, list[Path]]:
+    """Name of a medium, without its ending -> the files of texts beside it. _changed_ns: of the folder, so that a new
+    listing is made where files came or went."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in (*CAPTIONS, *SUBTITLES) and path.is_file():
+            for stem in {path.stem, _stem(path.name)[0]}:
+                found.setdefault(stem, []).append(path)
+    return found
 
 
 def _stem(name: str) -> tuple[str, str | None]:

@@ -36,7 +36,7 @@ from picture import Picture
 from pictures import draw_pictures
 from stamps import read_stamps
 
-VERSION = 1
+VERSION = 2
 BASE_URL = "http://127.0.0.1:8071"
 SHOTS = 6
 """Pictures of a film; every other film ends with a shot of knocks besides."""
@@ -118,9 +118,14 @@ def srt(shots: list[Shot], edges: list[int], head_s: float = 0.0, end_s: float =
     for shot, (first, last) in zip(shots, itertools.pairwise(edges), strict=True):
         start, end = max(first / FPS + 0.2 - head_s, 0.0), min(last / FPS - 0.2 - head_s, end_s)
         if shot.offset_s is None and end > start:
-            text = shot.picture.captions[shot.language]
+            text = caption_of(shot)
             blocks.append(f"{len(blocks) + 1}\n{_time(start)} --> {_time(end)}\n{text}\n")
     return "\n".join(blocks)
+
+
+def caption_of(shot: Shot) -> str:
+    """Its caption with single spaces, as subtitles have it."""
+    return " ".join(shot.picture.captions[shot.language].split())
 
 
 def _time(seconds: float) -> str:
@@ -156,7 +161,7 @@ class Films:
         for shot, (first, last) in zip(film.shots, itertools.pairwise(film.edges), strict=True):
             start, end = max(first / FPS - head_s, 0.0), min(last / FPS - head_s, end_s)
             if end > start:
-                caption = shot.picture.captions[language] if shot.offset_s is None else None
+                caption = caption_of(shot) if shot.offset_s is None else None
                 self.truth.append(
                     {"url": url, "film": name, "label": "copy" if copy_of else "film", "copy_of": copy_of,
                      "start_s": start, "end_s": end, "caption": caption, "language": language,
