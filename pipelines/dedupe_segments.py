@@ -2,6 +2,9 @@
 
 What two segments share is a fact and is kept (view `segment_matches`); which pairs make duplicates of each other is the
 rule of `curation.duplicate_search.SegmentSearch`.
+
+All fingerprints are held at once, some 0.25 kB for a second of video with sound, and the search is done anew when the
+pool has grown: meant for pools of up to some 100,000 segments.
 """
 
 from __future__ import annotations
