@@ -41,6 +41,14 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["TAMIS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
+@pytest.fixture(autouse=True)
+def _ordinary_priority() -> Iterator[None]:
+    """A library that changes the priority of the thread it is called on would starve every later test."""
+    before = os.sched_getscheduler(0)
+    yield
+    assert os.sched_getscheduler(0) == before
+
+
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """40 drawn pictures in 4 languages with every kind of dirt, served while the tests run."""
