@@ -72,6 +72,7 @@ def test_the_same_arguments_give_the_same_films(films: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_the_main_job_finds_what_was_made(demo_scripts: Path, tmp_path: Path) -> None:
     """Ground truth: cuts, texts, offsets of sound and copies in eight containers, and nothing lost."""
     import films
@@ -80,7 +81,7 @@ def test_the_main_job_finds_what_was_made(demo_scripts: Path, tmp_path: Path) ->
 
     assert demo_scripts
     server = DemoServer(tmp_path, port=0)
-    films.build(tmp_path, num_films=10, num_copies=8, synthetic=60, base_url=server.url)
+    films.build(tmp_path, num_films=8, num_copies=8, synthetic=48, base_url=server.url)
     with server:
         run(tmp_path / "store", ROOT / "curation" / "recipes" / "demo_av.yaml", tmp_path / "links.parquet")
     found = score_films.scores(tmp_path, tmp_path / "store")
@@ -88,7 +89,7 @@ def test_the_main_job_finds_what_was_made(demo_scripts: Path, tmp_path: Path) ->
     assert found["cut_f1"] >= 0.95
     assert found["shots_found"] >= 0.95 * found["shots"]
     assert found["texts_right"] >= 0.98
-    assert found["offsets"] >= 8
+    assert found["offsets"] >= 6
     assert found["offsets_within_40_ms"] >= 0.95
     assert found["copies"] >= 40
     assert found["copy_recall"] >= 0.95

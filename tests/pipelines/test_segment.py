@@ -12,6 +12,7 @@ from curation.av.cutting_up import SegmentOptions, cut_up
 from curation.av.segments import Segmentation
 from curation.media.av_decode import AvDecoder
 from curation.media.av_types import AvLimits, FrameTap, Wanted
+from curation.reasons import Reason
 from curation.schema import MEDIA, SEGMENT_TEXTS, SEGMENTS, TEXTS
 from curation.signals.audio_levels import AudioLevels
 from curation.signals.video_motion import VideoMotion
@@ -145,6 +146,29 @@ def test_texts_of_segments(cut: tuple[Part, Part, dict[str, Any]]) -> None:
     assert (rows[1]["text_start_s"], rows[1]["text_end_s"]) == (0.5, 1.0)
     assert rows[3]["text_start_s"] == pytest.approx(0.0, abs=0.05)
     assert len({row["text_uid"] for row in rows}) == len(rows)
+
+
+@pytest.mark.slow
+def test_damaged_media_are_all_accounted_for(tmp_path: Path) -> None:
+    whole = [
+        media.small(kind, 1.5, seed) for seed, kind in enumerate(("mp4", "mkv", "webm", "avi", "ts", "wav", "ogg"))
+    ]
+    bodies: list[bytes | None] = [*whole, *media.mutants(whole, 60, 5)]
+    part = sources(tmp_path, bodies)
+    options = OPTIONS.changed(shots=Segmentation(min_s=0.5), min_good_s=0.5, min_good_share=0.3)
+    counts = segment_part(part.path, tmp_path / "segments", 0, "1" * 64, options, AvLimits(stall_s=5, timeout_s=60))
+    rows = [row for path in (tmp_path / "segments").glob("*.parquet") for row in read_part(path).to_pylist()]
+    assert {row["source_uid"] for row in rows} == {f"m{k}" for k in range(len(bodies))}
+    assert counts["rows"] == len(bodies)
+    codes = {reason.value for reason in Reason if reason.value.startswith("av.")}
+    for row in rows:
+        assert (row["status"], row["reason"] is None, row["bytes"] is not None) in (
+            ("ok", True, True),
+            ("failed", False, False),
+        )
+        assert row["reason"] is None or row["reason"] in codes
+    assert all(row["status"] == "ok" for row in rows if int(row["source_uid"][1:]) < len(whole))
+    assert {row["status"] for row in rows} == {"ok", "failed"}
 
 
 def test_speech_and_whole() -> None:

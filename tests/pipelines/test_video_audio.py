@@ -5,7 +5,7 @@ import io
 import shutil
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,14 @@ import pytest
 
 from curation.media.av_decode import AvDecoder
 from curation.media.av_types import AudioTap, Wanted
+from flows.main_job import perform
 from pipelines.pack_segments import FIXED, MODALITIES
 from pipelines.store import Store
 from pipelines.why import story
 from tests.curation.av import media
 from tests.pipelines import loopback
 from tests.pipelines.test_audit import Row, change, found
-from tests.stores import LEDGER, digests, leftovers, links_file, parts_run, recipe, rows, run
+from tests.stores import LEDGER, digests, last_run, leftovers, links_file, options, parts_run, recipe, rows, run
 
 SIGNALS = ["text_hygiene.TextHygiene", "caption_statistics.CaptionStatistics", "video_motion.VideoMotion"]
 SIGNALS += ["audio_levels.AudioLevels", "media_fingerprint.MediaFingerprint", "picture_statistics.PictureStatistics"]
@@ -271,6 +272,15 @@ def test_a_new_caption_cuts_nothing_and_another_cut_fetches_nothing(finished: Fi
         store, "select text, text_start_s from ledger where url like '%/one.mp4' order by text_start_s nulls first"
     )
     assert [row["text"] for row in found] == ["caption of one.mp4", "first words", "second words"]
+
+
+def test_a_refresh_asks_servers_and_leaves_folders_alone(finished: Finished, tmp_path: Path) -> None:
+    store = shutil.copytree(finished.store, tmp_path / "store")
+    before = rows(store, LEDGER)
+    perform(replace(options(store, finished.recipe, finished.sources), refresh=True), lambda _: None)
+    (counts,) = [stage["counts"] for stage in last_run(store)["stages"] if stage["stage"] == "download"]
+    assert (counts["rows_refreshed"], counts["rows_unchanged"], counts["rows_lost"]) == (4, 4, 0)
+    assert rows(store, LEDGER) == before
 
 
 def lose_a_segment(found: list[Row]) -> None:
