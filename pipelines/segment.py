@@ -29,7 +29,7 @@ from curation.urls import uid
 from pipelines.spool import Spool
 from pipelines.stage import AccountingError
 
-VERSION = 3
+VERSION = 4
 """Of the rules in this file and of how FFmpeg is asked."""
 FRAME_SHORT_SIDE_PX = 512
 """Of the picture that is kept of a segment: as much as signals of pictures look at (`ImageSignal.short_side_px`)."""

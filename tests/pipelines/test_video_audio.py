@@ -3,6 +3,7 @@
 import hashlib
 import io
 import shutil
+import subprocess
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -23,7 +24,22 @@ from pipelines.why import story
 from tests.curation.av import media
 from tests.pipelines import loopback
 from tests.pipelines.test_audit import Row, change, found
-from tests.stores import LEDGER, digests, last_run, leftovers, links_file, options, parts_run, recipe, rows, run
+from tests.stores import (
+    LEDGER,
+    command,
+    digests,
+    environment,
+    last_run,
+    leftovers,
+    links_file,
+    options,
+    parts_run,
+    recipe,
+    rows,
+    run,
+    run_arguments,
+)
+from tests.test_idempotence import after, interrupt, some_files
 
 SIGNALS = ["text_hygiene.TextHygiene", "caption_statistics.CaptionStatistics", "video_motion.VideoMotion"]
 SIGNALS += ["audio_levels.AudioLevels", "media_fingerprint.MediaFingerprint", "picture_statistics.PictureStatistics"]
@@ -281,6 +297,34 @@ def test_a_refresh_asks_servers_and_leaves_folders_alone(finished: Finished, tmp
     (counts,) = [stage["counts"] for stage in last_run(store)["stages"] if stage["stage"] == "download"]
     assert (counts["rows_refreshed"], counts["rows_unchanged"], counts["rows_lost"]) == (4, 4, 0)
     assert rows(store, LEDGER) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "reached",
+    [
+        after("tables/media/*.parquet", 3, 0.5),
+        some_files("tables/segments/*.parquet", 1),
+        some_files("tables/segment_texts/*.parquet", 1),
+        some_files("versions/*/*.parquet", 1),
+    ],
+    ids=["in segment", "between its parts", "in score", "in pack"],
+)
+def test_killed_and_run_again(finished: Finished, tmp_path: Path, reached: Any) -> None:
+    store = tmp_path / "store"
+    process = subprocess.Popen(
+        command(*run_arguments(store, finished.recipe, *finished.sources)),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=environment(),
+        start_new_session=True,
+    )
+    assert interrupt(process, store, reached, "SIGKILL")
+    run(store, finished.recipe, *finished.sources)
+    assert digests(store / "versions") == digests(finished.store / "versions")
+    assert digests(store / "tables" / "segments") == digests(finished.store / "tables" / "segments")
+    assert rows(store, LEDGER) == rows(finished.store, LEDGER)
+    assert leftovers(store) == []
 
 
 def lose_a_segment(found: list[Row]) -> None:
