@@ -1,8 +1,8 @@
 """The process in which untrusted bytes are decoded: reads a request, answers, and so on until its input closes.
 
 Run as a file by `curation.media.decode`, never imported by it; imports the standard library and Pillow only, so that
-it starts in some 50 ms (0.2 s where pictures are to be resized: numpy, OpenCV and simplejpeg). It gives up what it does
-not need before it reads the first byte: memory, files, core dumps.
+it starts in some 50 ms (0.2 s where pictures are to be resized: numpy, OpenCV and simplejpeg). `lockdown_child` says
+what it gives up before it reads the first byte.
 
 Request:  header `<QIB` (number of bytes, short side in pixels or 0, what is wanted: 0 the checks, 1 pixels, 2 the
           picture as it is to be stored, 3 several views), then the bytes; for views their list as JSON comes first,
@@ -17,7 +17,6 @@ JSON keys: reason, detail, format, width_px, height_px, num_frames, has_alpha, o
 import importlib.util
 import io
 import json
-import resource
 import struct
 import sys
 import zlib
@@ -27,6 +26,7 @@ from typing import Any, BinaryIO
 REQUEST = struct.Struct("<QIB")
 ANSWER = struct.Struct("<IQ")
 MAX_DETAIL_CHARS = 200
+BUFFER_BYTES = 1 << 17  # of each pipe: most pictures come, and most answers go, with one system call
 CHECKS, PIXELS, STORED, VIEWS = range(4)
 
 # What Pillow's plugins raise on malformed files; anything else ends the process, which the parent reports as a crash of
@@ -49,7 +49,8 @@ def _neighbour(name: str) -> Any:
     return module
 
 
-header, making, metadata, views = map(_neighbour, ("header_child", "output_child", "metadata_child", "views_child"))
+header, making, metadata = map(_neighbour, ("header_child", "output_child", "metadata_child"))
+lockdown, views = map(_neighbour, ("lockdown_child", "views_child"))
 
 
 class Refused(Exception):
@@ -154,6 +155,9 @@ def _upright(image: Any, orientation: int, out: dict[str, Any]) -> Any:
 def _stored(data: bytes, limits: dict[str, Any], out: dict[str, Any]) -> bytes:
     """The picture as the recipe wants it stored; empty where that is the bytes as they came."""
     output = limits["output"]
+    plain = _plain(data, limits, out)
+    if plain is not None:
+        return plain
     image = _open(data, limits, out)
     size, name = image.size, out["format"]
     unwanted = making.objection(size, out["num_frames"], output)
@@ -181,6 +185,30 @@ def _stored(data: bytes, limits: dict[str, Any], out: dict[str, Any]) -> bytes:
         return _plainly_encoded(fresh, orientation, output, out)
 
 
+def _plain(data: bytes, limits: dict[str, Any], out: dict[str, Any]) -> bytes | None:
+    """As `_stored`, of the many JPEGs that have to be encoded anew and of which Pillow could say no more than their
+    segments do; None of others. Pillow takes a tenth of a millisecond to read a header."""
+    output, found = limits["output"], header.plain_jpeg(data)
+    if found is None or not _has_arrays() or "JPEG" not in limits["formats"]:
+        return None
+    size, is_grey = found
+    if not making.must_encode("JPEG", size, True, output):
+        return None
+    out["format"] = "JPEG"
+    _check_size(size, limits, out)
+    out["num_frames"] = 1
+    unwanted = making.objection(size, 1, output)
+    if unwanted is not None:
+        raise Refused(*unwanted)
+    resized, canvas = making.fit(size, output)
+    pixels = making.scaled_jpeg(data, size, resized, is_grey)
+    if pixels is None:
+        out.clear()
+        return None
+    out["has_alpha"] = False
+    return bytes(making.finished(pixels, resized, canvas, True, 1, b"", output, out))
+
+
 def _encoded(data: bytes, image: Any, orientation: int, output: dict[str, Any], out: dict[str, Any]) -> bytes:
     """Decoded, flattened, resized, turned upright, cut or framed, and encoded."""
     if not _has_arrays():
@@ -193,13 +221,8 @@ def _encoded(data: bytes, image: Any, orientation: int, output: dict[str, Any], 
     if pixels is None:
         image.load()
         pixels = making.pixels_of(_flatten(image), is_grey)
-    pixels = making.turn(making.resize(pixels, resized, was_scaled), orientation)
-    pixels = making.lay_out(pixels, canvas if orientation < 5 else canvas[::-1])
-    format = making.format_wanted(out["format"], output)
-    encoded: bytes = making.encode(pixels, format, output["quality"], _exif(image, output))
-    out["out_format"] = making.FORMATS[format]
-    out["out_height_px"], out["out_width_px"] = pixels.shape[:2]
-    return encoded
+    exif = _exif(image, output)
+    return bytes(making.finished(pixels, resized, canvas, was_scaled, orientation, exif, output, out))
 
 
 def _plainly_encoded(image: Any, orientation: int, output: dict[str, Any], out: dict[str, Any]) -> bytes:
@@ -272,31 +295,12 @@ def _flatten(image: Any) -> Any:
     return flat
 
 
-def give_up_rights(limits: dict[str, Any]) -> None:
-    """Limit this process for good. Called after the codecs are loaded, before the first untrusted byte is read."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))
-    if sys.platform != "darwin":
-        # macOS accepts RLIMIT_AS and does not enforce it; there the pixel and frame limits, the checks before any
-        # decode and the parent's clock are what is left.
-        resource.setrlimit(resource.RLIMIT_AS, (limits["max_memory_bytes"], limits["max_memory_bytes"]))
-
-
-def refresh_cpu_limit(timeout_s: float) -> None:
-    """Let this request have `timeout_s` of CPU time. The parent's clock comes first; this holds if it is gone."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    soft = int(used.ru_utime + used.ru_stime + timeout_s) + 2
-    resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
-
-
 def load_codecs(with_arrays: bool) -> None:
     """Import the four plugins (and OpenCV) now, so that nothing needs to be opened later."""
     from PIL import GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
+    assert all((GifImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin))
     Image.MAX_IMAGE_PIXELS = None  # our own limit is checked on every header, before Pillow's
-    for plugin in (GifImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin):
-        assert plugin.__name__
     Image.preinit()
     with io.BytesIO() as warm_up:  # loads the C side of the encoders and decoders too
         Image.new("RGB", (2, 2)).save(warm_up, "WEBP")
@@ -321,7 +325,7 @@ def serve(source: BinaryIO, sink: BinaryIO, limits: dict[str, Any]) -> None:
         data = source.read(num_bytes)
         if len(data) < num_bytes:
             return
-        refresh_cpu_limit(limits["timeout_s"])
+        lockdown.refresh_cpu_limit(limits["timeout_s"])
         answer, body = decode(data, short_side_px, wanted, limits)
         encoded = json.dumps(answer).encode()
         sink.write(ANSWER.pack(len(encoded), len(body)) + encoded)
@@ -337,8 +341,9 @@ def main() -> None:
     load_codecs(limits["with_arrays"])
     if limits.get("shared") is not None:
         limits["shared"] = views.Shared(*limits["shared"])
-    give_up_rights(limits)
-    serve(sys.stdin.buffer, sys.stdout.buffer, limits)
+    lockdown.limit_resources(limits["max_memory_bytes"])
+    with open(0, "rb", BUFFER_BYTES, closefd=False) as source, open(1, "wb", BUFFER_BYTES, closefd=False) as sink:
+        serve(source, sink, limits)
 
 
 if __name__ == "__main__":
