@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from curation.media.decode import DecodeLimits
 from curation.media.decoded import Decoded, View
@@ -43,7 +44,9 @@ def from_pictures(
     """
     if not signals:
         return {}
-    items = _Lazily(read_part(media, ["bytes"]).column(0))
+    # of a segment the picture in its middle
+    source = "frame" if "frame" in pq.read_schema(media).names else "bytes"
+    items = _Lazily(read_part(media, [source]).column(0))
     found = {each.table_name(): as_table(each.of_files(items), each.writes())
              for each in signals if isinstance(each, FileSignal)}  # fmt: skip
     pictures = [each for each in signals if isinstance(each, ImageSignal)]

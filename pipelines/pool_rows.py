@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curation.schema import MEDIA, TEXTS
+from curation.schema import MEDIA, SEGMENTS, TEXTS, UNSEEN
 from curation.step import digest
 from curation.table import Part, open_part
 from pipelines.column_cache import ColumnCache
@@ -79,11 +79,12 @@ class PoolRows:
     def __init__(self, store: Store, state: State, keeps_columns: bool = False) -> None:
         """`keeps_columns`: whether columns that are read are kept for the next time (`ColumnCache`)."""
         self._cache = ColumnCache(store.root / "cache" / "columns", keeps_columns)
-        footers = {path: pq.read_metadata(path) for path in store.texts_files()}
+        footers = {path: pq.read_metadata(path) for path in store.texts_files(state)}
         self.texts = [open_part(path, footer) for path, footer in footers.items()]
         self._text_schemas = [pa.schema(list(footer.schema.to_arrow_schema())) for footer in footers.values()]
         self._files = {"texts": [part.path for part in self.texts], "media": store.files(state, "media")}
         self._files |= {table: store.files(state, f"signal_{table}") for table in state.signals}
+        self._of_segments = state.tables.get("sources")
         self._levels = {"texts": "text", "media": "media", **state.signals}
         for table, files in self._files.items():
             if len(files) != len(self.texts):
@@ -107,7 +108,10 @@ class PoolRows:
     def _columns_of(self) -> dict[str, dict[str, pa.DataType]]:
         """Table -> its columns; link tables of different sources may add different ones to the texts."""
         schemas = {"texts": pa.unify_schemas([TEXTS, *self._text_schemas])}
-        schemas |= {"media": pa.schema([field for field in MEDIA if field.name not in ("sample_uid", "bytes")])}
+        media = MEDIA if self._of_segments is None else SEGMENTS
+        schemas |= {
+            "media": pa.schema([field for field in media if field.name not in ("sample_uid", "bytes", *UNSEEN)])
+        }
         signals = {table: files[0] for table, files in self._files.items() if table not in schemas and files}
         for table, path in signals.items():
             left_out = ("text_uid", "media_uid", "reason")
