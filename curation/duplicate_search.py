@@ -52,3 +52,14 @@ class SemanticSearch(Step):
         if isinstance(self.clusters, int) and self.clusters < 1:
             raise ValueError(f"clusters: {self.clusters} must be at least 1, or auto")
         return self
+
+
+class SegmentSearch(Step):
+    """Which segments of video and audio count as copies of each other (`curation.av.copies`).
+
+    Two segments with pictures are duplicates where their pictures match, two without where their sound does; that
+    sound alone is shared by segments with different pictures is kept as a fact.
+    """
+
+    min_share: float = Field(default=0.5, gt=0, le=1)
+    """Of the shorter one's time that the two have in common."""

@@ -9,7 +9,7 @@ LINKS = pa.schema(
         ("media_uid", pa.string()),  # digest of role and canonical URL
         ("sample_uid", pa.string()),  # digest of the canonical URL
         ("role", pa.string()),  # primary: the medium that the texts describe
-        ("modality", pa.string()),  # image
+        ("modality", pa.string()),  # as the recipe has it: image, video, audio, av (video or audio)
         ("url", pa.string()),  # as the link table has it, the first spelling seen
         ("url_canonical", pa.string()),  # what is fetched; null where the URL is refused
         ("url_reason", pa.string()),  # reason code of the refusal
@@ -24,7 +24,7 @@ MEDIA = pa.schema(
         ("media_uid", pa.string()),
         ("sample_uid", pa.string()),
         ("role", pa.string()),
-        ("modality", pa.string()),
+        ("modality", pa.string()),  # image, video or audio; of what is not there as the recipe has it
         ("url", pa.string()),
         ("final_url", pa.string()),  # after redirects
         ("status", pa.string()),  # ok | failed | refused
@@ -39,7 +39,7 @@ MEDIA = pa.schema(
         ("size_bytes", pa.int64()),  # of `bytes`; where those are null, of the bytes as they came
         ("sha256", pa.string()),  # of the bytes as they came
         ("stored_sha256", pa.string()),  # of `bytes`: another than sha256 where the recipe had them encoded anew
-        ("image_format", pa.string()),  # of `bytes`, by content: PNG, JPEG, WEBP, GIF
+        ("image_format", pa.string()),  # of `bytes`, by content: PNG, JPEG, WEBP, GIF; null of video and audio
         ("width_px", pa.int32()),  # of `bytes`, after EXIF orientation
         ("height_px", pa.int32()),
         ("original_width_px", pa.int32()),  # as it came, after EXIF orientation
@@ -66,3 +66,40 @@ TEXTS = pa.schema(
     ]
 )
 """One row for each text of the pool (a link without a text has one with a null text); link tables may add columns."""
+
+SEGMENTS = pa.schema(
+    [
+        *MEDIA,
+        ("source_uid", pa.string()),  # media_uid of the medium that it is cut from
+        ("start_s", pa.float64()),  # where it begins in the source; of a copy, its key frame
+        ("end_s", pa.float64()),  # as decided
+        ("cut_mode", pa.string()),  # copy | exact
+        ("duration_s", pa.float64()),
+        ("container", pa.string()),  # FFmpeg's demuxer
+        ("video_codec", pa.string()),
+        ("audio_codec", pa.string()),
+        ("frame_rate_hz", pa.float64()),
+        ("sample_rate_hz", pa.int32()),
+        ("num_channels", pa.int32()),
+        ("frame", pa.binary()),  # the picture in its middle, JPEG, for signals of pictures; null without video
+        ("subtitles", pa.list_(pa.struct([  # of the source's own text tracks, those that lie in it; from its start
+            ("start_s", pa.float64()), ("end_s", pa.float64()), ("text", pa.string()), ("language", pa.string()),
+        ]))),
+    ]
+)  # fmt: skip
+"""`media` of a pool of video and audio: one row for each segment, and one for each source that has none."""
+UNSEEN = ("frame", "subtitles")
+"""Columns of segments that no rule reads."""
+
+SEGMENT_TEXTS = pa.schema(
+    [
+        *TEXTS,
+        ("source_text_uid", pa.string()),  # text_uid in the pool; null of a subtitle from within the medium
+        (
+            "text_start_s",
+            pa.float64(),
+        ),  # when it is said, from the segment's start; null: it is about all of it
+        ("text_end_s", pa.float64()),
+    ]
+)
+"""`texts` of such a pool: each text of the source on each of its segments, subtitles on the segments they lie in."""

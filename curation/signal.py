@@ -24,7 +24,7 @@ Image = np.ndarray
 
 
 class Signal(Step, ABC):
-    """Base of all signals: subclass `TextSignal`, `ImageSignal` or `ColumnSignal`.
+    """Base of all signals: subclass `TextSignal`, `ImageSignal`, `FileSignal` or `ColumnSignal`.
 
     A recipe names a signal by its import path (`use: curation.signals.language.FastTextLanguage`) and its fields.
     """
@@ -78,6 +78,25 @@ class TextSignal(ColumnSignal):
 
     def compute(self, rows: pa.Table) -> pa.Table:
         return as_table(self.of_texts(rows.column(self.reads()[0]).to_pylist()), self.writes())
+
+
+class FileSignal(ColumnSignal):
+    """A signal of the encoded bytes of a medium, undecoded. Subclasses implement `of_files`, and trust no byte.
+
+    The stage hands them out in the same pass over a part in which it decodes the pictures.
+    """
+
+    level: ClassVar[Level] = "media"
+
+    def reads(self) -> tuple[str, ...]:
+        return ("bytes",)
+
+    @abstractmethod
+    def of_files(self, files: Sequence[bytes | None]) -> dict[str, Sequence[object] | np.ndarray | pa.Array]:
+        """Column name -> values, one for each medium; None where there is none."""
+
+    def compute(self, rows: pa.Table) -> pa.Table:
+        return as_table(self.of_files(rows.column("bytes").to_pylist()), self.writes())
 
 
 class ImageSignal(Signal):

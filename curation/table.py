@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 ROW_GROUP_ROWS = 1000
 """Rows of a row group with media or vectors: fewer make DuckDB's scans 2-3 times slower, more make reading one row
 costly (measured)."""
-NARROW_ROW_GROUP_ROWS = 20_000
+NARROW_ROW_GROUP_ROWS = 100_000
 """Rows of a row group with plain values only: a column of it is read five times as fast as of groups of 1,000
 (measured), and one row is still cheap."""
 TEMPORARY_PREFIX = ".tmp-"

@@ -63,7 +63,8 @@ def solve_balance(decider: Decider, n: int, item: Balance) -> None:
         language = "entry_language" if item.per_language else "null::varchar"
         columns = {"scope": scope, "entries": f"{item.entries}::integer[]", "language": language}
     else:
-        unused = f"draw / coalesce({prior(decider.balances(n))}, 1.0)"
+        earlier = [k for k, other in enumerate(decider.policy[:n]) if isinstance(other, Balance)]
+        unused = f"draw / coalesce({prior(earlier)}, 1.0)"
         columns = {"scope": scope, "group_key": f"({item.by})::varchar", "unused_draw": unused}
 
     def counted(batch: int) -> pa.Table:

@@ -11,9 +11,10 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines import database
-from pipelines.decide import Decider, finite
+from pipelines.decide import Decider
 from pipelines.pool_rows import Rows
 from pipelines.row_wise import check_row_wise
+from pipelines.rule_sql import finite
 from pipelines.sources import SourceError
 
 STEPS = 20

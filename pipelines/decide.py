@@ -23,55 +23,17 @@ import pyarrow.compute as pc
 from curation.policy import Balance, Decontaminate, Dedupe, PolicyItem, Quota, Rule, Top, Weight
 from pipelines import balance, database
 from pipelines.balance import PROBABILITY
+from pipelines.decided import Asked
 from pipelines.pool_rows import Rows
-from pipelines.select_duplicates import KINDS, gives
+from pipelines.rule_sql import PREFIX, balances, columns_read, double, finite, sparse_names
+from pipelines.select_duplicates import tables_read
 from pipelines.sparse import Sparse
-from pipelines.views import DECIDED
 
 Result = TypeVar("Result")
-PREFIX = "tamis__"
-"""Begins the names of columns that are not the pool's."""
+VERSION = 3
+"""Of what decides about rows in this file, pipelines/solve*.py, pipelines/balance.py and sql/select/."""
 AHEAD = 4
 """Batches that may wait for the main thread, beyond those being worked on."""
-
-
-def columns_read(item: PolicyItem) -> list[str]:
-    """Names that a rule reads, in order of appearance (the arguments of lambdas among them)."""
-    match item:
-        case Rule():
-            return database.columns_of(item.predicate())
-        case Top():
-            return database.columns_of(item.by)
-        case Quota():
-            return [*database.columns_of(item.per), *(_ordering_columns(item.prefer) if item.prefer else ())]
-        case Weight():
-            return database.columns_of(item.value)
-        case Dedupe():
-            return _ordering_columns(item.prefer)
-        case Balance():
-            return balance.columns_read(item)
-        case Decontaminate():
-            return []
-
-
-def _ordering_columns(ordering: str) -> list[str]:
-    return database.columns_of(f"row_number() over (order by {ordering}\n)")
-
-
-def finite(expression: str) -> str:
-    """SQL: the expression as a double, null where it is not finite."""
-    return f"(case when isfinite(({expression}\n)::double) then ({expression}\n)::double end)"
-
-
-def double(value: float | None) -> str:
-    """SQL: a double with all its bits (a decimal literal may be rounded twice)."""
-    return "null" if value is None else f"'{value!r}'::double"
-
-
-def sparse_names(n: int, item: PolicyItem) -> list[str]:
-    """Columns of few rows that a rule adds; the first is null just where the rule keeps the row (of searches)."""
-    names = ("num", "place") if isinstance(item, Quota) else gives(item)
-    return [f"{PREFIX}{name}_{n}" for name in names]
 
 
 def passed_before(decider: Decider, batch: int, until: int) -> pa.Array:
@@ -163,9 +125,11 @@ class Decider:
         """
         places = list(range(since, until))
         last = max([balance_at, *(n for n in places if isinstance(self.policy[n], Balance))])
-        earlier = [n for n in self.balances(last) if n not in places]
+        earlier = [n for n in balances(self.policy, last) if n not in places]
         reads = [name for n in [*earlier, *places] for name in self.reads[n]]
-        table = self.rows.read(batch, [*dict.fromkeys(["text_uid", *columns, *reads])])
+        ties = any(self.solved.get(n, {}).get("cut_uid") is not None for n in places)
+        names = dict.fromkeys([*columns, *reads, *(["text_uid"] if ties else [])])
+        table = self.rows.read(batch, list(names) or ["text_uid"])
         table = table.append_column(f"{PREFIX}row", pa.array(np.arange(table.num_rows, dtype=np.int64)))
         for n in sorted([*earlier, *places]):
             item = self.policy[n]
@@ -175,10 +139,6 @@ class Decider:
             if isinstance(item, Balance):
                 table = table.append_column(f"{PROBABILITY}{n}", balance.probabilities(self, table, n, item))
         return table
-
-    def balances(self, until: int) -> list[int]:
-        """Places of the balances before `until`."""
-        return [n for n, item in enumerate(self.policy[: max(0, until)]) if isinstance(item, Balance)]
 
     def passes(self, since: int, until: int) -> list[str]:
         """SQL: one boolean for each of these rules, never null."""
@@ -214,6 +174,27 @@ class Decider:
         finally:
             con.unregister(name)
 
+    def remembered(self, n: int, find: Callable[[], pa.Table]) -> pa.Table:
+        """What `find` gives for rule `n`, or what it gave when the same rules above read the same tables.
+
+        A table with the columns `batch` and `row`, ordered by them.
+        """
+        read = sorted({table for item in self.policy[: n + 1] for table in tables_read(item)})
+        names = [name for reads in self.reads[: n + 1] for name in reads]
+        return self.kept_of("rejected", ["rejected", VERSION, self.policy[: n + 1]], read, names, find)
+
+    def kept_of(
+        self, name: str, key: object, searches: Sequence[str], columns: Sequence[str], find: Callable[[], pa.Table]
+    ) -> pa.Table:
+        """What `find` makes of these tables of searches and columns, or what it made of the same ones before."""
+        files = [self.searches.get(table, ()) for table in searches]
+        if any(isinstance(each, pa.Table) for each in files):
+            return find()  # no name tells one table in memory from another
+        names = [[path.name for path in each] for each in files]
+        return self.rows.remembered(
+            name, [key, list(zip(searches, names, strict=True))], columns, lambda: Sparse(find()).table
+        )
+
     # the rules --------------------------------------------------------------------------------------------------------
 
     def _passes(self, n: int) -> str:
@@ -236,7 +217,7 @@ class Decider:
             case Weight() as weight:
                 return f"coalesce({finite(weight.value)} > 0, false)"
             case Balance():
-                this, so_far = f"{PROBABILITY}{n}", balance.prior(self.balances(n))
+                this, so_far = f"{PROBABILITY}{n}", balance.prior(balances(self.policy, n))
                 return f"({this} is null or coalesce(draw / coalesce({so_far}, 1.0) < {this}, false))"
 
     # answers ----------------------------------------------------------------------------------------------------------
@@ -245,59 +226,21 @@ class Decider:
         """Which rows of a batch the whole policy keeps."""
         return self.asked(batch, len(self.policy), [], {})[1]
 
+    def asked_policy(self) -> Asked:
+        """The policy with what `solve` found, as its decisions are read."""
+        cuts = {n: self.solved[n]["cut"] for n, item in enumerate(self.policy) if isinstance(item, Top)}
+        return Asked(self.policy, self.reads, cuts)
+
     def decisions(self, batch: int) -> pa.Table:
-        """The decisions about a batch, in the order of its rows (schema `DECIDED`)."""
-        count = len(self.policy)
-        extra = [name for name in ("draw",) if name in self.known and any("draw" in reads for reads in self.reads)]
-        table = self.table(batch, extra, count)
-        names = "".join(f"case when not {PREFIX}pass_{n} then {database.literal(item.name)} end, "
-                        for n, item in enumerate(self.policy))  # fmt: skip
-        saw = "".join(f"case when not {PREFIX}pass_{n} then {self._saw(n)} end, " for n in range(count))
-        keeps = " and ".join(f"{PREFIX}pass_{n}" for n in range(count)) or "true"
-        found = "lambda v: v is not null"
+        """The decisions about a batch, in the order of its rows, as they are stored (`pipelines/decided.py`)."""
+        count, asked = len(self.policy), self.asked_policy()
+        passes = "".join(f", {each}" for each in self.passes(0, count))
+        table = self.table(batch, ["text_uid"], count)
         with self.candidates(table) as con:
             answers = database.arrow(
                 con,
-                f"select {keeps} as kept, "
-                f"case when {keeps} then [] else list_filter([{names}null], {found}) end::varchar[] as rejected_by, "
-                f"case when {keeps} then [] else list_filter([{saw}null], {found}) end::varchar[] as saw, "
-                f"{self._given()}, {balance.prior(self.balances(count))} as keep_probability, "
-                f"{'draw' if extra else 'null'}::double as draw, {self._weight()} as sampling_weight "
-                f"from (select *{''.join(f', {each}' for each in self.passes(0, count))} from candidates)",
+                f"select {asked.bits()} as rejections{asked.later_fields()} from (select *{passes} from candidates)",
             )
-        return answers.add_column(0, "text_uid", table.column("text_uid")).cast(DECIDED)
-
-    def _given(self) -> str:
-        """SQL: what searches say of each row, from the first rule that says it."""
-        fields = []
-        for name, kind in KINDS.items():
-            given = [f"{PREFIX}{name}_{n}" for n, item in enumerate(self.policy) if name in gives(item)]
-            fields.append(f"coalesce({', '.join([*given, 'null'])})::{kind} as {name}")
-        return ", ".join(fields)
-
-    def _weight(self) -> str:
-        weights = [finite(item.value) for item in self.policy if isinstance(item, Weight)]
-        return " * ".join(weights) or "null::double"
-
-    def _saw(self, n: int) -> str:
-        """SQL: the values that a rule saw, and what it asked of them, as JSON."""
-        fields = {name: database.quoted(name) for name in self.reads[n]}
-        match self.policy[n]:
-            case Rule() as rule:
-                fields |= {f"${name}": database.literal(value) if isinstance(value, str) else repr(value).lower()
-                           for name, value in rule.at.items()}  # fmt: skip
-            case Top() as top:
-                if self.reads[n] != [top.by]:
-                    fields["value"] = finite(top.by)
-                fields["cut"] = double(self.solved[n]["cut"])
-            case Quota() as quota:
-                figures = {name: f"{PREFIX}{name}_{n}" for name in ("num", "place")}
-                fields = {"per": f"({quota.per}\n)", **figures, "at_most": str(quota.at_most)}
-            case Weight() as weight:
-                fields["value"] = finite(weight.value)
-            case Dedupe() | Decontaminate() as item:
-                fields = {name: f"{PREFIX}{name}_{n}" for name in gives(item)}
-            case Balance():
-                fields = {"keep_probability": balance.prior(self.balances(n + 1)), "draw": "draw"}
-        pairs = ", ".join(f"{database.literal(name)}: {value}" for name, value in fields.items())
-        return f"to_json({{{pairs}}})::varchar" if fields else "'{}'"
+        made = asked.stored(table, answers)
+        # how the columns were read must not show in the bytes: pages end where chunks do
+        return made.combine_chunks()

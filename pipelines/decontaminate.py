@@ -98,7 +98,7 @@ def _wanted(run: Run) -> list[Wanted]:
     tables = {s.table_name(): s.level for s in signals if columns & set(s.writes().names)}
     folder = run.store.table("evaluation_matches")
     wanted = []
-    for position, each in enumerate(run.store.pool()):
+    for position, each in enumerate(run.store.samples(run.state)):
         files = {table: run.store.files(run.state, f"signal_{table}")[position] for table in sorted(tables)}
         files["media"] = run.store.files(run.state, "media")[position]
         identities = {table: open_part(path).identity for table, path in files.items()}

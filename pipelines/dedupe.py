@@ -18,12 +18,15 @@ from curation.step import digest
 from curation.table import find_part, open_part, write_part
 from curation.thumbnail_match import KINDS
 from pipelines import database
+from pipelines.dedupe_segments import COLUMNS as FINGERPRINTS
+from pipelines.dedupe_segments import VERSION as SEGMENTS_VERSION
+from pipelines.dedupe_segments import find_matches
 from pipelines.looks import COLUMNS
 from pipelines.near_job import NEAR_PAIRS
 from pipelines.near_pairs import VERSION as NEAR_VERSION
 from pipelines.near_pairs import crowd_groups, near_pairs
 from pipelines.stage import Run
-from pipelines.views import DUPLICATE_EDGES, DUPLICATES, open_store
+from pipelines.views import DUPLICATE_EDGES, DUPLICATES, SEGMENT_MATCHES, open_store
 
 VERSION = 3
 """Of the rules in this file and in sql/dedupe/ that decide groups; those about pairs of looks have their own."""
@@ -37,12 +40,14 @@ def dedupe_key(run: Run) -> str:
     """Digest of the settings and of the parts that they read: columns of media, and captions for near-duplicates."""
     perceptual = run.recipe.duplicates.perceptual
     names = {*run.recipe.duplicates.exact, *((*COLUMNS, BOILERPLATE) if perceptual else ())}
+    names |= set(FINGERPRINTS) if run.recipe.duplicates.segments is not None else set()
     signals = [each for each in run.recipe.signals_until(run.round_index) if names & set(each.writes().names)]
     tables = ["media", *(f"signal_{each.table_name()}" for each in signals)]
     identities = {table: [open_part(path).identity for path in run.store.files(run.state, table)] for table in tables}
     if perceptual:
-        identities["texts"] = [each.texts.identity for each in run.store.pool()]
-    return digest("dedupe", VERSION, NEAR_VERSION, run.recipe.duplicates.of_media(), identities)
+        identities["texts"] = [each.texts.identity for each in run.store.samples(run.state)]
+    of_segments = () if run.recipe.duplicates.segments is None else (SEGMENTS_VERSION,)
+    return digest("dedupe", VERSION, NEAR_VERSION, run.recipe.duplicates.of_media(), identities, *of_segments)
 
 
 def dedupe(run: Run) -> dict[str, Any]:
@@ -50,21 +55,29 @@ def dedupe(run: Run) -> dict[str, Any]:
     key = dedupe_key(run)
     groups = find_part(run.store.table("duplicates"), 0, key)
     edges = find_part(run.store.table("duplicate_edges"), 0, key)
-    reused = groups is not None and edges is not None
+    matches = find_part(run.store.table("segment_matches"), 0, key)
+    has_segments = run.recipe.duplicates.segments is not None
+    reused = groups is not None and edges is not None and (matches is not None or not has_segments)
     counts: dict[str, Any] = {}
-    if groups is None or edges is None:
-        group_rows, edge_rows, counts = find_duplicates(run)
+    run.state.tables.pop("segment_matches", None)
+    if groups is None or edges is None or not reused:
+        group_rows, edge_rows, match_rows, counts = find_duplicates(run)
         edges = write_part(run.store.table("duplicate_edges"), 0, key, edge_rows)
+        if has_segments:
+            matches = write_part(run.store.table("segment_matches"), 0, key, match_rows)
         members = [group for group in group_rows.column("duplicate_group").to_pylist() if group is not None]
         stats = {"media": group_rows.num_rows, "in_groups": len(members), "groups": len(set(members))}
         groups = write_part(run.store.table("duplicates"), 0, key, group_rows, stats=stats)
     run.state.tables["duplicates"] = [run.store.relative(groups.path)]
     run.state.tables["duplicate_edges"] = [run.store.relative(edges.path)]
+    if matches is not None:
+        run.state.tables["segment_matches"] = [run.store.relative(matches.path)]
     return {**groups.stats, **counts, "parts_run": int(not reused), "parts_reused": int(reused)}
 
 
-def find_duplicates(run: Run) -> tuple[pa.Table, pa.Table, dict[str, Any]]:
-    """The group of every medium with bytes (null where alone), the pairs that joined them, and counts."""
+def find_duplicates(run: Run) -> tuple[pa.Table, pa.Table, pa.Table, dict[str, Any]]:
+    """The group of every medium with bytes (null where alone), the pairs that joined them, what segments have in
+    common, and counts."""
     settings = run.recipe.duplicates
     con = open_store(run.store, run.state)
     levels = sorted(table for table, level in run.state.signals.items() if level == "media")
@@ -80,6 +93,11 @@ def find_duplicates(run: Run) -> tuple[pa.Table, pa.Table, dict[str, Any]]:
         edges.append(_equal(con, "look", f"picture ({KINDS[0]})"))
         near, counts = _near(run, con)
         edges.append(near)
+    matches = SEGMENT_MATCHES.empty_table()
+    if settings.segments is not None:
+        joining, matches = find_matches(con, settings.segments)
+        edges.append(joining)
+        counts |= {"segment_matches": matches.num_rows}
     uids = database.arrow(con, "select media_uid from found order by media_uid").column(0).to_pylist()
     con.close()
     joined = (
@@ -95,7 +113,7 @@ def find_duplicates(run: Run) -> tuple[pa.Table, pa.Table, dict[str, Any]]:
     sizes = np.bincount(labels, minlength=len(uids)) if uids else np.zeros(0, dtype=np.int64)
     # labels are the smallest member, and media_uids are sorted, so a group is named after its smallest media_uid
     group = [uids[label] if sizes[label] > 1 else None for label in labels]
-    return pa.table({"media_uid": uids, "duplicate_group": group}, schema=DUPLICATES), joined, counts
+    return pa.table({"media_uid": uids, "duplicate_group": group}, schema=DUPLICATES), joined, matches, counts
 
 
 def _equal(con: database.Connection, column: str, kind: str) -> pa.Table:

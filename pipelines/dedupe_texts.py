@@ -52,7 +52,7 @@ def _files(run: Run, settings: TextSearch) -> list[Path]:
     for signal in run.recipe.signals_until(run.round_index):
         if settings.column in signal.writes().names:
             return run.store.files(run.state, f"signal_{signal.table_name()}")
-    return run.store.texts_files()
+    return run.store.texts_files(run.state)
 
 
 def dedupe_texts(run: Run, settings: TextSearch) -> dict[str, Any]:

@@ -20,10 +20,10 @@ from curation.policy import Balance, PolicyItem, Rule, Weight
 from curation.reasons import Reason
 from curation.schema import MEDIA, TEXTS
 from pipelines import database
-from pipelines.decide import columns_read
+from pipelines.decided import create_decided
+from pipelines.rule_sql import columns_read
 from pipelines.selections import Selection, find_selection
 from pipelines.store import Store
-from pipelines.views import DECIDED
 
 CAUSES = pa.schema([("side", pa.string()), ("rule", pa.string()), ("cause", pa.string())])
 
@@ -45,7 +45,7 @@ def diff(store: Store, first: str, second: str) -> Difference:
     a, b = find_selection(store, first), find_selection(store, second)
     con = database.connect()
     for side, selection in (("a", a), ("b", b)):
-        database.create_view(con, f"decided_{side}", selection.files(store, "decisions"), DECIDED)
+        create_decided(con, f"decided_{side}", selection.files(store, "decisions"))
         database.create_view(con, f"texts_{side}", selection.files(store, "texts"), TEXTS)
         database.create_view(con, f"media_{side}", selection.files(store, "media"), MEDIA)
     con.register("causes", pa.Table.from_pylist(causes(a, b), schema=CAUSES))

@@ -29,17 +29,18 @@ MAX_TASK_ROWS = 100_000
 part; more would make for workers that end long after the others."""
 
 
-def download_key(settings: Download) -> str:
+def download_key(settings: Download, modality: str = "image") -> str:
     """Key of the step: every limit that may decide whether a link is accepted."""
-    return digest(
-        "download", VERSION, settings.fetch, dataclasses.asdict(settings.decode), settings.image, settings.engine
-    )
+    of_image = dataclasses.asdict(settings.decode), settings.image
+    limits = of_image if modality == "image" else (modality, dataclasses.asdict(settings.av))
+    return digest("download", VERSION, settings.fetch, *limits, settings.engine)
 
 
 def wanted_parts(run: Run) -> list[Wanted]:
     """One wanted part of `media` for each part of the pool: where rows were tried again or refreshed later, the
     newest one."""
-    step, folder = download_key(run.recipe.download), run.store.table("media")
+    step = download_key(run.recipe.download, run.recipe.source.modality)
+    folder = run.store.table("media")
     wanted = []
     for each in run.store.pool():
         key = digest(step, each.links.identity)
@@ -97,6 +98,8 @@ def download(run: Run) -> dict[str, Any]:
     """Fetch every part of the pool that has not been fetched with these limits."""
     parts, stats = run_parts(run, "download", download_tasks(run))
     run.state.tables["media"] = [run.store.relative(part.path) for part in parts]
+    for of_segments in ("sources", "texts"):  # until the stage `segment` has cut these parts
+        run.state.tables.pop(of_segments, None)
     outcome: Counter[str] = Counter()
     for part in parts:
         outcome.update(part.stats["status"])

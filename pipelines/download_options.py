@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
+from curation.media.av_types import AvLimits
 from curation.media.decode import DecodeLimits
 from curation.media.image_output import ImageOutput
 from curation.step import Step
@@ -17,6 +18,8 @@ class Download(Step):
 
     fetch: FetchOptions = FetchOptions()
     decode: DecodeLimits = DecodeLimits()
+    av: AvLimits = AvLimits()
+    """Of video and audio; the stages `download`, `segment` and `score` decode within them."""
     image: ImageOutput = ImageOutput()
     engine: Literal["tamis", "img2dataset"] = "tamis"
     """img2dataset: its `Downloader` fetches and resizes, for those who must match an older corpus bit for bit."""

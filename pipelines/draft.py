@@ -17,6 +17,8 @@ from curation.table import ROW_GROUP_ROWS, TEMPORARY_PREFIX, Part, read_groups, 
 
 NAMES = MEDIA.names  # pyarrow makes a new list each time
 BYTES = MEDIA.get_field_index("bytes")
+GROUP_BYTES = 512 << 20
+"""Of media in a row group: what is in memory while it is written. A thousand pictures are less by far; a few videos."""
 
 
 class Draft:
@@ -91,11 +93,22 @@ class Draft:
         return part
 
     def _row_groups(self, rows: list[tuple[Any, ...]]) -> Iterator[pa.RecordBatch]:
-        for start in range(0, len(rows), ROW_GROUP_ROWS):
-            group = list(zip(*rows[start : start + ROW_GROUP_ROWS], strict=True))
+        for start, end in self._groups():
+            group = list(zip(*rows[start:end], strict=True))
             arrays = [pa.array(group[i], field.type) for i, field in enumerate(MEDIA) if i != BYTES]
-            arrays.insert(BYTES, self._bytes(self._places[start : start + ROW_GROUP_ROWS], group[BYTES]))
+            arrays.insert(BYTES, self._bytes(self._places[start:end], group[BYTES]))
             yield pa.RecordBatch.from_arrays(arrays, schema=MEDIA)
+
+    def _groups(self) -> Iterator[tuple[int, int]]:
+        """First and last row (excluded) of each row group: at most so many rows and, beyond one row, bytes."""
+        start, held = 0, 0
+        for index, (_, size) in enumerate(self._places):
+            if index > start and (index - start == ROW_GROUP_ROWS or held + size > GROUP_BYTES):
+                yield start, index
+                start, held = index, 0
+            held += size
+        if start < len(self._places):
+            yield start, len(self._places)
 
     def _bytes(self, places: list[tuple[int, int]], is_valid: tuple[bool, ...]) -> pa.Array:
         """The bytes of some rows as one column; in memory once."""

@@ -83,6 +83,10 @@ class Fetched:
         with self.body_path.open("rb") as file:
             return hashlib.file_digest(file, algorithm).digest()
 
+    def num_bytes(self) -> int:
+        """Of the body, wherever it is."""
+        return len(self.body or b"") if self.body_path is None else self.body_path.stat().st_size
+
     def take_body(self) -> bytes | None:
         """The body in memory; its file, if it has one, is removed."""
         body = self.body if self.body_path is None else self.body_path.read_bytes()

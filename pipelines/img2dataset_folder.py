@@ -109,10 +109,16 @@ def held_rows(links: Sequence[dict[str, Any]], settings: Download) -> Iterator[t
     Raises OSError where a file is gone.
     """
     held = {i: json.loads(link["held_in"]) for i, link in enumerate(links) if link["held_in"] and link["url_canonical"]}
+    most = settings.fetch.max_bytes
+    large = {
+        i for i, place in held.items() if place.get("size", 0) > most
+    }  # not read: a film may be larger than memory
     for i, place in held.items():
         if "file" not in place:
             yield i, _failed_row(links[i], place["error"], place["detail"])
-    for i, body in _bodies({i: place for i, place in held.items() if "file" in place}):
+        elif i in large:
+            yield i, _failed_row(links[i], Reason.DL_TOO_LARGE.value, f"more than {most} bytes")
+    for i, body in _bodies({i: place for i, place in held.items() if "file" in place and i not in large}):
         yield i, _row(links[i], held[i], body, settings)
 
 
@@ -162,8 +168,8 @@ def _row(link: dict[str, Any], place: dict[str, Any], body: bytes, settings: Dow
     known_by = known_bad.algorithm_that_knows(found)
     if known_by is not None:
         return _failed_row(link, Reason.POLICY_KNOWN_BAD_HASH.value, f"its {known_by} is on a list", "refused")
-    # the promise was for the bytes that img2dataset fetched, not for what it made of them
-    return fetched_row({**link, "expected_hash": None}, found, settings)
+    # a promise was for the bytes that img2dataset fetched, not for what it made of them
+    return fetched_row(link if place.get("exact") else {**link, "expected_hash": None}, found, settings)
 
 
 def _failed_row(link: dict[str, Any], reason: str, detail: str, status: str | None = None) -> dict[str, Any]:

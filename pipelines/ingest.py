@@ -21,8 +21,8 @@ from curation.schema import LINKS, TEXTS
 from curation.step import digest
 from curation.table import Part, read_part, write_part
 from curation.urls import canonical_url, uid
-from pipelines import database, img2dataset_folder
-from pipelines.recipe import Columns, Recipe
+from pipelines import database, img2dataset_folder, media_folder
+from pipelines.recipe import Columns, Recipe, Source
 from pipelines.sources import SourceError, file_digest, find_files, read_links
 from pipelines.stage import AccountingError
 from pipelines.store import PoolPart, Store
@@ -37,11 +37,17 @@ def pending_sources(recipe: Recipe, store: Store) -> tuple[list[Path], list[dict
 
     A file is known by its content and the mapping of its columns, not by its name or date.
     """
-    mapping = digest("columns", VERSION, recipe.source.columns)
+    source, names = recipe.source, [] if recipe.segment is None else recipe.segment.subtitles
+    is_image = source.modality == "image"
+    mapping = digest("columns", VERSION, source.columns, *(() if is_image else (source.modality, sorted(names))))
     known = {source["key"] for source in store.pool_sources()}
     files, entries = [], []
-    for path in _files(recipe.source.links):
-        entry = {"name": path.name, "key": digest(file_digest(path), mapping)}
+    for path in _files(source):
+        is_medium = media_folder.is_medium(path)
+        entry = {
+            "name": path.name,
+            "key": digest(media_folder.digest_of(path) if is_medium else file_digest(path), mapping),
+        }
         entries.append(entry)
         if entry["key"] not in known:
             files.append(path)
@@ -49,12 +55,30 @@ def pending_sources(recipe: Recipe, store: Store) -> tuple[list[Path], list[dict
     return files, entries
 
 
-def _files(links: Sequence[Path]) -> list[Path]:
-    """The link tables that are named; of an output folder of img2dataset the tables of its shards."""
+def _files(source: Source) -> list[Path]:
+    """The link tables that are named; of an output folder of img2dataset the tables of its shards, of a folder of
+    videos and sounds these."""
     found: list[Path] = []
-    for path in links:
-        found += img2dataset_folder.shards(path) if img2dataset_folder.is_output(path) else find_files([path])
+    for path in source.links:
+        media = media_folder.media_files(path) if source.modality != "image" else []
+        is_output = img2dataset_folder.is_output(path)
+        found += media or (img2dataset_folder.shards(path) if is_output else find_files([path]))
     return found or find_files([])
+
+
+def _incoming(path: Path, recipe: Recipe) -> Iterator[pa.Table]:
+    """What one source file says, with uids (`_identified`)."""
+    columns, links = recipe.source.columns, recipe.source.links
+    if not media_folder.is_medium(path):
+        yield from (_identified(batch, columns) for batch in _batches(path, columns, links))
+        return
+    timed = [] if recipe.segment is None else recipe.segment.subtitles
+    captions = [name for name in columns.text if name not in timed]
+    first = captions[0] if captions else None, timed[0] if timed else None
+    texts = [name for name in columns.text if name in first]
+    named = columns.changed(url="url", text=texts, language="language", hash="sha256")
+    for batch in media_folder.batches(path, links, *first, columns.extra):
+        yield _identified(batch, named)
 
 
 def _batches(path: Path, columns: Columns, links: Sequence[Path]) -> Iterator[pa.Table]:
@@ -74,9 +98,7 @@ def ingest(recipe: Recipe, store: Store) -> dict[str, Any]:
     if not files:
         return {"links_read": 0, "parts_made": 0, "parts": len(pool)}
     columns = recipe.source.columns
-    incoming = pa.concat_tables(
-        [_identified(batch, columns) for path in files for batch in _batches(path, columns, recipe.source.links)]
-    )
+    incoming = pa.concat_tables([batch for path in files for batch in _incoming(path, recipe)])
     incoming = incoming.append_column("row", pa.array(range(incoming.num_rows), pa.int64()))
     known_texts = _concat([read_part(each.texts.path, ["text_uid", "sample_uid"]) for each in pool], TEXTS)
     con = database.connect()
@@ -96,7 +118,7 @@ def ingest(recipe: Recipe, store: Store) -> dict[str, Any]:
     by_part = dict(_by_part(fresh, home, len(pool), recipe.samples_per_part))
     for index in sorted(by_part.keys() | {home[row["sample_uid"]] for row in again.values()}):
         before, rows = parts.get(index), by_part.get(index, fresh.slice(0, 0))
-        links = before.links if before else _write_links(store, index, rows)
+        links = before.links if before else _write_links(store, index, rows, recipe.source.modality)
         texts = _write_texts(store, index, rows, columns, before, again)
         made += before is None or texts != before.texts
         parts[index] = PoolPart(index, links, texts)
@@ -136,8 +158,13 @@ def _identified(batch: pa.Table, columns: Columns) -> pa.Table:
     reasons: list[str | None] = []
     samples: list[str] = []
     texts = [batch.column(name).to_pylist() for name in columns.text]
+    held = batch.column("held_in").to_pylist()
     for row, url in enumerate(urls):
-        if url is None or not url.strip():
+        if url is not None and held[row] is not None and url.startswith(media_folder.FILE):
+            canonical.append(url)
+            reasons.append(None)
+            samples.append(uid("sample", url))
+        elif url is None or not url.strip():
             canonical.append(None)
             reasons.append(Reason.IN_MISSING_URL.value)
             # without a URL the texts are all there is to tell one such link from another
@@ -213,7 +240,7 @@ def _by_part(
     ]
 
 
-def _write_links(store: Store, index: int, rows: pa.Table) -> Part:
+def _write_links(store: Store, index: int, rows: pa.Table, modality: str) -> Part:
     """One row for each sample: the spelling of the URL that was seen first, and the first digest that is promised."""
     samples = rows.column("sample_uid").to_pylist()
     promised: dict[str, str] = {}
@@ -232,7 +259,7 @@ def _write_links(store: Store, index: int, rows: pa.Table) -> Part:
             "media_uid": pa.array([uid("media", sample, "primary") for sample in samples]),
             "sample_uid": table.column("sample_uid"),
             "role": pa.array(["primary"] * count),
-            "modality": pa.array(["image"] * count),
+            "modality": pa.array([modality] * count),
             **{name: table.column(name) for name in ("url", "url_canonical", "url_reason")},
             "expected_hash": pa.array([promised.get(sample) for sample in samples], pa.string()),
             "held_in": pa.array([held.get(sample) for sample in samples], pa.string()),

@@ -48,18 +48,25 @@ def fetched_row(link: dict[str, Any], fetched: Fetched, settings: Download) -> d
     if fetched.is_unchanged:
         return row | {"status": UNCHANGED}
     if fetched.status == "ok":
-        promised = link["expected_hash"]
+        promised, size = link["expected_hash"], fetched.num_bytes()
         differs = None if promised is None else expected_digest_differs(fetched, promised)
-        body = fetched.take_body() or b""
         row |= {"etag": fetched.etag, "last_modified": fetched.last_modified}
-        row |= looked_at(body, fetched.sha256, settings)
+        row |= _looked_at(link["modality"], fetched, settings)
         if differs is not None:
             reason = Reason.POLICY_HASH_MISMATCH.value
             row |= {"status": "failed", "reason": reason, "detail": f"{differs} differs"}
-            row |= {"bytes": None, "stored_sha256": None, "size_bytes": len(body)}
+            row |= {"bytes": None, "stored_sha256": None, "size_bytes": size}
     if row["detail"]:
         row["detail"] = row["detail"][:MAX_DETAIL_CHARS]
     return row
+
+
+def _looked_at(modality: str, fetched: Fetched, settings: Download) -> dict[str, Any]:
+    if modality == "image":
+        return looked_at(fetched.take_body() or b"", fetched.sha256, settings)
+    from pipelines.av_row import looked_at_av  # numpy and more, which workers that fetch pictures do without
+
+    return looked_at_av(fetched, modality, settings.av)
 
 
 def looked_at(body: bytes, sha256: str | None, settings: Download) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from curation.media.decoded import DecodeLimits
 from curation.policy import Weight
 from curation.step import digest
 from curation.table import replace_text, write_part
-from pipelines import database
+from pipelines import database, pack_faces
 from pipelines.byte_index import write_index
-from pipelines.decide import columns_read
 from pipelines.decontamination_record import facts as decontamination_facts
 from pipelines.decontamination_record import removed_rows, write_removed
+from pipelines.pack_segments import FIXED, MODALITIES, pack_segment_shard
 from pipelines.recipe import Pack
+from pipelines.rule_sql import columns_read
 from pipelines.selections import note_version
 from pipelines.sources import file_digest
 from pipelines.stage import Run, Wanted, run_parts
@@ -47,20 +50,25 @@ def pack(run: Run) -> dict[str, Any]:
         return {"samples": 0, "texts": 0, "parts_run": 0, "parts_reused": 0}
     recipe = run.recipe
     removed = removed_rows(run)
+    blurring = recipe.pack.blur_faces
     facts = {**_provenance(run), "decontamination": decontamination_facts(run, removed)}
+    facts |= pack_faces.facts(blurring, plan)
     version_digest = digest("pack", VERSION, facts, [str(field) for field in plan.schema], content_digest(plan))
     label = run.label
     folder = run.store.root / "versions" / f"{label}-{version_digest[:NAME_DIGITS]}"
+    work: Callable[..., dict[str, Any]] = pack_shard
+    settings: dict[str, Any] = {
+        "limits": recipe.download.decode,
+        "blur_quality": blurring.quality if blurring else None,
+    }
+    if has_segments(run):
+        work, settings = pack_segment_shard, {"limits": recipe.download.av, "media": recipe.pack.media}
     wanted = []
     size = recipe.pack.samples_per_shard
     for index, start in enumerate(range(0, plan.num_rows, size)):
         key = digest(version_digest, index)
-        task = Task(
-            f"pack of shard {index}",
-            pack_shard,
-            {"plan": plan.slice(start, size), "folder": folder, "index": index, "key": key},
-        )
-        wanted.append(Wanted(folder, index, key, task))
+        arguments = {"plan": plan.slice(start, size), "folder": folder, "index": index, "key": key, **settings}
+        wanted.append(Wanted(folder, index, key, Task(f"pack of shard {index}", work, arguments)))
     sealed = (folder / "manifest.json").exists()
     parts, stats = run_parts(run, "pack", wanted)
     ranges = [write_index(folder, part) for part in parts]  # made with the shards; a lost one is made again
@@ -109,17 +117,26 @@ def plan_version(run: Run) -> pa.Table:
     fields = "".join(f", {database.literal(n)}: k.{database.quoted(n)}" for n in names)
     # a column of the texts is given by the sample's first text that has it
     extra = "".join(
-        f", arg_min(k.{database.quoted(n)}, k.position) as {database.quoted(n)}" for n in _extra(run.recipe.pack)
+        f", arg_min(k.{database.quoted(n)}, k.position) as {database.quoted(n)}"
+        for n in _extra(run.recipe.pack, has_segments(run))
     )
-    sql = database.query("pack/plan").replace("{text_fields}", fields).replace("{extra}", extra)
+    extra += pack_faces.plan_field(run.recipe.pack.blur_faces)
+    name = "pack/plan_segments" if has_segments(run) else "pack/plan"
+    sql = database.query(name).replace("{text_fields}", fields).replace("{extra}", extra)
     plan = database.arrow(con, sql, {"seed": str(run.recipe.seed)})
     con.close()
     return plan
 
 
-def _extra(settings: Pack) -> list[str]:
+def _extra(settings: Pack, of_segments: bool) -> list[str]:
     fixed = {"sample_uid", "media_uid", "url", "image_format", "width_px", "height_px", "image_sha256", "texts"}
+    fixed |= {*FIXED, *MODALITIES} if of_segments else set()
     return [name for name in dict.fromkeys(settings.columns) if name not in fixed]
+
+
+def has_segments(run: Run) -> bool:
+    """Whether the store's media are segments of video and audio."""
+    return "sources" in run.state.tables
 
 
 def content_digest(plan: pa.Table) -> str:
@@ -135,13 +152,25 @@ def _num_texts(plan: pa.Table) -> int:
     return int(pc.sum(pc.list_value_length(plan.column("texts"))).as_py() or 0)
 
 
-def pack_shard(plan: pa.Table, folder: Path, index: int, key: str) -> dict[str, Any]:
-    """Bring the bytes of one shard's samples together and publish it. Runs in a worker."""
-    images = _bytes_of(plan)
+def pack_shard(
+    plan: pa.Table,
+    folder: Path,
+    index: int,
+    key: str,
+    limits: DecodeLimits | None = None,
+    blur_quality: int | None = None,
+) -> dict[str, Any]:
+    """Bring the bytes of one shard's samples together and publish it. Runs in a worker.
+
+    limits, blur_quality: for pictures whose faces are to be blurred (`pipelines.pack_faces`).
+    """
+    images: Sequence[bytes] = _bytes_of(plan)
     for row, image in enumerate(images):
         if hashlib.sha256(image).hexdigest() != plan.column("image_sha256")[row].as_py():
             uid = plan.column("sample_uid")[row].as_py()
             raise ValueError(f"the bytes of sample {uid} in {plan.column('file')[row]} are not those that were stored")
+    if blur_quality is not None:
+        plan, images = pack_faces.blur(plan, images, blur_quality, limits or DecodeLimits())
     position = plan.column_names.index("image_format")
     table = plan.drop_columns(["file", "row_in_file"]).add_column(position, "image", pa.array(images, pa.binary()))
     table = table.replace_schema_metadata(None)
@@ -192,8 +221,10 @@ def _provenance(run: Run) -> dict[str, Any]:
     recipe, settings = run.recipe, run.recipe.pack
     read = {name for item in run.round.policy for name in columns_read(item)}
     read |= {*settings.columns, *settings.text_columns, "text_clean", "language"}
+    read |= {settings.blur_faces.boxes} if settings.blur_faces else set()
+    media = {} if not has_segments(run) else {"media": settings.media.model_dump()}
     return {
-        "recipe": {"name": recipe.name, "seed": recipe.seed, "samples_per_shard": settings.samples_per_shard},
+        "recipe": {"name": recipe.name, "seed": recipe.seed, "samples_per_shard": settings.samples_per_shard, **media},
         "policy": [item.model_dump() for item in run.round.policy],
         "signals": _signal_keys(run, read),
     }

@@ -9,19 +9,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curation.schema import MEDIA
+from curation.schema import SEGMENTS, UNSEEN
 from curation.signal import Level
 from curation.table import read_part
 
 UID = {"media": "media_uid", "text": "text_uid"}
-MEDIA_COLUMNS = [name for name in MEDIA.names if name != "bytes"]
+MEDIA_COLUMNS = [name for name in SEGMENTS.names if name not in ("bytes", *UNSEEN)]
+"""Columns of media that signals may read; those beyond `MEDIA` are of segments."""
 
 
 def media_rows(
     media: Path, upstream: dict[str, Path], levels: dict[str, Level], wanted: Collection[str] | None = None
 ) -> pa.Table:
     """Media with the columns of the media signals in `upstream` (table -> file); `wanted` leaves out all others."""
-    names = [name for name in MEDIA_COLUMNS if wanted is None or name in {*wanted, "media_uid", "sample_uid"}]
+    there = set(pq.read_schema(media).names)
+    names = [name for name in MEDIA_COLUMNS if name in there]
+    names = [name for name in names if wanted is None or name in {*wanted, "media_uid", "sample_uid"}]
     return joined(read_part(media, names), upstream, levels, "media", wanted)
 
 

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from curation.media.decode import DecodeLimits
 from curation.media.decoded import Decoded, View
 from curation.media.views import DecodePool
-from curation.signal import Image, ImageSignal
+from curation.signal import FileSignal, Image, ImageSignal, as_table
 from curation.table import read_part
 
 AT_A_TIME = 64
@@ -34,26 +35,37 @@ def decode_pool(limits: DecodeLimits, num_decoders: int) -> DecodePool:
 
 
 def from_pictures(
-    media: Path, signals: Sequence[ImageSignal], limits: DecodeLimits, num_decoders: int
+    media: Path, signals: Sequence[ImageSignal | FileSignal], limits: DecodeLimits, num_decoders: int
 ) -> dict[str, pa.Table]:
-    """The columns of all picture signals, by table, for a part of `media`: a row for each row, null where no picture.
+    """The columns of all signals of pictures and of their bytes, by table, for a part of `media`: a row for each row,
+    null where no picture.
 
     In batches, so that memory does not grow with the part; signals look at one row at a time, so nothing changes.
     """
-    made: dict[str, list[pa.Table]] = {signal.table_name(): [] for signal in signals}
     if not signals:
         return {}
-    column = read_part(media, ["bytes"]).column(0)
+    # of a segment the picture in its middle
+    source = "frame" if "frame" in pq.read_schema(media).names else "bytes"
+    items = _Lazily(read_part(media, [source]).column(0))
+    found = {each.table_name(): as_table(each.of_files(items), each.writes())
+             for each in signals if isinstance(each, FileSignal)}  # fmt: skip
+    pictures = [each for each in signals if isinstance(each, ImageSignal)]
+    return found | _decoded(items, pictures, limits, num_decoders) if pictures else found
+
+
+def _decoded(
+    items: _Lazily, signals: Sequence[ImageSignal], limits: DecodeLimits, num_decoders: int
+) -> dict[str, pa.Table]:
+    made: dict[str, list[pa.Table]] = {signal.table_name(): [] for signal in signals}
     many = AT_A_TIME_PREPARED if all(signal.prepares for signal in signals) else AT_A_TIME
     views = [signal.view() for signal in signals]
-    items = _Lazily(column)
     batch: list[Seen | None] = []
     for seen in decode_pool(limits, num_decoders).map(items, views, preparing(signals, views), ahead=many):
         batch.append(seen)
         if len(batch) == many:
             _compute(signals, batch, made)
             batch = []
-    if batch or not len(column):
+    if batch or not len(items):
         _compute(signals, batch, made)
     return {table: pa.concat_tables(batches) for table, batches in made.items()}
 

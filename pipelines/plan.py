@@ -9,6 +9,7 @@ from pipelines.download import wanted_parts
 from pipelines.duplicates import planned as planned_duplicates
 from pipelines.ingest import pending_sources
 from pipelines.score import planned_signals
+from pipelines.segment_stage import planned_segments
 from pipelines.select import planned_parts
 from pipelines.stage import Run
 
@@ -36,6 +37,12 @@ def plan(run: Run) -> list[Planned]:
         lines.append(Planned("score, dedupe, select, pack", "depends on what is downloaded", ""))
         return lines
     run.state.tables["media"] = [run.store.relative(part.path) for part in there]
+    if run.recipe.segment is not None:
+        missing, present = planned_segments(run, there)
+        lines.append(Planned("segment", _parts(missing), _parts(present)))
+        if missing:
+            lines.append(Planned("score, dedupe, select, pack", "depends on the segments", ""))
+            return lines
     for index, each in enumerate(run.recipe.all_rounds()):
         run.round_index = index
         suffix = "" if index == 0 else f" ({each.name})"

@@ -9,6 +9,7 @@ import pyarrow as pa
 from curation.policy import Balance, Decontaminate, Dedupe, PolicyItem, Quota, Rule, Top, Weight
 from pipelines.balance import balanced_by
 from pipelines.database import check_expression, columns_of
+from pipelines.decided import MAX_RULES
 from pipelines.row_wise import check_ordering, check_row_wise, ordering_expression
 from pipelines.yaml_place import Places, RecipeError
 
@@ -17,6 +18,8 @@ def check_policy(
     policy: Sequence[PolicyItem], types: Mapping[str, pa.DataType], places: Places, prefix: tuple[int | str, ...] = ()
 ) -> None:
     """Raises RecipeError for two rules of one name, and for SQL that cannot be bound or looks beyond its row."""
+    if len(policy) > MAX_RULES:
+        raise RecipeError(f"{places(*prefix, 'policy')}: {len(policy)} rules: at most {MAX_RULES} are kept apart")
     names: set[str] = set()
     # the rule `downloaded` is in the policy but may not be in the file
     first = places.length(*prefix, "policy") - len(policy)

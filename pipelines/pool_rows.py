@@ -6,7 +6,7 @@ put side by side by position: no hash join, and memory for a few batches only, h
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -16,14 +16,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curation.schema import MEDIA, TEXTS
+from curation.schema import MEDIA, SEGMENTS, TEXTS, UNSEEN
+from curation.step import digest
 from curation.table import Part, open_part
+from pipelines.column_cache import ColumnCache
 from pipelines.database import readable
 from pipelines.store import State, Store
 
 BATCH_ROWS = 100_000
 """Texts of a batch, a little more or less: whole parts of the pool. A part of the decisions holds one batch."""
-UIDS = ("text_uid", "sample_uid", "media_uid")
 
 
 class Misaligned(RuntimeError):
@@ -43,6 +44,9 @@ class Rows(Protocol):
 
     def read(self, batch: int, columns: Sequence[str]) -> pa.Table:
         """These columns of one batch, in this order."""
+
+    def remembered(self, name: str, key: object, columns: Sequence[str], find: Callable[[], pa.Table]) -> pa.Table:
+        """What `find` gives, or gave before for the same `key`, rows and values of these columns."""
 
 
 @dataclass(frozen=True)
@@ -64,16 +68,23 @@ class TableRows:
     def read(self, batch: int, columns: Sequence[str]) -> pa.Table:
         return self.table.select(list(columns)).slice(batch * self.batch_rows, self.batch_rows)
 
+    def remembered(self, name: str, key: object, columns: Sequence[str], find: Callable[[], pa.Table]) -> pa.Table:
+        del name, key, columns  # nothing outlives the table
+        return find()
+
 
 class PoolRows:
     """Rows of a store's pool. Raises Misaligned where a table lacks parts (something was not run yet)."""
 
-    def __init__(self, store: Store, state: State) -> None:
-        footers = {path: pq.read_metadata(path) for path in store.texts_files()}
+    def __init__(self, store: Store, state: State, keeps_columns: bool = False) -> None:
+        """`keeps_columns`: whether columns that are read are kept for the next time (`ColumnCache`)."""
+        self._cache = ColumnCache(store.root / "cache" / "columns", keeps_columns)
+        footers = {path: pq.read_metadata(path) for path in store.texts_files(state)}
         self.texts = [open_part(path, footer) for path, footer in footers.items()]
         self._text_schemas = [pa.schema(list(footer.schema.to_arrow_schema())) for footer in footers.values()]
         self._files = {"texts": [part.path for part in self.texts], "media": store.files(state, "media")}
         self._files |= {table: store.files(state, f"signal_{table}") for table in state.signals}
+        self._of_segments = state.tables.get("sources")
         self._levels = {"texts": "text", "media": "media", **state.signals}
         for table, files in self._files.items():
             if len(files) != len(self.texts):
@@ -97,7 +108,10 @@ class PoolRows:
     def _columns_of(self) -> dict[str, dict[str, pa.DataType]]:
         """Table -> its columns; link tables of different sources may add different ones to the texts."""
         schemas = {"texts": pa.unify_schemas([TEXTS, *self._text_schemas])}
-        schemas |= {"media": pa.schema([field for field in MEDIA if field.name not in ("sample_uid", "bytes")])}
+        media = MEDIA if self._of_segments is None else SEGMENTS
+        schemas |= {
+            "media": pa.schema([field for field in media if field.name not in ("sample_uid", "bytes", *UNSEEN)])
+        }
         signals = {table: files[0] for table, files in self._files.items() if table not in schemas and files}
         for table, path in signals.items():
             left_out = ("text_uid", "media_uid", "reason")
@@ -112,13 +126,54 @@ class PoolRows:
         """Positions of the parts of the pool that make up a batch."""
         return self._batches[batch]
 
+    @cached_property
     def media(self) -> list[Part]:
         """The parts of `media`."""
         return [open_part(path) for path in self._files["media"]]
 
     def read(self, batch: int, columns: Sequence[str]) -> pa.Table:
-        parts = [self._read_part(part, columns) for part in self._batches[batch]]
-        return pa.concat_tables(parts)
+        keys = {name: self._key(batch, name) for name in columns}
+        found = {name: self._cache.get(name, batch, key) for name, key in keys.items()}
+        missing = [name for name, column in found.items() if column is None]
+        if missing:
+            read = pa.concat_tables([self._read_part(part, missing) for part in self._batches[batch]])
+            for name in missing:
+                found[name] = read.column(name)
+                self._cache.put(name, batch, keys[name], read.column(name))
+        return pa.table({name: found[name] for name in columns})
+
+    def remembered(self, name: str, key: object, columns: Sequence[str], find: Callable[[], pa.Table]) -> pa.Table:
+        tables = {self.provider[column] for column in columns if column in self.provider} | {"texts", "media"}
+        parts = range(len(self.texts))
+        whole = digest(
+            "table", key, list(self.sizes), {table: self._identities(table, parts) for table in sorted(tables)}
+        )
+        found = self._cache.table(name, whole)
+        if found is None:
+            found = find()
+            self._cache.put_table(name, whole, found)
+        return found
+
+    def tidy_cache(self) -> None:
+        """Keep what selections have left to the size that this pool warrants."""
+        self._cache.tidy(sum(self.sizes))
+
+    def _key(self, batch: int, name: str) -> str:
+        """Digest of what a column of a batch comes from, and of its type."""
+        table = self.provider[name]
+        tables = {table, "texts", "media"} if self._levels[table] == "media" else {table}
+        parts = self._batches[batch]
+        return digest(
+            "column", name, str(self.types[name]), {each: self._identities(each, parts) for each in sorted(tables)}
+        )
+
+    def _identities(self, table: str, parts: Sequence[int]) -> list[str]:
+        """What stands for the content of these parts: of a signal their names, which hold a digest of their input; of
+        texts and media, which came from outside, what is written in them."""
+        if table in ("texts", "media"):
+            of = self.texts if table == "texts" else self.media
+            return [of[part].identity for part in parts]
+        return [self._files[table][part].name for part in parts]
 
     def _read_part(self, part: int, columns: Sequence[str]) -> pa.Table:
         by_table: dict[str, list[str]] = {}

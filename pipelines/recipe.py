@@ -5,20 +5,23 @@ from __future__ import annotations
 import importlib
 import inspect
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, Literal
 
 import pyarrow as pa
 from pydantic import BeforeValidator, Field, SerializeAsAny, StringConstraints, ValidationError, model_validator
 
-from curation.duplicate_search import SemanticSearch, TextSearch
+from curation.av.cutting_up import SegmentOptions
+from curation.av.packing import PackMedia
+from curation.duplicate_search import SegmentSearch, SemanticSearch, TextSearch
 from curation.lsh import MAX_RADIUS
 from curation.near_duplicates import DEFAULT_RADIUS
 from curation.policy import Policy, PolicyItem, Rule
-from curation.schema import MEDIA, TEXTS
+from curation.schema import MEDIA, SEGMENT_TEXTS, SEGMENTS, TEXTS, UNSEEN
 from curation.signal import Signal
 from curation.step import Step, suggest
 from pipelines.download_options import Download
 from pipelines.search_checks import check_searches
+from pipelines.segment_checks import check_segments
 from pipelines.yaml_place import Places, RecipeError, load
 
 Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]*$", max_length=60)]
@@ -53,15 +56,21 @@ class Columns(Step):
 
 
 class Source(Step):
-    """Link tables: Parquet, CSV, TSV or JSONL files (the last three also gzipped)."""
+    """Link tables: Parquet, CSV, TSV or JSONL files (the last three also gzipped); or folders of media."""
 
     links: list[Path] = []
-    """Files or folders of files, relative to the recipe; `tamis run --links` takes their place."""
+    """Files or folders of files, relative to the recipe; `tamis run --links` takes their place. A folder may also be
+    an output folder of img2dataset, or hold videos and sounds (`pipelines.media_folder`)."""
+    modality: Literal["image", "video", "audio", "av"] = "image"
+    """What the links lead to. `video`: a medium with pictures in motion, its sound with it; `audio`: a medium with
+    sound; `av`: either. What of these a medium holds is told by its bytes."""
     columns: Columns = Columns()
 
 
 class DuplicateSearch(Step):
     """Which media count as duplicates of each other; which of them stays is the policy's decision."""
+
+    not_in_key: ClassVar[frozenset[str]] = frozenset({"segments"})
 
     exact: list[str] = ["sha256"]
     """Media columns that must be equal: `sha256` (bytes), `pixel_hash` (decoded pixels), `final_url` (where redirects
@@ -77,9 +86,32 @@ class DuplicateSearch(Step):
     semantic: SemanticSearch | None = None
     """Whether and how media (or texts) of nearly one embedding are looked for."""
 
+    segments: SegmentSearch | None = None
+    """Whether and how copies among segments are looked for, across containers, codecs and trims (needs
+    `curation.signals.media_fingerprint.MediaFingerprint`)."""
+
+    def key_extras(self) -> dict[str, object]:
+        # so that keys of pools of pictures are what they were before there were segments
+        return {} if self.segments is None else {"segments": self.segments}
+
     def of_media(self) -> DuplicateSearch:
         """What equal and near-duplicate media depend on."""
         return self.changed(texts=None, semantic=None)
+
+
+class FaceBlur(Step):
+    """Which faces of a version's pictures are blurred (`blur_faces: {}` takes what the signal `Faces` found)."""
+
+    boxes: str = "face_boxes"
+    """Column with the boxes of each picture: left, top, right, bottom as shares 0-1 of width and height."""
+    quality: int = Field(default=95, ge=1, le=100)
+    """Of a JPEG or WebP that is encoded anew."""
+
+
+def are_boxes(kind: pa.DataType) -> bool:
+    """Whether a column of this type can hold boxes, as `curation.boxes.BoxSignal` writes them."""
+    kinds = (pa.types.is_list, pa.types.is_fixed_size_list)
+    return pa.types.is_list(kind) and any(each(kind.value_type) for each in kinds)
 
 
 class Pack(Step):
@@ -90,6 +122,15 @@ class Pack(Step):
     """Columns that travel with each sample beyond the fixed ones; of a text's column, the first text that has one."""
     text_columns: list[str] = []
     """Columns of texts and text signals that travel with each text."""
+    media: PackMedia = PackMedia()
+    """Of segments: which bytes travel, and in which row groups."""
+    blur_faces: FaceBlur | None = None
+    """Whether faces are made unrecognisable in what is packed; the manifest then says how many (`face_blur`)."""
+
+    def column_names(self) -> list[tuple[tuple[str, ...], str]]:
+        """(place in `pack`, name) of every column that packing reads by name."""
+        named = [((kind,), name) for kind in ("columns", "text_columns") for name in getattr(self, kind)]
+        return [*named, *([(("blur_faces", "boxes"), self.blur_faces.boxes)] if self.blur_faces else [])]
 
 
 def _import_signal(value: object) -> object:
@@ -163,6 +204,8 @@ class Recipe(Step):
     samples_per_part: int = Field(default=1000, ge=1, le=1_000_000)
     """Samples of one part of the pool: what one worker does at a time and what a crash can cost."""
     download: Download = Download()
+    segment: SegmentOptions | None = None
+    """How videos and sounds become segments; required where `source.modality` is not `image`, and only there."""
     signals: list[UsedSignal] = []
     duplicates: DuplicateSearch = DuplicateSearch()
     policy: Policy | None = None
@@ -212,6 +255,7 @@ def load_recipe(path: Path) -> Recipe:
     from pipelines.policy_checks import check_policy  # 16 MB of DuckDB that workers, who read no policy, do without
 
     recipe, places = load(path, Recipe)
+    check_segments(recipe, places)
     for index, each in enumerate(recipe.all_rounds()):
         prefix: tuple[int | str, ...] = ("rounds", index) if recipe.rounds else ()
         types = column_types(recipe, recipe.signals_until(index), places)
@@ -229,7 +273,8 @@ def load_recipe(path: Path) -> Recipe:
 
 def column_types(recipe: Recipe, signals: list[Signal], places: Places) -> dict[str, pa.DataType]:
     """Type of every column that a rule may read. Raises RecipeError where two signals write or none writes a column."""
-    types = {field.name: field.type for schema in (MEDIA, TEXTS) for field in schema}
+    schemas = (MEDIA, TEXTS) if recipe.segment is None else (SEGMENTS, SEGMENT_TEXTS)
+    types = {field.name: field.type for schema in schemas for field in schema if field.name not in UNSEEN}
     types |= dict.fromkeys(recipe.source.columns.extra, pa.string())
     where: list[tuple[int | str, ...]] = [("signals", i) for i in range(len(recipe.signals))]
     where += [("rounds", r, "signals", i) for r, each in enumerate(recipe.rounds) for i in range(len(each.signals))]
@@ -256,7 +301,7 @@ def column_types(recipe: Recipe, signals: list[Signal], places: Places) -> dict[
 
 def _check_columns(recipe: Recipe, types: dict[str, pa.DataType], places: Places) -> None:
     types = types | {"keep_probability": pa.float64(), "sampling_weight": pa.float64()}
-    wanted = [(("pack", kind), name) for kind in ("columns", "text_columns") for name in getattr(recipe.pack, kind)]
+    wanted: list[tuple[tuple[str, ...], str]] = [(("pack", *at), name) for at, name in recipe.pack.column_names()]
     wanted += [(("duplicates", "exact"), name) for name in recipe.duplicates.exact]
     if recipe.duplicates.perceptual:
         names = ("look", "phash", "phash_color", "phash_mirror", "phash_crops", "thumbnail")
@@ -264,8 +309,15 @@ def _check_columns(recipe: Recipe, types: dict[str, pa.DataType], places: Places
     for where, name in wanted:
         if name not in types:
             raise RecipeError(f"{places(*where)}: there is no column {name!r}; {suggest(name, list(types))}")
+    if recipe.pack.blur_faces and not are_boxes(types[recipe.pack.blur_faces.boxes]):
+        raise RecipeError(f"{places('pack', 'blur_faces')}: {recipe.pack.blur_faces.boxes!r} is no column of boxes")
     signals = recipe.signals_until(len(recipe.all_rounds()) - 1)
-    of_texts = {*TEXTS.names, *recipe.source.columns.extra, "keep_probability", "sampling_weight"} - {"sample_uid"}
+    of_texts = {
+        *(TEXTS if recipe.segment is None else SEGMENT_TEXTS).names,
+        *recipe.source.columns.extra,
+        "keep_probability",
+        "sampling_weight",
+    } - {"sample_uid"}
     of_texts |= {name for signal in signals if signal.level == "text" for name in signal.writes().names}
     for name in recipe.duplicates.exact:
         if name in of_texts:

@@ -19,12 +19,13 @@ from pipelines.download_options import Download
 from pipelines.draft import Draft
 from pipelines.fetch_parts import OpenPart, fetch_parts
 from pipelines.fetched import Validators
+from pipelines.media_folder import FILE
 from pipelines.media_row import UNCHANGED
 from pipelines.retry_failed import download_and_retry
 from pipelines.stage import Run
 from pipelines.successors import links_again, newest_parts, replace_parts, with_replaced
 
-KNOWN = ["status", "final_url", "etag", "last_modified", "sha256"]
+KNOWN = ["url", "status", "final_url", "etag", "last_modified", "sha256"]
 COUNTS = ("rows_refreshed", "rows_unchanged", "rows_changed", "rows_lost", "rows_not_reached", "parts_refreshed")
 
 
@@ -40,7 +41,8 @@ def download_stage(run: Run) -> dict[str, Any]:
 def refresh_part(before: Path, links: Path, settings: Download, num_workers: int, run_id: str) -> dict[str, int]:
     """Ask for the pictures of the part `before` again; publish its successor if any is another one now."""
     part, known = open_part(before), read_part(before, KNOWN).to_pylist()
-    again = [i for i, row in enumerate(known) if row["status"] == "ok"]
+    # what lies in a folder is not on the web: a file that changed is another sample (`pipelines.media_folder`)
+    again = [i for i, row in enumerate(known) if row["status"] == "ok" and not row["url"].startswith(FILE)]
     wanted = links_again(before, links, again)
     counts: Counter[str] = Counter(rows_refreshed=len(again))
     with Draft(before.parent, len(known)) as draft:

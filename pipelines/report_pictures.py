@@ -133,9 +133,12 @@ def thumbnails(con: Connection, media_uids: Iterable[str]) -> dict[str, dict[str
     wanted = sorted(set(media_uids))
     if not wanted:
         return {}
+    there = {str(row["column_name"]) for row in database.rows(con, "describe media")}
+    column = "frame" if "frame" in there else "bytes"  # of a segment the picture in its middle
     rows = database.rows(
         con,
-        "select media_uid, bytes from media where list_contains($uids, media_uid) and bytes is not null",
+        f"select media_uid, {column} as bytes from media "
+        f"where list_contains($uids, media_uid) and {column} is not null",
         {"uids": wanted},
     )
     found = {}

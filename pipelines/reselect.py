@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipelines.policy_file import load_policy
 from pipelines.pool_rows import Misaligned, PoolRows
-from pipelines.recipe import Recipe
+from pipelines.recipe import Recipe, are_boxes
 from pipelines.run import StageCall, audit, record, run_stage
 from pipelines.stage import Report, Run
 from pipelines.store import Store, StoreError
@@ -38,10 +38,12 @@ def reselect(
     chosen, _ = load(recipe, Recipe)
     items = load_policy(policy, rows.types)
     known = set(rows.types) | {"keep_probability", "sampling_weight"}
-    for field in ("columns", "text_columns"):
-        for column in getattr(chosen.pack, field):
-            if column not in known:
-                raise RecipeError(f"{recipe}: pack.{field}: the store has no column {column!r}: `tamis run` makes it")
+    for at, column in chosen.pack.column_names():
+        if column not in known:
+            field = ".".join(("pack", *at))
+            raise RecipeError(f"{recipe}: {field}: the store has no column {column!r}: `tamis run` makes it")
+    if chosen.pack.blur_faces and not are_boxes(rows.types[chosen.pack.blur_faces.boxes]):
+        raise RecipeError(f"{recipe}: pack.blur_faces: {chosen.pack.blur_faces.boxes!r} is no column of boxes")
     started = time.time()
     with store.locked():
         run = Run(

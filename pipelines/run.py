@@ -16,6 +16,7 @@ from pipelines.ingest import ingest
 from pipelines.pack import pack
 from pipelines.refresh import download_stage
 from pipelines.score import score
+from pipelines.segment_stage import segment
 from pipelines.select import select
 from pipelines.stage import AccountingError, Run
 from pipelines.views import open_store
@@ -23,12 +24,15 @@ from pipelines.views import open_store
 STAGES: dict[str, Callable[[Run], dict[str, Any]]] = {
     "ingest": lambda run: ingest(run.recipe, run.store),
     "download": download_stage,
+    "segment": segment,
     "score": score,
     "dedupe": find_all,
     "select": select,
     "pack": pack,
 }
-"""Every stage under its one name, in order. Later rounds begin at `score`: links and media are the same."""
+"""Every stage under its one name, in order."""
+FIRST_ROUND_ONLY = ("ingest", "download", "segment")
+"""Later rounds begin at `score`: links and media are the same."""
 ROWS_SHOWN = 5
 
 
@@ -50,7 +54,8 @@ def stage_calls(run: Run) -> list[StageCall]:
     """What a run does, in order."""
     calls = []
     for index, each in enumerate(run.recipe.all_rounds()):
-        names = list(STAGES) if index == 0 else list(STAGES)[2:]
+        names = [name for name in STAGES if index == 0 or name not in FIRST_ROUND_ONLY]
+        names = [name for name in names if name != "segment" or run.recipe.segment is not None]
         calls += [StageCall(name, index, each.name) for name in names]
     return calls
 

@@ -17,9 +17,10 @@ import pyarrow.parquet as pq
 
 from curation.av.segment_signal import SegmentSignal
 from curation.fitted import FittedSignal
+from curation.media.av_types import AvLimits
 from curation.media.decode import DecodeLimits
 from curation.reasons import Reason
-from curation.signal import ColumnSignal, ImageSignal, Level, Signal, drop_nonfinite
+from curation.signal import ColumnSignal, FileSignal, ImageSignal, Level, Signal, drop_nonfinite
 from curation.step import digest
 from curation.table import Part, find_part, read_part, write_part
 from pipelines.canary import check_canaries
@@ -55,7 +56,7 @@ def waves(signals: Sequence[Signal], known: set[str], apart: bool = True) -> Ite
 def score(run: Run) -> dict[str, Any]:
     """Compute all signals of this round that are not stored yet."""
     signals = run.recipe.signals_until(run.round_index)
-    media, pool = media_parts(run), run.store.pool()
+    media, pool = media_parts(run), run.store.samples(run.state)
     parts: dict[str, list[Part]] = {}
     all_fits: dict[str, Part] = {}
     total: dict[str, Any] = {"signals": len(signals)}
@@ -106,7 +107,7 @@ def planned_signals(run: Run) -> tuple[int, int, bool]:
     Where none is missing, the state of `run` then names them.
     """
     signals = run.recipe.signals_until(run.round_index)
-    media, pool = media_parts(run), run.store.pool()
+    media, pool = media_parts(run), run.store.samples(run.state)
     provider = {name: signal.table_name() for signal in signals for name in signal.writes().names}
     found: dict[str, dict[int, Part]] = {signal.table_name(): {} for signal in signals}
     fits: dict[str, Part] = {}
@@ -145,7 +146,7 @@ def _keys_without_fit(
     table = signal.table_name()
     return [
         part_keys(run, [signal], medium, each.texts, upstream)[table]
-        for medium, each, upstream in zip(media, run.store.pool(), upstreams, strict=True)
+        for medium, each, upstream in zip(media, run.store.samples(run.state), upstreams, strict=True)
     ]
 
 
@@ -159,7 +160,7 @@ def _fits(
             levels = _sources(run, [signal])
             sources = [
                 (medium.path, each.texts.path, {table: upstream[table].path for table in levels})
-                for medium, each, upstream in zip(media, run.store.pool(), upstreams, strict=True)
+                for medium, each, upstream in zip(media, run.store.samples(run.state), upstreams, strict=True)
             ]
             keys = _keys_without_fit(run, signal, media, upstreams)
             fits[signal.table_name()], counts = make_fit(run, signal, keys, sources, levels)
@@ -200,7 +201,7 @@ def part_keys(
 
 
 def _base_columns(run: Run) -> set[str]:
-    pool = run.store.pool()
+    pool = run.store.samples(run.state)
     return {*MEDIA_COLUMNS, *(pq.read_schema(pool[0].texts.path).names if pool else [])}
 
 
@@ -225,6 +226,7 @@ def _wanted(
         "tables": run.store.root / "tables",
         "index": media.index,
         "limits": run.recipe.download.decode,
+        "av": run.recipe.download.av,
         "fits": {table: fit.path for table, fit in fits.items()},
     }
     needs_model = any(each.needs_model() for each in wave)
@@ -244,19 +246,20 @@ def score_part(
     limits: DecodeLimits,
     fits: dict[str, Path] | None = None,
     num_decoders: int = 1,
+    av: AvLimits | None = None,
 ) -> dict[str, Any]:
     """Compute several signals of one part in one pass and publish a part for each. Runs in a worker."""
     of_media, of_texts = media_rows(media, upstream, levels), None
     if any(signal.level == "text" for signal, _ in signals):
         of_texts = text_rows(texts, of_media, upstream, levels)
-    pictures = [signal for signal, _ in signals if isinstance(signal, ImageSignal)]
+    pictures = [signal for signal, _ in signals if isinstance(signal, ImageSignal | FileSignal)]
     check_canaries([signal for signal, _ in signals], tables.parent / "canaries")
     of_pictures = from_pictures(media, pictures, limits, num_decoders)
-    of_segments = from_segments(media, [signal for signal, _ in signals if isinstance(signal, SegmentSignal)])
+    of_segments = from_segments(media, [each for each, _ in signals if isinstance(each, SegmentSignal)], av)
     nonfinite = 0
     for signal, key in signals:
         rows = of_media if signal.level == "media" else of_texts
-        if isinstance(signal, ImageSignal):
+        if isinstance(signal, ImageSignal | FileSignal):
             columns = of_pictures[signal.table_name()]
         elif isinstance(signal, SegmentSignal):
             columns = of_segments[signal.table_name()]

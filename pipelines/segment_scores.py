@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from curation.av.segment_signal import SegmentSignal, decoded_segment
 from curation.media.av_types import AvLimits
-from curation.table import read_part
+from curation.table import read_groups
 from pipelines.segment import av_decoder
 
 SEGMENTS_AT_A_TIME = 4
@@ -21,11 +21,12 @@ def from_segments(media: Path, signals: Sequence[SegmentSignal], limits: AvLimit
     if not signals:
         return {}
     decoder = av_decoder(limits or AvLimits())
-    column = read_part(media, ["bytes"]).column(0)
-    made: dict[str, list[pa.Table]] = {signal.table_name(): [] for signal in signals}
-    for start in range(0, max(1, len(column)), SEGMENTS_AT_A_TIME):
-        bodies = column.slice(start, SEGMENTS_AT_A_TIME).to_pylist()
-        found = [None if body is None else decoded_segment(decoder, body, signals) for body in bodies]
-        for signal in signals:
-            made[signal.table_name()].append(signal.compute_segments(found))
+    made: dict[str, list[pa.Table]] = {signal.table_name(): [signal.compute_segments([])] for signal in signals}
+    for group in read_groups(media, ["bytes"]):
+        column = group.column(0)
+        for start in range(0, len(column), SEGMENTS_AT_A_TIME):
+            bodies = column.slice(start, SEGMENTS_AT_A_TIME).to_pylist()
+            found = [None if body is None else decoded_segment(decoder, body, signals) for body in bodies]
+            for signal in signals:
+                made[signal.table_name()].append(signal.compute_segments(found))
     return {table: pa.concat_tables(batches) for table, batches in made.items()}

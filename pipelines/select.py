@@ -5,16 +5,18 @@ The decisions are parts of whole parts of the pool, in its order, so they are ma
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.compute as pc
 
 from curation.step import digest
 from curation.table import Part, find_part, write_part
-from pipelines.decide import Decider, columns_read
+from pipelines.decide import VERSION, Decider
+from pipelines.decided import hardly_repeat
 from pipelines.pool_rows import PoolRows
+from pipelines.rule_sql import columns_read
 from pipelines.select_duplicates import tables_read
 from pipelines.selections import keep_selection
 from pipelines.solve import solve
@@ -22,11 +24,7 @@ from pipelines.stage import Run
 from pipelines.store import State, Store
 from pipelines.views import SEARCHES
 
-VERSION = 2
-"""Of the rules in this file, in pipelines/decide.py, pipelines/solve.py and in sql/select/ that decide what is kept."""
 TABLE = "decisions"
-UNIQUE = ("text_uid", "saw", "duplicate_of")
-"""Columns whose values hardly repeat."""
 
 
 def search_files(store: Store, state: State) -> dict[str, list[Path]]:
@@ -46,7 +44,7 @@ def select_key(run: Run, rows: PoolRows) -> str:
     }
     searched = {table for item in run.round.policy for table in tables_read(item)}
     identities |= {table: [path.name for path in run.store.files(run.state, table)] for table in sorted(searched)}
-    identities["media"] = [part.identity for part in rows.media()]
+    identities["media"] = [part.identity for part in rows.media]
     identities["texts"] = [part.identity for part in rows.texts]
     return digest("select", VERSION, run.round.policy, identities)
 
@@ -60,7 +58,7 @@ def planned_parts(run: Run) -> list[Part | None]:
 
 def select(run: Run, threads: int | None = None) -> dict[str, Any]:
     """Decide about every text of the pool; reuses the stored decisions where policy and signals are the same."""
-    rows = PoolRows(run.store, run.state)
+    rows = PoolRows(run.store, run.state, keeps_columns=True)
     key, folder = select_key(run, rows), run.store.table(TABLE)
     found = {index: find_part(folder, index, digest(key, index)) for index in range(len(rows.sizes))}
     missing = [index for index, part in found.items() if part is None]
@@ -71,18 +69,18 @@ def select(run: Run, threads: int | None = None) -> dict[str, Any]:
 
             def write(batch: int) -> Part:
                 decisions = decider.decisions(batch)
-                rejections = Counter(dict.fromkeys([item.name for item in policy], 0))
-                for each in pc.value_counts(pc.list_flatten(decisions.column("rejected_by"))).to_pylist():
-                    rejections[each["values"]] += each["counts"]
+                bits = decisions.column("rejections").to_numpy()
+                rejections = {item.name: int(np.count_nonzero(bits >> n & 1)) for n, item in enumerate(policy)}
                 stats = {
+                    **decider.asked_policy().facts(),
                     "kept": pc.sum(decisions.column("kept")).as_py() or 0,
-                    "rules": [item.name for item in policy],
-                    "policy": [item.model_dump() for item in policy],
                     "rejected_by": {name: count for name, count in sorted(rejections.items()) if count},
                 }
-                return write_part(folder, batch, digest(key, batch), decisions, stats=stats, unique=UNIQUE)
+                unique = hardly_repeat(decisions)
+                return write_part(folder, batch, digest(key, batch), decisions, stats=stats, unique=unique)
 
             found |= dict(decider.each(write, missing))
+        rows.tidy_cache()
     parts = [part for _, part in sorted(found.items()) if part is not None]
     run.state.tables[TABLE] = [run.store.relative(part.path) for part in parts]
     run.state.policy_name = run.round.name

@@ -45,27 +45,6 @@ def gives(item: PolicyItem) -> tuple[str, ...]:
     return GIVES[item.of] if isinstance(item, Dedupe) else ()
 
 
-def dedupe_media(con: database.Connection, item: Dedupe, n: int, passed: str) -> str:
-    """SQL that adds `pass_<n>`, `duplicate_group_<n>` and `duplicate_of_<n>` to the rows of `work`."""
-    con.execute(
-        "create table group_members as select *, row_number() over (order by place_in_order) as place from ("
-        f"select duplicate_group, media_uid, sample_uid, bool_or({passed}) over (partition by media_uid) as passed, "
-        f"row_number() over (order by {item.prefer}, media_uid) as place_in_order "
-        "from work join duplicates using (media_uid) where duplicate_group is not null "
-        "qualify row_number() over (partition by media_uid order by text_uid) = 1)"
-    )
-    con.execute(
-        f"create table losers_{n} as select g.media_uid, g.duplicate_group, s.survivor_sample "
-        f"from group_members g join ({database.query('select/survivors')}\n) s using (duplicate_group) "
-        "where s.survivor <> g.media_uid"
-    )
-    con.execute("drop table group_members")
-    return (
-        f"select w.*, l.media_uid is null as pass_{n}, l.duplicate_group as duplicate_group_{n}, "
-        f"l.survivor_sample as duplicate_of_{n} from work w left join losers_{n} l using (media_uid)"
-    )
-
-
 def dedupe_texts(con: database.Connection, item: Dedupe, n: int, passed: str) -> str:
     """SQL that adds `pass_<n>`, `text_duplicate_group_<n>` and `text_duplicate_of_<n>` to the rows of `work`."""
     con.execute(

@@ -57,7 +57,7 @@ def keep_selection(store: Store, state: State, label: str, key: str, policy: Seq
     name = f"{label}-{key[:NAME_DIGITS]}"
     known = {each.name: each for each in selections(store)}
     if name not in known:
-        texts = [store.relative(path) for path in store.texts_files()]
+        texts = [store.relative(path) for path in store.texts_files(state)]
         made = Selection(
             name=name,
             label=label,

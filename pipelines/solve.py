@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ import pyarrow.compute as pc
 from curation.policy import Balance, Decontaminate, Dedupe, Quota, Top
 from pipelines import database
 from pipelines.balance import solve_balance
-from pipelines.decide import PREFIX, Decider, finite, passed_before
+from pipelines.decide import Decider, passed_before
+from pipelines.rule_sql import PREFIX, finite
 from pipelines.solve_found import solve_found
 from pipelines.sparse import Sparse
 
@@ -41,7 +43,7 @@ def solve(decider: Decider) -> None:
 
 def _solve_top(decider: Decider, n: int, item: Top) -> None:
     def scores(batch: int) -> pa.Table:
-        return _scores(decider, batch, n, item)
+        return _scores(decider, batch, n, item, ["score"])
 
     total = pool = 0
     for batch, found in decider.each(scores):
@@ -63,10 +65,10 @@ def _solve_top(decider: Decider, n: int, item: Top) -> None:
     decider.drop("scored")
 
 
-def _scores(decider: Decider, batch: int, n: int, item: Top) -> pa.Table:
-    """text_uid and score of the rows with a value, and whether each is counted."""
-    columns = [*decider.reads[n], "text_uid"]
-    score = {"text_uid": "text_uid", "score": finite(item.by)}
+def _scores(decider: Decider, batch: int, n: int, item: Top, wanted: list[str]) -> pa.Table:
+    """score (and text_uid, if wanted) of the rows with a value, and whether each is counted."""
+    columns = [*decider.reads[n], *(name for name in wanted if name != "score")]
+    score = {name: finite(item.by) if name == "score" else name for name in wanted}
     found, passed = decider.asked(batch, n if item.among == "passed" else 0, columns, score)
     counted = passed if item.among == "passed" else pa.array(np.ones(len(passed), dtype=bool))
     return found.append_column("counted", counted).filter(pc.is_valid(found.column("score")))
@@ -79,7 +81,7 @@ def _last_of_ties(decider: Decider, n: int, item: Top, cut: float, place: int) -
     )
 
     def ties(batch: int) -> pa.Table:
-        found = _scores(decider, batch, n, item)
+        found = _scores(decider, batch, n, item, ["text_uid", "score"])
         at_cut = pc.and_(pc.equal(found.column("score"), cut), found.column("counted"))
         return found.filter(at_cut).select(["text_uid"])
 
@@ -95,6 +97,12 @@ def _last_of_ties(decider: Decider, n: int, item: Top, cut: float, place: int) -
 
 
 def _solve_quota(decider: Decider, n: int, item: Quota) -> None:
+    source = Sparse(decider.remembered(n, partial(_over_quota, decider, n, item)))
+    decider.sparse |= {f"{PREFIX}{name}_{n}": (source, name) for name in ("num", "place")}
+    decider.solved[n] = {}
+
+
+def _over_quota(decider: Decider, n: int, item: Quota) -> pa.Table:
     """Hashes of the values tell which may have too many rows; only rows of those are looked at closely."""
     until = n if item.among == "passed" else 0
 
@@ -144,10 +152,8 @@ def _solve_quota(decider: Decider, n: int, item: Quota) -> None:
         parameters = {"at_most": item.at_most, "thin": item.more == "thin"}
         rejected = database.arrow(decider.con, database.query("select/crowded"), parameters).cast(_REJECTED)
         decider.con.execute("drop view crowded")
-    source = Sparse(rejected)
-    decider.sparse |= {f"{PREFIX}{name}_{n}": (source, name) for name in ("num", "place")}
-    decider.solved[n] = {}
     decider.drop("hashed", "members")
+    return rejected
 
 
 _REJECTED = pa.schema([("batch", pa.int32()), ("row", pa.int64()), ("num", pa.int64()), ("place", pa.int64())])

@@ -11,13 +11,17 @@ class Sparse:
     """Columns of the rows named by (batch, row); all other rows are null. `table` has these two columns and others."""
 
     def __init__(self, table: pa.Table) -> None:
-        self.table = table.sort_by([("batch", "ascending"), ("row", "ascending")]).combine_chunks()
+        self.table = _ordered(table).combine_chunks()
         self._batches = self.table.column("batch").to_numpy()
 
     def rows(self, batch: int) -> np.ndarray:
         """Rows of a batch that have values, ascending."""
         rows: np.ndarray = self._slice(batch).column("row").to_numpy()
         return rows
+
+    def values(self, name: str, batch: int) -> pa.ChunkedArray:
+        """A column of these rows alone."""
+        return self._slice(batch).column(name)
 
     def column(self, name: str, batch: int, size: int) -> pa.Array | pa.ChunkedArray:
         """A column for all `size` rows of a batch."""
@@ -28,6 +32,21 @@ class Sparse:
         place[found.column("row").to_numpy()] = np.arange(found.num_rows)
         return pc.take(found.column(name), pa.array(place, mask=place < 0))
 
+    def look_up(self, name: str, places: pa.Table) -> pa.ChunkedArray:
+        """A column of the rows that `places` (batch, row) names, in its order; they must be here."""
+        mine, wanted = (
+            (table.column("batch").to_numpy().astype(np.int64) << 40) + table.column("row").to_numpy()
+            for table in (self.table, places)
+        )
+        return pc.take(self.table.column(name), pa.array(np.searchsorted(mine, wanted)))
+
     def _slice(self, batch: int) -> pa.Table:
         start, stop = np.searchsorted(self._batches, [batch, batch + 1])
         return self.table.slice(start, stop - start)
+
+
+def _ordered(table: pa.Table) -> pa.Table:
+    """By batch and row; a table that is in order already, as one that was kept, is not sorted again."""
+    batches, rows = (table.column(name).to_numpy() for name in ("batch", "row"))
+    follows = (batches[1:] > batches[:-1]) | ((batches[1:] == batches[:-1]) & (rows[1:] >= rows[:-1]))
+    return table if follows.all() else table.take(pa.array(np.lexsort((rows, batches))))

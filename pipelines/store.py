@@ -3,11 +3,13 @@
 store.json            format of the store
 state.json            which files make up each table now (the views of `tamis sql` show these)
 pool/000001.json ...  growth of the pool: each names the parts of its links and texts and the sources taken in
-tables/<table>/       write-once parts: links, texts, media, signal_<name>, fit_<name>, duplicates, decisions ...
+tables/<table>/       write-once parts: links, texts, media, signal_<name>, fit_<name>, duplicates, decisions ...; of a
+                      pool of video and audio also segments and segment_texts: the state calls these media and texts
 versions/<name>-<digest>/   sealed dataset versions: shards and manifest.json
 evaluation_sets/      what no version may hold: hashes, texts and embeddings of each named set
 models/               training runs
 selections/           one JSON file for each policy that decided: the policy, and the tables that it read
+cache/                columns as selections have read them, pictures as models see them; can be deleted at any time
 runs/                 one JSON file a run: when, what, how long, how much was reused
 """
 
@@ -146,8 +148,21 @@ class Store:
             for each in _read_json(manifests[-1])["parts"]
         ]
 
-    def texts_files(self) -> list[Path]:
-        """Files of the pool's texts, by part; no file is opened."""
+    def samples(self, state: State) -> list[PoolPart]:
+        """The parts of the pool as the stages after `segment` see them: with the texts of segments, where there are
+        segments. Raises StoreError where these are not those of the pool as it is now."""
+        pool = self.pool()
+        if "texts" not in state.tables:
+            return pool
+        texts = self.files(state, "texts")
+        if len(texts) != len(pool):
+            raise StoreError(f"{self.root}: {len(pool)} parts, {len(texts)} of them cut: `tamis run` cuts the others")
+        return [PoolPart(each.index, each.links, open_part(path)) for each, path in zip(pool, texts, strict=True)]
+
+    def texts_files(self, state: State | None = None) -> list[Path]:
+        """Files of the texts, by part; no file is opened. With `state`, those of segments where there are segments."""
+        if state is not None and "texts" in state.tables:
+            return self.files(state, "texts")
         manifests = self._pool_manifests()
         return [self.root / each["texts"] for each in _read_json(manifests[-1])["parts"]] if manifests else []
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from curation.table import Part, find_part, read_part
 from pipelines.download import wanted_parts
 from pipelines.stage import Run
@@ -55,8 +57,9 @@ def with_replaced(done: dict[str, Any], counts: dict[str, int], made: int) -> di
 
 def links_again(before: Path, links: Path, rows: Sequence[int]) -> list[dict[str, Any]]:
     """The links of these rows of the part `before`; raises ValueError where the two do not belong together."""
-    wanted: list[dict[str, Any]] = read_part(links).take(rows).to_pylist()
-    uids = read_part(before, ["media_uid"]).take(rows).column(0).to_pylist()
+    at = pa.array(rows, pa.int64())  # there may be none: a part of what lies in folders
+    wanted: list[dict[str, Any]] = read_part(links).take(at).to_pylist()
+    uids = read_part(before, ["media_uid"]).take(at).column(0).to_pylist()
     if uids != [link["media_uid"] for link in wanted]:
         raise ValueError(f"{before} and {links} do not hold the same media in the same order")
     return wanted

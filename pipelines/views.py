@@ -8,9 +8,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from curation.metadata_lists import ENTRIES
-from curation.schema import MEDIA, TEXTS
+from curation.schema import MEDIA, SEGMENT_TEXTS, SEGMENTS, TEXTS, UNSEEN
 from curation.table import open_part
 from pipelines import database
+from pipelines.decided import create_decided
 from pipelines.store import State, Store, legend_name
 
 DUPLICATES = pa.schema([("media_uid", pa.string()), ("duplicate_group", pa.string())])
@@ -25,6 +26,12 @@ SEMANTIC_EDGES = pa.schema(
     [("uid", pa.string()), ("other_uid", pa.string()), ("level", pa.string()), ("kind", pa.string()),
      ("similarity", pa.float64()), ("cluster", pa.int64())]
 )  # fmt: skip
+SEGMENT_MATCHES = pa.schema(
+    [("media_uid", pa.string()), ("other_uid", pa.string()), ("kind", pa.string()), ("offset_s", pa.float64()),
+     ("overlap_s", pa.float64()), ("distance", pa.float64())]
+)  # fmt: skip
+"""Pairs of segments that have a stretch in common; what is at t in the first is at t + offset_s in the other."""
+SEGMENTS_VIEW = pa.schema([field for field in SEGMENTS if field.name not in ("bytes", *UNSEEN)])
 EVALUATION_MATCHES = pa.schema(
     [("rule", pa.string()), ("level", pa.string()), ("uid", pa.string()), ("evaluation_set", pa.string()),
      ("item", pa.string()), ("kind", pa.string()), ("distance", pa.int32()), ("similarity", pa.float64())]
@@ -36,27 +43,6 @@ SEARCHES = {
     "evaluation_matches": EVALUATION_MATCHES,
 }
 """Tables of searches that a recipe may or may not ask for (`pipelines/duplicates.py`)."""
-DECIDED = pa.schema(
-    [
-        ("text_uid", pa.string()),
-        ("kept", pa.bool_()),
-        ("rejected_by", pa.list_(pa.string())),  # names of all rules that reject the row, in the policy's order
-        ("saw", pa.list_(pa.string())),  # for each of them the values it saw, as JSON
-        ("duplicate_of", pa.string()),  # sample_uid of the group's survivor, null for the survivor itself
-        ("text_duplicate_of", pa.string()),  # text_uid of the survivor of its group of near-duplicate texts
-        ("semantic_duplicate_of", pa.string()),  # sample_uid (of text embeddings: text_uid) of what it is too like
-        ("semantic_similarity", pa.float64()),  # cosine of the two
-        ("evaluation_set", pa.string()),  # that holds the text or its picture
-        ("evaluation_item", pa.string()),
-        ("evaluation_match", pa.string()),  # kind: sha256, pixel_hash, picture (same), ..., text, embedding
-        ("evaluation_distance", pa.int32()),  # bits; null of texts and embeddings
-        ("evaluation_similarity", pa.float64()),  # Jaccard or cosine; null of pictures
-        ("keep_probability", pa.float64()),  # of balancing; null where the policy does not balance the row
-        ("draw", pa.float64()),
-        ("sampling_weight", pa.float64()),  # product of the policy's weights; null where it has none
-    ]
-)
-"""What a part of the decisions holds; the view `decisions` adds sample_uid, media_uid and duplicate_group."""
 VERSIONS = pa.schema(
     [("version", pa.string()), ("digest", pa.string()), ("num_samples", pa.int64()), ("num_texts", pa.int64()),
      ("num_shards", pa.int64()), ("size_bytes", pa.int64()), ("packed", pa.int64())]
@@ -76,7 +62,17 @@ def open_store(store: Store, state: State | None = None, locked: bool = False) -
     state = state or store.state()
     con = database.connect(allowed=store.root if locked else None)
     database.create_view(con, "media", store.files(state, "media"), MEDIA)
-    database.create_view(con, "texts", store.texts_files(), TEXTS)
+    database.create_view(con, "texts", store.texts_files(state), TEXTS)
+    has_segments = "sources" in state.tables
+    database.create_view(con, "sources", store.files(state, "sources"), MEDIA)
+    database.create_view(con, "source_texts", store.texts_files() if has_segments else [], TEXTS)
+    if not has_segments:
+        database.create_view(con, "segments", [], SEGMENTS_VIEW)
+        database.create_view(con, "segment_texts", [], SEGMENT_TEXTS)
+    else:
+        con.execute("create view segments as select * exclude (bytes, frame, subtitles) from media")
+        con.execute("create view segment_texts as select * from texts")
+    database.create_view(con, "segment_matches", store.files(state, "segment_matches"), SEGMENT_MATCHES)
     for table in sorted(state.signals):
         database.create_view(con, table, store.files(state, f"signal_{table}"))
     _create_entries(con, store, state)
@@ -84,16 +80,16 @@ def open_store(store: Store, state: State | None = None, locked: bool = False) -
     database.create_view(con, "duplicate_edges", store.files(state, "duplicate_edges"), DUPLICATE_EDGES)
     for table, schema in SEARCHES.items():
         database.create_view(con, table, store.files(state, table), schema)
-    database.create_view(con, "decided", store.files(state, "decisions"), DECIDED)
+    create_decided(con, "decided", store.files(state, "decisions"))
     con.execute(f"create view decisions as {database.query('views/decisions')}")
     con.register("policy_rules", _policy_rules(store, state))
     shards = [path for name in state.versions for path in sorted((store.root / "versions" / name).glob("*.parquet"))]
     _create_members(con, shards)
     con.register("versions", _versions(store, state))
     con.register("runs", _runs(store))
-    con.execute(_candidates(state))
+    con.execute(_candidates(state, has_segments))
     columns = set(_columns(con, "candidates"))
-    con.execute(_ledger(columns))
+    con.execute(_ledger(columns, has_segments))
     return con
 
 
@@ -101,9 +97,10 @@ def _columns(con: database.Connection, view: str) -> list[str]:
     return [str(row["column_name"]) for row in database.rows(con, f"describe {database.quoted(view)}")]
 
 
-def _candidates(state: State) -> str:
+def _candidates(state: State, has_segments: bool) -> str:
     """One row for each text with all columns of its sample's primary medium and of all signals."""
-    joins, columns = [], ["t.*", "m.* exclude (sample_uid, bytes)"]
+    unseen = f", {', '.join(UNSEEN)}" if has_segments else ""
+    joins, columns = [], ["t.*", f"m.* exclude (sample_uid, bytes{unseen})"]
     for table, level in sorted(state.signals.items()):
         name, uid = database.quoted(table), "media_uid" if level == "media" else "text_uid"
         joins.append(f"left join {name} on {name}.{uid} = {'m' if level == 'media' else 't'}.{uid}")
@@ -114,8 +111,9 @@ def _candidates(state: State) -> str:
     )
 
 
-def _ledger(columns: set[str]) -> str:
-    """The stored query, told which optional columns (repaired text, resolved language, CLIP score) there are."""
+def _ledger(columns: set[str], has_segments: bool) -> str:
+    """The stored query, told which optional columns (repaired text, resolved language, CLIP score) there are; of
+    segments with their source and times."""
     sql = database.query("views/ledger")
     optional = {
         "text_clean": "null::varchar",
@@ -124,6 +122,9 @@ def _ledger(columns: set[str]) -> str:
     }
     missing = ", ".join(f"{null} as {name}" for name, null in optional.items() if name not in columns)
     source = f"(select *{', ' + missing if missing else ''} from candidates)"
+    if has_segments:
+        sql = f"{sql}\n)\n{database.query('views/segment_ledger')}"
+        return f"create view ledger as with rows as {source}, plain as (\n{sql}"
     return f"create view ledger as with rows as {source} {sql}"
 
 

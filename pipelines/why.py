@@ -13,6 +13,7 @@ from pipelines.sources import SourceError
 from pipelines.store import Store
 from pipelines.views import open_store
 from pipelines.why_duplicates import contamination, near_meanings, near_texts
+from pipelines.why_segments import cut_from, in_common, story_of_source
 
 MAX_TEXTS = 20
 """Texts whose story is told in full; the others are counted."""
@@ -22,6 +23,9 @@ LONG = 160
 def story(store: Store, what: str) -> str:
     """The story of the sample that `what` names: a uid or a URL. Raises SourceError if there is none."""
     con = open_store(store)
+    source = story_of_source(con, what)
+    if source is not None:
+        return "\n".join(map(_short_line, source))
     sample = _find(con, what)
     lines = [f"sample {sample}"]
     media = database.rows(
@@ -33,6 +37,7 @@ def story(store: Store, what: str) -> str:
     medium = media[0]
     lines.append("link and fetch")
     lines += _fields({name: medium[name] for name in medium if name not in ("sample_uid", "role", "modality")})
+    lines += map(_short_line, cut_from(con, medium))
     signals = store.state().signals
     for table in sorted(name for name, level in signals.items() if level == "media"):
         found = database.rows(
@@ -82,12 +87,12 @@ def _duplicates(con: database.Connection, medium: str) -> list[str]:
         {"m": medium},
     )
     for edge in edges:
-        if edge["kind"].startswith("picture"):
+        if edge["kind"].startswith(("picture", "video", "audio")):
             how_near = "" if edge["distance"] is None else f" at distance {edge['distance']}"
             lines.append(f"  near-duplicate of {edge['url']}{how_near}, by {edge['kind']}")
         else:
             lines.append(f"  the same {edge['kind']} as {edge['url']}")
-    return lines
+    return [*lines, *in_common(con, medium)]
 
 
 def _text(con: database.Connection, text: dict[str, Any], signals: list[str], asked: dict[str, str]) -> list[str]:
@@ -129,6 +134,10 @@ def _saw(saw: str) -> str:
 
 def _fields(row: dict[str, Any]) -> list[str]:
     return [f"  {name}: {_short(value)}" for name, value in row.items() if value is not None]
+
+
+def _short_line(line: str) -> str:
+    return line if len(line) <= 2 * LONG else line[: 2 * LONG] + " ..."
 
 
 def _short(value: object) -> str:

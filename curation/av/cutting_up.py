@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ from pydantic import Field
 
 from curation.av.segments import Features, Segmentation, Span, segment_uid, segments_of
 from curation.av.shots import CONTENT_SIZE_PX, KOALA_SIZE_PX, ContentScores, KoalaScores
-from curation.av.speech import RATE_HZ, SpeechSegmentation, speech_probabilities
+from curation.av.speech import RATE_HZ, SpeechSegmentation, speech_probabilities_of_cut
 from curation.media.av_decode import AvDecoder, Source
 from curation.media.av_types import (
     AudioTap,
@@ -33,15 +33,21 @@ from curation.step import Step
 
 
 class SegmentOptions(Step):
-    """How a source becomes segments."""
+    """How a source becomes segments. Field `segment` of a recipe."""
+
+    not_in_key: ClassVar[frozenset[str]] = frozenset({"subtitles"})
+    """Which texts are timed changes no cut."""
 
     by: Literal["shots", "speech", "whole"] = "shots"
-    """`shots` of video; spans of `speech` (of audio, or of a video's sound); the `whole` medium, if its length fits."""
+    """`shots` of video (sound without pictures is taken whole); spans of `speech` (of audio, or of a video's sound);
+    the `whole` medium, by the lengths of `shots`."""
     shots: Segmentation = Segmentation()
     speech: SpeechSegmentation = SpeechSegmentation()
     cut: Literal["copy", "exact", "auto"] = "auto"
     """`copy` keeps the packets and begins at the key frame before; `exact` encodes anew; `auto` copies where it can."""
     cut_tolerance_s: float = Field(default=0.04, ge=0)
+    streams: Literal["all", "audio"] = "all"
+    """`audio` leaves the pictures of a video out."""
     container: Literal["mp4", "matroska"] = "mp4"
     audio_codec: Literal["aac", "libopus", "flac"] = "aac"
     crf: int = Field(default=20, ge=0, le=51)
@@ -52,8 +58,12 @@ class SegmentOptions(Step):
     min_good_share: float = Field(default=0.5, ge=0, le=1)
     """When the undamaged beginning of a damaged medium is enough; see `curation.media.av_types.GoodPart`."""
 
+    subtitles: list[str] = []
+    """Text columns of the source that hold whole SRT or WebVTT files: each cue becomes a text of the segment that it
+    lies in. Subtitles within the medium are found without being named."""
+
     def cutting(self) -> Cutting:
-        return Cutting(self.cut, self.cut_tolerance_s, self.container, self.audio_codec, self.crf)
+        return Cutting(self.cut, self.cut_tolerance_s, self.container, self.audio_codec, self.streams, self.crf)
 
     def good_part(self) -> GoodPart:
         return GoodPart(self.keep_good_part, self.min_good_s, self.min_good_share)
@@ -122,6 +132,8 @@ def cut_up(
     outcome, scored = decoder.decode(
         source, Wanted(frames=frames, audio=audio), lambda: _Scored(options.shots.detector)
     )
+    if options.by == "shots" and outcome.reason == Reason.AV_NO_STREAM.value and decoder.probe(source).has_audio:
+        return cut_up(decoder, source, source_uid, options.changed(by="whole"), features)
     reason, detail = verdict(outcome, options.good_part())
     if reason is not None:
         return [Segment(None, probe=outcome.probe, reason=reason, detail=detail)]
@@ -144,7 +156,7 @@ def cut_up(
 def _spans(outcome: AvOutcome, scored: _Scored, options: SegmentOptions, features: Features | None) -> list[Span]:
     if options.by == "speech":
         pcm, zero = scored.pcm(), scored.audio_start_s
-        spans = options.speech.of(speech_probabilities(pcm), len(pcm) / RATE_HZ)
+        spans = options.speech.of(speech_probabilities_of_cut(pcm), len(pcm) / RATE_HZ)
         return [Span(span.start_s + zero, span.end_s + zero) for span in spans]
     times, scores = scored.shots()
     if options.by == "whole" or len(times) == 0:

@@ -21,6 +21,7 @@ RATE_HZ = 16_000
 WINDOW = 512
 """Samples of one decision of the VAD: 32 ms."""
 _CONTEXT = 64  # samples of the window before that the model sees (silero-vad 6, OnnxWrapper)
+_LEAD_IN_WINDOWS = 31  # 1 s
 _DNSMOS_SAMPLES = 144_160  # 9.01 s: the model's input
 # From the network's outputs to the scale of listeners (speechmos 0.0.1.1, dnsmos.py: signal, background, overall).
 _DNSMOS_POLYNOMIALS = (
@@ -76,6 +77,13 @@ def speech_probabilities(pcm: Pcm) -> npt.NDArray[np.float32]:
             "input": window, "state": state, "sr": rate
         }))  # fmt: skip
     return found
+
+
+def speech_probabilities_of_cut(pcm: Pcm) -> npt.NDArray[np.float32]:
+    """`speech_probabilities` of sound that may begin in the midst of speech, as segments do: the network's memory needs
+    some silence first, else it may take a voice that is there from the first sample for background."""
+    lead = np.zeros(_LEAD_IN_WINDOWS * WINDOW, np.float32)
+    return speech_probabilities(np.concatenate([lead, pcm]))[_LEAD_IN_WINDOWS:]
 
 
 class SpeechSpans(Step):

@@ -22,6 +22,7 @@ _COPIES = {
         "mpeg2video", "aac", "mp2", "mp2float", "mp3", "mp3float", "opus", "libopus", "vorbis", "flac", "alac", "ac3",
         "eac3", "pcm_s16le",
     },
+    "ogg": set(),  # only what was asked for, below
 }  # fmt: skip
 _SEEK_BACK_S = (0.0, 2.0, 10.0)  # how far before the wanted start to look for a place to begin; at last, at the front
 _RUN_UP_S = 0.5  # that audio is decoded before its first sample is wanted
@@ -30,6 +31,10 @@ _RUN_UP_S = 0.5  # that audio is decoded before its first sample is wanted
 def cut(medium: Any, request: dict[str, Any], answer: Any, limits: dict[str, Any], out: dict[str, Any]) -> None:
     """Send one `c` message for each of the request's `spans`, in their order."""
     out["num_cuts"] = 0
+    if request.get("streams") == "audio":
+        if medium.audio is None:
+            raise child.Refused("av.no_stream", "no sound in it")
+        medium.video = None
     for index, (start_s, end_s) in enumerate(request["spans"]):
         try:
             facts, body = _cut_one(medium, start_s, end_s, request, limits, answer)
@@ -44,7 +49,8 @@ def _cut_one(
     medium: Any, start_s: float, end_s: float, request: dict[str, Any], limits: dict[str, Any], answer: Any
 ) -> tuple[dict[str, Any], bytes]:
     streams = [each for each in (medium.video, medium.audio) if each is not None]
-    may_copy = all(each.codec_context.codec.name in _COPIES[request["container"]] for each in streams)
+    holds = _COPIES[request["container"]] or {request["audio_codec"], request["audio_codec"].removeprefix("lib")}
+    may_copy = all(each.codec_context.codec.name in holds for each in streams)
     mode = request["mode"]
     begin_s, seek_s = _key_frame_before(medium, start_s, answer) if medium.video is not None else (start_s, start_s)
     is_near = begin_s is not None and (mode == "copy" or start_s - begin_s <= request["tolerance_s"])

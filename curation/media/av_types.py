@@ -229,12 +229,14 @@ class Motion:
 
 @dataclass(frozen=True)
 class Cutting:
-    """How segments are cut; see `av_cut_child.py`. crf, preset: x264's; audio_codec: where encoded anew."""
+    """How segments are cut; see `av_cut_child.py`. crf, preset: x264's; audio_codec: where encoded anew; streams: which
+    are kept (Ogg takes sound only)."""
 
     mode: Literal["copy", "exact", "auto"] = "auto"
     tolerance_s: float = 0.04
-    container: Literal["mp4", "matroska"] = "mp4"
+    container: Literal["mp4", "matroska", "ogg"] = "mp4"
     audio_codec: Literal["aac", "libopus", "flac"] = "aac"
+    streams: Literal["all", "audio"] = "all"
     crf: int = 20
     preset: str = "veryfast"
 

@@ -95,13 +95,13 @@ class VideoWriter:
         context = self._stream.codec_context
         context.time_base = _TIME
         context.thread_count = 1
-        self._sink.begun()
         self._stream.options = {
             "crf": str(self._request["crf"]),
             "preset": self._request["preset"],
             "threads": "1",
             "x264-params": _SAME_BYTES,
         }
+        self._sink.begun()  # after the options: where the sound began before, this opens the encoders
 
     def finish(self) -> None:
         if self._stream is not None:

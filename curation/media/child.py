@@ -27,7 +27,7 @@ _ANSWER = struct.Struct("<IQ")
 _PIPE_BYTES = 1 << 20  # Linux's default ceiling for an unprivileged process
 _SPILL_BYTES = 1 << 16  # an answer with a small picture comes in one read
 _START_TIMEOUT_S = 30.0  # a loaded machine; a start takes 0.1 s
-CHECKS, PIXELS, STORED, VIEWS = range(4)  # what is wanted of the child
+CHECKS, PIXELS, STORED, VIEWS, BLURRED = range(5)  # what is wanted of the child
 # Threads would reserve memory, and wait. And glibc should keep a picture's memory for the next one: given back and
 # asked for again it costs 0.1 ms a picture.
 _CHILD_ENVIRONMENT = {
@@ -98,7 +98,7 @@ class Child:
         self._write()
         len_json, len_body = _ANSWER.unpack(self._read(_ANSWER.size, deadline))
         answer: dict[str, Any] = json.loads(bytes(self._read(len_json, deadline)))
-        if wanted == STORED:
+        if wanted in (STORED, BLURRED):
             return Decoded(stored=bytes(self._read(len_body, deadline)) or None, **answer)
         if wanted == VIEWS:
             return self._views(answer, len_body, deadline)

@@ -5,8 +5,9 @@ it starts in some 50 ms (0.2 s where pictures are to be resized: numpy, OpenCV a
 what it gives up before it reads the first byte.
 
 Request:  header `<QIB` (number of bytes, short side in pixels or 0, what is wanted: 0 the checks, 1 pixels, 2 the
-          picture as it is to be stored, 3 several views), then the bytes; for views their list as JSON comes first,
-          and its length stands in the place of the short side.
+          picture as it is to be stored, 3 several views, 4 the picture with some boxes blurred, encoded anew), then
+          the bytes; for the last two what is asked for comes first, as JSON, and its length stands in the place of the
+          short side.
 Answer:    header `<IQ` (length of a JSON object, number of bytes behind it), the JSON object, then the pixels (H, W, 3,
           uint8), the encoded picture (none: the bytes as they came will do), or the views that are not shared.
           One empty answer at the start says that it is ready.
@@ -27,7 +28,7 @@ REQUEST = struct.Struct("<QIB")
 ANSWER = struct.Struct("<IQ")
 MAX_DETAIL_CHARS = 200
 BUFFER_BYTES = 1 << 17  # of each pipe: most pictures come, and most answers go, with one system call
-CHECKS, PIXELS, STORED, VIEWS = range(4)
+CHECKS, PIXELS, STORED, VIEWS, BLURRED = range(5)
 
 # What Pillow's plugins raise on malformed files; anything else ends the process, which the parent reports as a crash of
 # these bytes.
@@ -49,8 +50,8 @@ def _neighbour(name: str) -> Any:
     return module
 
 
-header, making, metadata = map(_neighbour, ("header_child", "output_child", "metadata_child"))
-lockdown, views = map(_neighbour, ("lockdown_child", "views_child"))
+_NAMES = ("header_child", "output_child", "metadata_child", "views_child", "blur_child", "lockdown_child")
+header, making, metadata, views, blurring, lockdown = map(_neighbour, _NAMES)
 
 
 class Refused(Exception):
@@ -69,6 +70,8 @@ def decode(data: bytes, short_side_px: int, wanted: int, limits: dict[str, Any])
             return out, _stored(data, limits, out)
         if wanted == VIEWS:
             return out, _views(data[short_side_px:], json.loads(data[:short_side_px]), limits, out)
+        if wanted == BLURRED:
+            return out, _blurred(data[short_side_px:], json.loads(data[:short_side_px]), limits, out)
         return out, _decode(data, short_side_px, wanted == PIXELS, limits, out)
     except Refused as error:
         out.update(reason=error.reason, detail=str(error)[:MAX_DETAIL_CHARS])
@@ -124,7 +127,7 @@ def _decode(data: bytes, short_side_px: int, want_pixels: bool, limits: dict[str
         out["width_px"], out["height_px"] = height, width
     if not want_pixels:
         return b""
-    rgb = _flatten(image)
+    rgb = making.flatten(image)
     if rgb.size != target:
         rgb = rgb.resize(target, Image.Resampling.HAMMING, reducing_gap=2.0)  # antialiased; see decode.py
     pixels: bytes = _upright(rgb, orientation, out).tobytes()
@@ -134,12 +137,18 @@ def _decode(data: bytes, short_side_px: int, want_pixels: bool, limits: dict[str
 def _views(data: bytes, asked: list[list[Any]], limits: dict[str, Any], out: dict[str, Any]) -> bytes:
     image = _open(data, limits, out)
     orientation = _orientation(image)
-    arrays = views.answer(views.Source(data, image, making, _flatten), asked, orientation, making, out)
+    arrays = views.answer(views.Source(data, image, making, making.flatten), asked, orientation, making, out)
     out["has_alpha"] = out["format"] != "JPEG" and image.has_transparency_data
     if orientation >= 5:
         out["width_px"], out["height_px"] = image.size[1], image.size[0]
     shared = limits.get("shared")
     return b"" if shared is not None and shared.put(arrays) else b"".join(each.tobytes() for each in arrays)
+
+
+def _blurred(data: bytes, asked: dict[str, Any], limits: dict[str, Any], out: dict[str, Any]) -> bytes:
+    image = _open(data, limits, out)
+    source = views.Source(data, image, making, making.flatten)
+    return bytes(blurring.answer(source.view(max(image.size), True), _orientation(image), asked, making, out))
 
 
 def _upright(image: Any, orientation: int, out: dict[str, Any]) -> Any:
@@ -189,7 +198,7 @@ def _plain(data: bytes, limits: dict[str, Any], out: dict[str, Any]) -> bytes | 
     """As `_stored`, of the many JPEGs that have to be encoded anew and of which Pillow could say no more than their
     segments do; None of others. Pillow takes a tenth of a millisecond to read a header."""
     output, found = limits["output"], header.plain_jpeg(data)
-    if found is None or not _has_arrays() or "JPEG" not in limits["formats"]:
+    if found is None or not making.has_arrays() or "JPEG" not in limits["formats"]:
         return None
     size, is_grey = found
     if not making.must_encode("JPEG", size, True, output):
@@ -211,7 +220,7 @@ def _plain(data: bytes, limits: dict[str, Any], out: dict[str, Any]) -> bytes | 
 
 def _encoded(data: bytes, image: Any, orientation: int, output: dict[str, Any], out: dict[str, Any]) -> bytes:
     """Decoded, flattened, resized, turned upright, cut or framed, and encoded."""
-    if not _has_arrays():
+    if not making.has_arrays():
         return _plainly_encoded(image, orientation, output, out)
     resized, canvas = making.fit(image.size, output)
     is_grey, pixels = image.mode in _GREY and not (image.mode == "L" and "transparency" in image.info), None
@@ -220,7 +229,7 @@ def _encoded(data: bytes, image: Any, orientation: int, output: dict[str, Any], 
     was_scaled = pixels is not None
     if pixels is None:
         image.load()
-        pixels = making.pixels_of(_flatten(image), is_grey)
+        pixels = making.pixels_of(making.flatten(image), is_grey)
     exif = _exif(image, output)
     return bytes(making.finished(pixels, resized, canvas, was_scaled, orientation, exif, output, out))
 
@@ -228,7 +237,7 @@ def _encoded(data: bytes, image: Any, orientation: int, output: dict[str, Any], 
 def _plainly_encoded(image: Any, orientation: int, output: dict[str, Any], out: dict[str, Any]) -> bytes:
     """As `_encoded` at full size, by Pillow alone."""
     image.load()
-    upright = _upright(_flatten(image), orientation, out)
+    upright = _upright(making.flatten(image), orientation, out)
     format = making.format_wanted(out["format"], output)
     out["out_format"] = making.FORMATS[format]
     encoded: bytes = making.save(upright, format, output["quality"], _exif(image, output))
@@ -244,11 +253,6 @@ def _exif(image: Any, output: dict[str, Any]) -> bytes:
     except _MALFORMED:
         return b""
     return block if len(block) <= _MAX_EXIF_BYTES else b""
-
-
-def _has_arrays() -> bool:
-    """Whether OpenCV was loaded at the start, because the recipe may resize."""
-    return "cv2" in sys.modules
 
 
 def _check_size(size: tuple[int, int] | None, limits: dict[str, Any], out: dict[str, Any]) -> None:
@@ -279,20 +283,6 @@ def _orientation(image: Any) -> int:
     except _MALFORMED:
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
-
-
-def _flatten(image: Any) -> Any:
-    """RGB with transparency laid on white. 16-bit grey is scaled to 8 (Pillow's convert would clip it)."""
-    from PIL import Image
-
-    if image.mode.startswith("I"):
-        return image.point(lambda value: value * (1 / 256) + 0).convert("L").convert("RGB")
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    rgba = image.convert("RGBA")
-    flat = Image.new("RGB", rgba.size, (255, 255, 255))
-    flat.paste(rgba, mask=rgba.getchannel("A"))
-    return flat
 
 
 def load_codecs(with_arrays: bool) -> None:

@@ -63,8 +63,8 @@ class View:
     """Pixels as a signal wants them, a pure function of the bytes.
 
     short_side_px: of the shorter side; nothing is enlarged. exact: shrunk to just that (a JPEG at the smallest of 1,
-    1/2, 1/4, 1/8 that keeps 1.5 times as much, then bilinear; other formats by areas). Not exact: at least 1.5 and less
-    than 4 times as much, for signals that have a filter of their own.
+    1/2, 1/4, 1/8 that keeps 1.5 times as much, then bilinear; other formats by areas). Not exact: at least 1.25 and
+    less than 4 times as much, for signals that have a filter of their own.
     """
 
     short_side_px: int = 512

@@ -6,6 +6,7 @@ and simplejpeg. OpenCV is given pixels only (its decoders have no limits), simpl
 """
 
 import io
+import sys
 from typing import Any
 
 Size = tuple[int, int]  # width, height
@@ -85,6 +86,25 @@ def pixels_of(flat: Any, is_grey: bool) -> Any:
 
     pixels = np.asarray(flat)
     return np.ascontiguousarray(pixels[:, :, 0] if is_grey else pixels[:, :, ::-1])
+
+
+def has_arrays() -> bool:
+    """Whether OpenCV was loaded at the start, because the recipe may resize."""
+    return "cv2" in sys.modules
+
+
+def flatten(image: Any) -> Any:
+    """RGB with transparency laid on white. 16-bit grey is scaled to 8 (Pillow's convert would clip it)."""
+    from PIL import Image
+
+    if image.mode.startswith("I"):
+        return image.point(lambda value: value * (1 / 256) + 0).convert("L").convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    rgba = image.convert("RGBA")
+    flat = Image.new("RGB", rgba.size, (255, 255, 255))
+    flat.paste(rgba, mask=rgba.getchannel("A"))
+    return flat
 
 
 def resize(pixels: Any, target: Size, was_scaled: bool) -> Any:

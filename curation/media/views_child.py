@@ -8,6 +8,7 @@ whose header has been checked.
 from typing import Any
 
 MARGIN = 1.5  # a JPEG is decoded at the smallest of 1/1 .. 1/8 that keeps this many times the side wanted
+ROUGH_MARGIN = 1.25  # the same where the caller has an antialiased filter of its own
 PLAIN_MARGIN = 2.0  # of pictures that have no such scales: areas are averaged down to no less than this
 
 
@@ -23,7 +24,7 @@ class Source:
 
     def view(self, short_side_px: int, exact: bool) -> Any:
         """Pixels (H, W, 3), red first, not turned upright. exact: the shorter side is at most `short_side_px`; else at
-        least (for a larger picture) MARGIN times and less than about 4 times that, for a last filter of the caller."""
+        least (for a larger picture) ROUGH_MARGIN times and less than about 4 times that; the caller filters."""
         width, height = self._image.size
         factor = min(width, height) / short_side_px
         if factor <= 1:
@@ -38,7 +39,7 @@ class Source:
         import cv2
 
         width, height = self._image.size
-        scale = next((n for n in (8, 4, 2) if factor >= MARGIN * n), 1) if self._scales else 1
+        scale = next((n for n in (8, 4, 2) if factor >= ROUGH_MARGIN * n), 1) if self._scales else 1
         pixels = self._scaled(scale)
         times = int(factor / scale / PLAIN_MARGIN)
         if times < 2:

@@ -13,7 +13,7 @@ from curation.av.speech import (
     dnsmos,
     dnsmos_weights,
     file_digest,
-    speech_probabilities,
+    speech_probabilities_of_cut,
     vad_weights,
 )
 
@@ -27,7 +27,7 @@ class SpeechQuality(SegmentSignal):
     Source: Reddy et al. 2022; Emilia keeps an overall of 3.0 and above.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     needs: ClassVar[tuple[str, ...]] = ("speech",)
 
     spans: SpeechSpans = SpeechSpans()
@@ -50,7 +50,7 @@ class SpeechQuality(SegmentSignal):
             return row
         pcm = found.pcm[:, 0].clip(-1, 1)
         length_s = len(pcm) / found.rate_hz
-        spans = self.spans.of(speech_probabilities(pcm), length_s)
+        spans = self.spans.of(speech_probabilities_of_cut(pcm), length_s)
         share = sum(span.length_s for span in spans) / length_s
         row["speech_share"] = share
         scores = dnsmos(pcm) if share >= self.min_speech_share else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,13 @@ def pictures() -> list[np.ndarray | None]:
     ]
 
 
+def encoded(format: str, quality: int = 0) -> bytes:
+    """A small drawing as a file."""
+    with io.BytesIO() as file:
+        Image.fromarray(drawing(4, 32, 24)).save(file, format, **({"quality": quality} if quality else {}))
+        return file.getvalue()
+
+
 def text_rows() -> pa.Table:
     """All columns that text signals read, with nulls in each."""
     rng = np.random.default_rng(0)
@@ -117,6 +125,7 @@ def media_rows() -> pa.Table:
             "width_px": pa.array([640, None, 0, 1, 300], pa.int32()),
             "height_px": pa.array([480, 10, 5, 1000, 300], pa.int32()),
             "size_bytes": pa.array([70_000, 5, 7, None, 90_000], pa.int64()),
+            "bytes": pa.array([encoded("JPEG", 75), None, encoded("PNG"), encoded("JPEG", 30), b"no"], pa.binary()),
         }
     )
 

@@ -7,7 +7,9 @@ import pyarrow as pa
 from pydantic import TypeAdapter
 
 from curation.policy import Policy
+from pipelines import database
 from pipelines.decide import Decider
+from pipelines.decided import DECIDED
 from pipelines.pool_rows import TableRows
 from pipelines.solve import solve
 from pipelines.views import DUPLICATES
@@ -52,7 +54,10 @@ def decide(
     rows = TableRows(table, batch_rows)
     with Decider(rows, TypeAdapter(Policy).validate_python(policy), searches, threads) as decider:
         solve(decider)
-        return pa.concat_tables([decisions for _, decisions in decider.each(decider.decisions)])
+        parts = pa.concat_tables([decisions for _, decisions in decider.each(decider.decisions)])
+        con = database.connect(threads=1)
+        con.register("parts", parts)
+        return database.arrow(con, decider.asked_policy().view("parts", parts.column_names)).cast(DECIDED)
 
 
 def decisions(

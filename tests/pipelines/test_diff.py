@@ -63,7 +63,8 @@ def test_select_decides_anew_and_leaves_the_rest_as_it_was(folder: Path) -> None
     after = digests(folder / "store")
     changed = {name for name in after if before.get(name) != after[name]}
     assert not [name for name in before if name not in after]
-    assert {name.split("/")[0] for name in changed} <= {"tables", "versions", "selections", "runs", "state.json"}
+    folders = {"tables", "versions", "selections", "runs", "cache", "state.json"}
+    assert {name.split("/")[0] for name in changed} <= folders
     assert {name.split("/")[1] for name in changed if name.startswith("tables/")} == {"decisions"}
     assert {name for name in changed if name in before} <= {"state.json"}
     made = find_selection(Store.open(folder / "store"), "worded")

@@ -10,15 +10,16 @@ import pytest
 
 from curation.av.cutting_up import SegmentOptions, cut_up
 from curation.av.segments import Segmentation
-from curation.av.subtitles import Cue
 from curation.media.av_decode import AvDecoder
 from curation.media.av_types import AvLimits, FrameTap, Wanted
-from curation.schema import MEDIA
+from curation.reasons import Reason
+from curation.schema import MEDIA, SEGMENT_TEXTS, SEGMENTS, TEXTS
 from curation.signals.audio_levels import AudioLevels
 from curation.signals.video_motion import VideoMotion
 from curation.table import Part, open_part, read_part, write_part
-from pipelines.segment import SEGMENT_TEXTS, SEGMENTS, segment_key, segment_part, segment_texts
+from pipelines.segment import segment_key, segment_part
 from pipelines.segment_scores import from_segments
+from pipelines.segment_texts import segment_texts
 from tests.curation.av import media
 from tests.curation.av.test_speech import voice
 
@@ -108,22 +109,66 @@ def test_signals_of_segments(cut: tuple[Part, Part, dict[str, Any]]) -> None:
     assert from_segments(cut[1].path, []) == {}
 
 
+SRT = """1
+00:00:00,500 --> 00:00:01,000
+<i>first</i>
+
+2
+00:00:01,900 --> 00:00:03,000
+second
+
+3
+00:00:05,900 --> 00:00:09,000
+beyond
+"""
+
+
 def test_texts_of_segments(cut: tuple[Part, Part, dict[str, Any]]) -> None:
-    text = {"text_uid": "t0", "sample_uid": "s0", "text": "A title", "text_source": "title", "language_claimed": "en"}
-    text |= {"languages_claimed": ["en"], "position": 0}
-    cues = {"m0": [Cue(0.5, 1.0, "first", "en"), Cue(1.9, 3.0, "second"), Cue(5.9, 9.0, "beyond")]}
-    table = segment_texts(read_part(cut[1].path), [text], {f"m{k}": f"s{k}" for k in range(6)}, cues)
+    shared = {"sample_uid": "s0", "language_claimed": "en", "languages_claimed": ["en"]}
+    texts = [
+        {**shared, "text_uid": "t0", "text": "A title", "text_source": "title", "position": 0},
+        {**shared, "text_uid": "t1", "text": SRT, "text_source": "subtitles", "position": 1},
+        {**shared, "text_uid": "t2", "text": "Gone", "text_source": "title", "position": 0, "sample_uid": "s1"},
+    ]
+    given = pa.Table.from_pylist(texts, schema=TEXTS)
+    table = segment_texts(read_part(cut[1].path), given, {f"m{k}": f"s{k}" for k in range(6)}, ["subtitles"])
     assert table.schema == SEGMENT_TEXTS
     rows = table.to_pylist()
-    assert [(row["text"], row["text_source"], row["position"]) for row in rows] == [
-        ("A title", "title", 0),
-        ("first", "subtitle", 1),
-        ("A title", "title", 0),
-        ("second", "subtitle", 1),
-        ("A title", "title", 0),
+    assert [(row["text"], row["source_text_uid"], row["position"]) for row in rows] == [
+        ("A title", "t0", 0),
+        ("first", "t1", 1),
+        ("A title", "t0", 0),
+        ("second", "t1", 1),  # most of it lies here
+        ("A title", "t0", 0),
+        (None, "t1", 1),  # no cue lies here by half
+        ("Gone", "t2", 0),  # of a source that is not there
     ]
-    assert rows[3]["start_s"] == pytest.approx(0.0, abs=0.05)
-    assert len({row["text_uid"] for row in rows}) == 5
+    assert (rows[1]["text_start_s"], rows[1]["text_end_s"]) == (0.5, 1.0)
+    assert rows[3]["text_start_s"] == pytest.approx(0.0, abs=0.05)
+    assert len({row["text_uid"] for row in rows}) == len(rows)
+
+
+@pytest.mark.slow
+def test_damaged_media_are_all_accounted_for(tmp_path: Path) -> None:
+    whole = [
+        media.small(kind, 1.5, seed) for seed, kind in enumerate(("mp4", "mkv", "webm", "avi", "ts", "wav", "ogg"))
+    ]
+    bodies: list[bytes | None] = [*whole, *media.mutants(whole, 60, 5)]
+    part = sources(tmp_path, bodies)
+    options = OPTIONS.changed(shots=Segmentation(min_s=0.5), min_good_s=0.5, min_good_share=0.3)
+    counts = segment_part(part.path, tmp_path / "segments", 0, "1" * 64, options, AvLimits(stall_s=5, timeout_s=60))
+    rows = [row for path in (tmp_path / "segments").glob("*.parquet") for row in read_part(path).to_pylist()]
+    assert {row["source_uid"] for row in rows} == {f"m{k}" for k in range(len(bodies))}
+    assert counts["rows"] == len(bodies)
+    codes = {reason.value for reason in Reason if reason.value.startswith("av.")}
+    for row in rows:
+        assert (row["status"], row["reason"] is None, row["bytes"] is not None) in (
+            ("ok", True, True),
+            ("failed", False, False),
+        )
+        assert row["reason"] is None or row["reason"] in codes
+    assert all(row["status"] == "ok" for row in rows if int(row["source_uid"][1:]) < len(whole))
+    assert {row["status"] for row in rows} == {"ok", "failed"}
 
 
 def test_speech_and_whole() -> None:

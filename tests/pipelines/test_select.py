@@ -102,3 +102,14 @@ def test_the_whole_policy_against_a_dull_reading(data: st.DataObject) -> None:
     }
     assert {uid for uid, d in found.items() if d["kept"]} == expected
     assert all(d["kept"] == (not d["rejected_by"]) for d in found.values())
+
+
+def test_a_medium_with_several_texts_is_ranked_by_the_first_of_them() -> None:
+    rows = [
+        row(1, 1, clip_score=None),
+        row(2, 1, clip_score=0.9),
+        row(3, 2, clip_score=0.5),
+    ]
+    found = decisions(rows, [{"dedupe": "near", "prefer": "clip_score desc nulls last"}], {"m001": "g", "m002": "g"})
+    assert [uid for uid, d in found.items() if d["kept"]] == ["t003"]
+    assert found["t002"]["duplicate_of"] == "s002"

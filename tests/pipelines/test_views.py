@@ -37,7 +37,9 @@ LEDGER = {
 
 
 NOT_SEARCHED = {f"{name}{end}" for name in ("semantic_edges", "evaluation_matches") for end in ("", "__empty")}
-"""Tables of searches that the finished store's recipe does not ask for."""
+OF_SEGMENTS = ("sources", "source_texts", "segments", "segment_texts", "segment_matches")
+NOT_SEARCHED |= {f"{name}{end}" for name in OF_SEGMENTS for end in ("", "__empty")}
+"""Tables of searches that the finished store's recipe does not ask for, and of segments, which it does not have."""
 
 
 NOT_ASKED_FOR = {"report/semantic_duplicates", "report/decontamination"}

@@ -12,13 +12,14 @@ OF_ISSUE = {
     "datacomp_image_based", "datacomp_image_and_clip", "metaclip_400m", "metaclip2_worldwide", "cc3m_like",
     "cc12m_like",
     "align_like", "dfn_like", "t_mars", "negcliploss_normsim", "semdedup", "wukong_zero_like",
+    "panda_70m_like", "internvid_like", "openvid_like", "vidal_like", "emilia_like",
 }  # fmt: skip
 UNCERTAIN = {"laion2b_en", "laion_multi", "cc3m_like", "cc12m_like", "align_like", "t_mars", "negcliploss_normsim",
-             "semdedup", "wukong_zero_like"}  # fmt: skip
+             "semdedup", "wukong_zero_like", "internvid_like", "openvid_like"}  # fmt: skip
 
 
 def test_the_recipes_that_there_are() -> None:
-    assert set(names()) >= OF_ISSUE | {"demo", "image_text"}
+    assert set(names()) >= OF_ISSUE | {"demo", "image_text", "video_audio"}
 
 
 @pytest.mark.parametrize("name", names())

@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from silero_vad.utils_vad import get_speech_timestamps_from_probs, init_jit_model
 
-from curation.av.speech import CURATOR_AUDIO, EMILIA, SpeechSpans, dnsmos, packaged, speech_probabilities
+from curation.av.speech import (
+    CURATOR_AUDIO,
+    EMILIA,
+    SpeechSpans,
+    dnsmos,
+    packaged,
+    speech_probabilities,
+    speech_probabilities_of_cut,
+)
 from tests.curation.av import media
 
 PROBABILITIES = st.lists(st.sampled_from([0.0, 0.2, 0.36, 0.45, 0.5, 0.9]), max_size=200)
@@ -98,3 +106,14 @@ def test_dnsmos_tells_noise_from_speech() -> None:
     assert good[1] > bad[1] + 0.5  # the background
     assert dnsmos(clean[:16_000]) is not None  # shorter than the model's window
     assert dnsmos(clean[:0]) is None
+
+
+def test_speech_that_begins_with_the_first_sample_is_found() -> None:
+    for seed in range(3):
+        pcm = voice(5.0, seed)
+        found = SpeechSpans().of(speech_probabilities_of_cut(pcm), 5.0)
+        assert sum(span.length_s for span in found) > 4.5
+        assert len(speech_probabilities_of_cut(pcm)) == len(speech_probabilities(pcm))
+    quiet = np.random.default_rng(0).normal(0, 0.01, 80_000).astype(np.float32)
+    assert SpeechSpans().of(speech_probabilities_of_cut(quiet), 5.0) == []
+    assert SpeechSpans().of(speech_probabilities_of_cut(media.music(5.0, 3, 16_000)[:, 0]), 5.0) == []

@@ -333,3 +333,37 @@ def test_audio_alone_is_cut(decoder: AvDecoder) -> None:
     assert cuts[1].reason == "av.corrupt"
     with pytest.raises(ValueError, match="not a time range"):
         decoder.cut(b"", [(2.0, 1.0)])
+
+
+@pytest.mark.parametrize("kind", ["mp4", "mkv", "webm", "avi"])
+def test_options_of_the_encoder_hold_whichever_stream_begins_first(kind: str) -> None:
+    """Encoders open with the header, which waits for all streams: what is said after that is not heard."""
+    data = media.small(kind, 2.0, 3)
+    with AvDecoder() as decoder:
+        sizes = []
+        for crf in (10, 40):
+            _, (cut,) = decoder.cut(data, [(0.5, 1.9)], Cutting("exact", crf=crf))
+            again = [decoder.cut(data, [(0.5, 1.9)], Cutting("exact", crf=crf))[1][0].body for _ in range(3)]
+            assert cut.body is not None
+            assert again == [cut.body] * 3
+            sizes.append(len(cut.body))
+    assert sizes[0] > 1.5 * sizes[1]
+
+
+@pytest.mark.parametrize("kind", ["mp4", "mkv", "webm", "flac"])
+def test_the_sound_alone(kind: str) -> None:
+    data = media.small(kind, 2.0, 4)
+    with AvDecoder() as decoder:
+        for codec in ("libopus", "flac"):
+            _, (cut,) = decoder.cut(data, [(0.0, 9.0)], Cutting(container="ogg", audio_codec=codec, streams="audio"))
+            assert cut.body is not None
+            assert cut.mode == (
+                "copy" if (kind, codec) in {("webm", "libopus"), ("mkv", "flac"), ("flac", "flac")} else "exact"
+            )
+            found = decoder.probe(cut.body)
+            assert (found.container, found.has_video, found.audio_codec) == ("ogg", False, codec.removeprefix("lib"))
+            assert found.duration_s == pytest.approx(2.0, abs=0.06)
+        outcome, (none,) = decoder.cut(
+            media.write(media.pan(1, 30, width=160, height=120), None, "mp4"), [(0.0, 1.0)], Cutting(streams="audio")
+        )
+        assert outcome.reason == none.reason == "av.no_stream"
