@@ -76,7 +76,8 @@ def test_it_learns_which_belong_together(fusion: str) -> None:
     targets = [MATCHING, {"use": "info_nce.InfoNCE"}]
     objective = objective_of(assembled(targets, fusion=FUSIONS[fusion]))
     batch = batch_of(objective, pictures=12)
-    overfit(objective, batch, 200, lr=2e-3)
+    overfit(objective, batch, 140, lr=2e-3)
+    overfit(objective, batch, 60, lr=3e-4)
     assert accuracy(objective, objective.encode(batch)) > 0.9
 
 
