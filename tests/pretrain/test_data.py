@@ -175,6 +175,7 @@ def test_a_subset_from_sql_says_what_is_seen_and_how_often(version: Version, sto
         reader(version, store, subset=str(path))
 
 
+@pytest.mark.family("F09")
 def test_temperature_draws_languages_by_n_to_the_alpha(tmp_path: Path) -> None:
     samples = [sample(n) for n in range(40)]
     for n, each in enumerate(samples):
@@ -189,6 +190,7 @@ def test_temperature_draws_languages_by_n_to_the_alpha(tmp_path: Path) -> None:
     assert shares == [0.8, pytest.approx(root, abs=0.01), pytest.approx(0.5, abs=0.01)]
 
 
+@pytest.mark.family("F05")
 def test_captions_are_drawn_by_a_column_of_theirs(tmp_path: Path) -> None:
     first = sample(1)
     for text, score in zip(first["texts"], (0.9, 0.1, 0.0, None), strict=True):
@@ -203,6 +205,7 @@ def test_captions_are_drawn_by_a_column_of_theirs(tmp_path: Path) -> None:
         reader(version, tmp_path, where=[], texts={"weight_column": "score"})
 
 
+@pytest.mark.family("F28")
 def test_a_mixture_keeps_its_shares_and_each_source_its_own_order(
     version: Version, store: Path, tmp_path: Path
 ) -> None:

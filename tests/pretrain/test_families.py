@@ -14,22 +14,27 @@ import pyarrow as pa
 import pytest
 import tiny
 import torch
+import yaml
 from assembled import FUSIONS, WRITING, assembled, batch_of, half_of, objective_of
+from safetensors.torch import load_file
 from tiny import config as tiny_config
 from tiny import sample
 
 from pretrain.config import ConfigError, load_config, parse_config
 from pretrain.gradcache import backward_in_pieces
+from pretrain.keyed import key
 from pretrain.loop import METRICS_FILE, WEIGHTS_FILE, Job, read_lines, train_worker
 from pretrain.model import load_weights
 from pretrain.objective import Objective
+from pretrain.stages import parse_stages, train_stages
 from pretrain.targets.pairs import INITIAL_LOG_SCALE
 from pretrain.version import Version
 
 CONFIGS = Path(__file__).parents[2] / "pretrain" / "configs"
 NEED_MEDIA = {"speech", "video_audio_language"}
 """Configs of streams that sealed versions hold no data for."""
-NEED_WEIGHTS = {"open_clip", "stages"}
+STAGED = {"stages", "uni_then_cross"}
+NEED_WEIGHTS = {"open_clip", *STAGED}
 RUN = sorted({path.stem for path in CONFIGS.glob("*.yaml")} - NEED_MEDIA - NEED_WEIGHTS)
 
 
@@ -181,6 +186,33 @@ def test_each_target_uses_the_rows_that_qualify() -> None:
     assert all(bool(torch.isfinite(p.grad).all()) for p in objective.parameters() if p.grad is not None)
     assert image.grad is not None
     assert image.grad.flatten(1).any(dim=1).tolist() == batch.present["image"].tolist()
+
+
+@pytest.mark.family("F27")
+def test_uni_modal_then_cross_modal_stages_run_as_a_config(tmp_path: Path) -> None:
+    """F27 (d): two stages of one file; the second starts from the towers of the first, the fusion is fresh until then."""
+    tiny.write_version(tmp_path, [sample(n) for n in range(16)])
+    small_enough = {
+        "where": [],
+        "batch_size": 8,
+        "image_size": 16,
+        "num_threads": 1,
+        "device": "cpu",
+        "warmup_steps": 1,
+    }
+    spec = {**yaml.safe_load((CONFIGS / "uni_then_cross.yaml").read_text()), **small_enough}
+    for stage in spec["stages"]:
+        stage["steps"] = 2
+    first, second = train_stages(parse_stages(spec), tmp_path, "serial", progress=lambda _: None)
+    before, after = (load_file(run.folder / WEIGHTS_FILE) for run in (first, second))
+    assert json.loads((second.folder / "stage.json").read_text())["parent_weights_sha256"] == first.weights_sha256
+    joint = [name for name in before if name.startswith("model.joint.fusion") and before[name].ndim > 1]
+    assert joint
+    fresh = parse_stages(spec)[0].config
+    torch.manual_seed(int(key("init", 0) >> 1))
+    start = {f"model.{name}": value for name, value in fresh.model.build(16).state_dict().items()}
+    assert all(torch.equal(before[name], start[name]) for name in joint)
+    assert all(not torch.equal(after[name], before[name]) for name in joint)
 
 
 @pytest.mark.family("F24")

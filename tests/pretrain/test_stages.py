@@ -46,6 +46,7 @@ def weights(run: RunResult) -> dict[str, torch.Tensor]:
     return load_file(run.folder / "model.safetensors")
 
 
+@pytest.mark.family("F27")
 def test_frozen_weights_are_the_same_bits_and_others_are_not(trained: tuple[Path, list[RunResult]]) -> None:
     _, (first, second, _) = trained
     config = parse_config({**spec(), "name": "x"})
@@ -63,6 +64,7 @@ def test_frozen_weights_are_the_same_bits_and_others_are_not(trained: tuple[Path
     assert adapted.keys() == after.keys()  # merged: an ordinary model
 
 
+@pytest.mark.family("F27")
 def test_each_stage_says_what_came_before_and_is_reused(trained: tuple[Path, list[RunResult]]) -> None:
     root, runs = trained
     facts = [json.loads((run.folder / "stage.json").read_text()) for run in runs]
