@@ -2,9 +2,60 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components as scipy_components
+
+from curation.compiled import compiled
+
+
+class Merged(NamedTuple):
+    """A forest over nodes, changed in place: which of them are known to be joined."""
+
+    parent: np.ndarray
+    """int64 (N)."""
+
+    @classmethod
+    def of(cls, num: int) -> Merged:
+        """Nothing is joined."""
+        return cls(np.arange(num, dtype=np.int64))
+
+    def apart(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+        """bool (pairs): whether the two are not known to be joined."""
+        return np.asarray(_apart(self.parent, i, j))
+
+    def join(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+        """Join pairs, one after the other; bool (pairs): which of them were not joined yet."""
+        return np.asarray(_join(self.parent, i, j))
+
+
+@compiled
+def root(parent: np.ndarray, node: int) -> int:
+    """What stands for the group of a node."""
+    while parent[node] != node:
+        parent[node] = parent[parent[node]]
+        node = parent[node]
+    return node
+
+
+@compiled
+def _apart(parent: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    found = np.empty(i.size, np.bool_)
+    for k in range(i.size):
+        found[k] = root(parent, i[k]) != root(parent, j[k])
+    return found
+
+
+@compiled
+def _join(parent: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    found = np.empty(i.size, np.bool_)
+    for k in range(i.size):
+        a, b = root(parent, i[k]), root(parent, j[k])
+        found[k] = a != b
+        parent[max(a, b)] = min(a, b)
+    return found
 
 
 def connected_components(num_nodes: int, i: np.ndarray, j: np.ndarray) -> np.ndarray:

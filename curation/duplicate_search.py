@@ -41,7 +41,8 @@ class SemanticSearch(Step):
     similarity: float = Field(default=0.95, gt=0, le=1)
     """Least cosine similarity. It means something for one model and corpus only: look at pairs before you choose."""
     clusters: int | Literal["auto"] = "auto"
-    """Clusters of k-means; only vectors of one cluster are compared. auto: the square root of their number."""
+    """Clusters of k-means; only vectors of one cluster are compared. auto: the square root of their number when
+    the centroids are fitted. That happens once: a pool that grows keeps them until this or `seed` changes."""
     iterations: int = Field(default=10, ge=1, le=100)
     """Rounds of k-means over a sample of at most 256 vectors a cluster."""
     seed: int = 0

@@ -26,7 +26,8 @@ from typing import NamedTuple
 import numpy as np
 
 from curation.compiled import compiled
-from curation.set_join import Merged, join_within, merge_runs, runs
+from curation.components import Merged
+from curation.set_join import Asked, Found, join_within, merge_runs, runs
 from curation.shingles import ShingleSets, mixed
 
 MAX_HASHES = 128
@@ -155,23 +156,43 @@ def near_duplicate_texts(
     rows = np.flatnonzero((same == position) & (np.diff(sets.offsets) > 0))
     copies = np.flatnonzero((same >= 0) & (same != position))
     firsts = _taken(sets, rows)
-    keys = band_keys(firsts, bands, seed)
-    merged = Merged.of(len(rows))
-    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    for band in range(bands.num_bands):
-        order = np.argsort(keys[band])
-        starts, sizes = runs(keys[band][order])
-        few = (sizes > 1) & (sizes <= MAX_RUN)
-        found.append(merge_runs(firsts, order, starts[few], sizes[few], similarity, merged, all_pairs))
-        for start, size in zip(starts[sizes > MAX_RUN], sizes[sizes > MAX_RUN], strict=True):
-            found.append(join_within(firsts, np.sort(order[start : start + size]), similarity, merged, all_pairs))
-    i, j, shared = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    i, j, shared = meeting(firsts, band_keys(firsts, bands, seed), similarity, all_pairs)
     i = np.concatenate([same[copies], rows[i]])
     j = np.concatenate([copies, rows[j]])
-    shared = np.concatenate([np.ones(len(copies)), shared])
+    return _each_once(i, j, np.concatenate([np.ones(len(copies)), shared]))
+
+
+def meeting(
+    sets: ShingleSets, keys: np.ndarray, similarity: float, all_pairs: bool = False, asked: Asked | None = None
+) -> TextPairs:
+    """Verified pairs of texts with equal keys (uint64, bands x N) in a band, but for those that are joined already."""
+    merged = Merged.of(len(sets.offsets) - 1)
+    asked = asked or Asked.all(len(sets.offsets) - 1)
+    found: list[Found] = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
+    for band in keys:
+        order, starts, sizes = runs_of(band, asked)
+        few = sizes <= MAX_RUN
+        found.append(merge_runs(sets, order, starts[few], sizes[few], similarity, merged, all_pairs, asked))
+        for start, size in zip(starts[~few], sizes[~few], strict=True):
+            rows = np.sort(order[start : start + size])
+            found.append(join_within(sets, rows, similarity, merged, all_pairs, asked))
+    return _each_once(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+
+
+def runs_of(keys: np.ndarray, asked: Asked) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The order of keys, and where in it runs of equal ones begin and how long they are: two texts, one of them new."""
+    order = np.argsort(keys)
+    starts, sizes = runs(keys[order])
+    num_new = np.concatenate([[0], np.cumsum(asked.is_new[order])])
+    several = (sizes > 1) & (num_new[starts + sizes] > num_new[starts])
+    return order, starts[several], sizes[several]
+
+
+def _each_once(i: np.ndarray, j: np.ndarray, shared: np.ndarray) -> TextPairs:
     order = np.lexsort((j, i))
     i, j, shared = i[order], j[order], shared[order]
-    once = np.concatenate([[True], (i[1:] != i[:-1]) | (j[1:] != j[:-1])]) if len(i) else np.zeros(0, bool)
+    once = np.ones(len(i), bool)
+    once[1:] = (i[1:] != i[:-1]) | (j[1:] != j[:-1])
     return TextPairs(i[once], j[once], shared[once])
 
 

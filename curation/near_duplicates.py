@@ -7,9 +7,7 @@ thumbnails of candidates then decide (`curation.thumbnail_match`). All of this d
 pairs of a pool are the same however it is cut into parts and buckets, and a pool that grows keeps the pairs that it
 has: only pairs with a new look are looked for.
 
-The exception are crowds, hashes that more than `MAX_EQUAL` looks share (recompressions of one popular picture): their
-square is too much to compare (`join_crowds`). What stands for a crowd depends on the whole crowd, so its pairs are
-looked for anew when the pool grows.
+The exception are crowds, hashes that very many looks share (`curation.crowds`).
 
 Measured on 785 Tux Paint stamps and 3,430 copies of them at radius 8, captions given: found are 99.9% of copies at 70%
 size, 99.9% by JPEG at quality 60, 99.9% mirrored, 99.0% with a watermark, 98.5% cut by 5%; no pair of two stamps. (One
@@ -19,7 +17,7 @@ the same figures, but they were in sight when thresholds were chosen.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -33,10 +31,6 @@ by their colours; JPEG at quality 60, 70% size: all."""
 MAX_LIGHTS_APART = 24
 """Bits by which the hashes of the whole pictures may differ where those of the colours meet: an overlay moves them by
 up to 20 bits, of unrelated pictures 98% are more than 24 apart."""
-MAX_EQUAL = 256
-"""Looks of one hash up to which all are compared with all."""
-MAX_ROUNDS = 256
-"""Rounds in which a crowd is joined: what it costs is at most this times its size."""
 _CHUNK_PAIRS = 1 << 18
 _CHUNK_THUMBNAILS = 1 << 14
 """Pairs whose thumbnails are held at once: 100 MB for both sides."""
@@ -126,16 +120,6 @@ class NearDuplicates(NamedTuple):
     """uint8: `SURE`, or `WITH_CAPTION` where the two media have to share a caption."""
 
 
-def near_duplicates(hashes: Hashes, thumbnails: Thumbnails, radius: int = DEFAULT_RADIUS) -> NearDuplicates:
-    """All near-duplicates among N looks, which stand in the order of their digests; crowds included."""
-    crowd = crowded(hashes.own)
-    links, leaders = join_crowds(hashes.own[crowd], np.flatnonzero(crowd), thumbnails)
-    rest = ~crowd
-    rest[leaders] = True
-    entries = entries_of(hashes)
-    return merged([links, search(entries.where(rest[entries.row]), None, thumbnails, radius)])
-
-
 def entries_of(hashes: Hashes) -> Entries:
     """All hashes of looks 0 to N - 1."""
     rows = np.arange(len(hashes.own))
@@ -163,7 +147,7 @@ def search(
         a, b, distance = candidates(first, second, name, radius, bucket)
         sure = _numbers(found.i[found.verdict == SURE], found.j[found.verdict == SURE])
         still_open = ~np.isin(_numbers(np.minimum(a, b), np.maximum(a, b)), sure)
-        more = _verified(a[still_open], b[still_open], distance[still_open], kind, thumbnails)
+        more = verified(a[still_open], b[still_open], distance[still_open], kind, thumbnails)
         found = merged([found, more])
     return found
 
@@ -172,17 +156,9 @@ def candidates(
     first: Entries, second: Entries | None, kind: str, radius: int, bucket: Bucket | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pairs of rows (a, b) of one kind and their distance, each once; a < b, but for crops, where a is the whole."""
-    left, right = _MEETS[kind]
-    if second is None:
-        one, other = first.of(left), first.of(right)
-        joins = [_within(one, radius, bucket) if left == right else _between(one, other, radius, bucket)]
-    else:
-        joins = [_between(first.of(left), second.of(right), radius, bucket)]
-        if left != right:
-            joins.append(_between(second.of(left), first.of(right), radius, bucket))
-    a, b, distance, apart = (np.concatenate(parts) for parts in zip(*joins, strict=True))
-    keep = (a != b) & (apart <= MAX_LIGHTS_APART) if kind == "color" else a != b
-    a, b, distance = a[keep], b[keep], distance[keep]
+    found = list(joins(first, second, kind, radius, bucket))
+    none = np.zeros(0, np.int64)
+    a, b, distance = (np.concatenate(parts) for parts in zip((none, none, np.zeros(0, np.uint8)), *found, strict=True))
     if kind != "crop":
         a, b = np.minimum(a, b), np.maximum(a, b)
     order = np.lexsort((distance, b, a))
@@ -192,11 +168,33 @@ def candidates(
     return a[once], b[once], distance[once]
 
 
-Joined = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+Joined = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Rows of one side, rows of the other, distance."""
+
+
+def joins(
+    first: Entries, second: Entries | None, kind: str, radius: int, bucket: Bucket | None = None
+) -> Iterator[Joined]:
+    """Pairs of rows of one kind, some at a time; one may come more than once. Of crops the first is the whole."""
+    left, right = _MEETS[kind]
+    if second is None:
+        one, other = first.of(left), first.of(right)
+        made = [_within(one, radius, bucket) if left == right else _between(one, other, radius, bucket)]
+    else:
+        made = [_between(first.of(left), second.of(right), radius, bucket)]
+        if left != right:
+            made.append(_between(second.of(left), first.of(right), radius, bucket))
+    for some in made:
+        for a, b, distance, apart in some:
+            keep = (a != b) & (apart <= MAX_LIGHTS_APART) if kind == "color" else a != b
+            yield a[keep], b[keep], distance[keep]
+
+
+Expanded = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 """Rows of one side, rows of the other, distance, bits between the looks' own hashes."""
 
 
-def _within(entries: Entries, radius: int, bucket: Bucket | None) -> Joined:
+def _within(entries: Entries, radius: int, bucket: Bucket | None) -> Iterator[Expanded]:
     """All pairs of two entries."""
     values, begins, members = _by_value(entries)
     pairs = hamming_pairs(values, radius)
@@ -206,7 +204,7 @@ def _within(entries: Entries, radius: int, bucket: Bucket | None) -> Joined:
     return _expanded((values, begins, members), u, (values, begins, members), v, distance, bucket)
 
 
-def _between(one: Entries, other: Entries, radius: int, bucket: Bucket | None) -> Joined:
+def _between(one: Entries, other: Entries, radius: int, bucket: Bucket | None) -> Iterator[Expanded]:
     """All pairs of an entry of each."""
     grouped_a, grouped_b = _by_value(one), _by_value(other)
     u, v, distance = cross_pairs(grouped_a[0], grouped_b[0], radius)
@@ -225,7 +223,7 @@ def _by_value(entries: Entries) -> Grouped:
 
 def _expanded(
     one: Grouped, u: np.ndarray, other: Grouped, v: np.ndarray, distance: np.ndarray, bucket: Bucket | None
-) -> Joined:
+) -> Iterator[Expanded]:
     """For each pair of values (u, v) that the bucket answers for, all pairs of the looks that have them."""
     (values_a, begins_a, entries_a), (values_b, begins_b, entries_b) = one, other
     if bucket is not None:
@@ -233,8 +231,6 @@ def _expanded(
         u, v, distance = u[ours], v[ours], distance[ours]
     num_b = np.diff(begins_b)[v]
     total = np.concatenate([[0], np.cumsum(np.diff(begins_a)[u] * num_b)])
-    none = np.zeros(0, np.int64)
-    found: list[Joined] = [(none, none, np.zeros(0, np.uint8), np.zeros(0, np.uint8))]
     for begin in range(0, int(total[-1]), _CHUNK_PAIRS):
         number = np.arange(begin, min(begin + _CHUNK_PAIRS, int(total[-1])))
         place = np.searchsorted(total, number, side="right") - 1
@@ -245,12 +241,10 @@ def _expanded(
         keep |= (u[place] != v[place]) if entries_a is entries_b else False
         x, y, place = x[keep], y[keep], place[keep]
         apart = np.bitwise_count(entries_a.own[x] ^ entries_b.own[y])
-        found.append((entries_a.row[x], entries_b.row[y], distance[place], apart))
-    a, b, bits, apart = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return a, b, bits, apart
+        yield entries_a.row[x], entries_b.row[y], distance[place], apart
 
 
-def _verified(a: np.ndarray, b: np.ndarray, distance: np.ndarray, kind: int, thumbnails: Thumbnails) -> NearDuplicates:
+def verified(a: np.ndarray, b: np.ndarray, distance: np.ndarray, kind: int, thumbnails: Thumbnails) -> NearDuplicates:
     """The candidates whose thumbnails agree."""
     found = []
     for begin in range(0, len(a), _CHUNK_THUMBNAILS):
@@ -281,32 +275,3 @@ def merged(found: list[NearDuplicates]) -> NearDuplicates:
     once = np.ones(len(i), bool)
     once[1:] = (i[1:] != i[:-1]) | (j[1:] != j[:-1])
     return NearDuplicates(i[once], j[once], *(column[order][once] for column in (distance, kind, decided)))
-
-
-def crowded(own: np.ndarray) -> np.ndarray:
-    """bool (N): whether more than `MAX_EQUAL` looks share the hash."""
-    _, inverse, counts = np.unique(own, return_inverse=True, return_counts=True)
-    crowd: np.ndarray = counts[inverse] > MAX_EQUAL
-    return crowd
-
-
-def join_crowds(own: np.ndarray, rows: np.ndarray, thumbnails: Thumbnails) -> tuple[NearDuplicates, np.ndarray]:
-    """Links of each crowd to the first copy in it, and its leaders, which are compared with all others.
-
-    `own` are the hashes of `rows` (rising: the order of the looks' digests, which decides). In each round, the first
-    row of each hash leads and takes those that are its copies; after `MAX_ROUNDS` rounds what is left leads itself.
-    """
-    found: list[NearDuplicates] = []
-    leaders, left, hashes = [np.zeros(0, np.int64)], rows, own
-    for _ in range(MAX_ROUNDS):
-        if len(left) == 0:
-            break
-        _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
-        center = left[first][inverse]
-        others = np.flatnonzero(center != left)
-        links = _verified(center[others], left[others], np.zeros(len(others), np.uint8), 0, thumbnails)
-        found.append(links)
-        leaders.append(left[first])
-        still_open = ~np.isin(left, links.j) & (center != left)
-        left, hashes = left[still_open], hashes[still_open]
-    return merged(found), np.sort(np.concatenate([*leaders, left]))

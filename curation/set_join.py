@@ -13,33 +13,29 @@ from typing import NamedTuple
 import numpy as np
 
 from curation.compiled import compiled
+from curation.components import Merged, root
 from curation.shingles import ShingleSets, jaccard, shared_share
 
 _CHUNK_PAIRS = 1 << 22
 
 
-class Merged(NamedTuple):
-    """A forest over texts, changed in place: which of them are known to be joined."""
+class Asked(NamedTuple):
+    """Which pairs are asked for: with a new text, and, where sides are given, of two sides."""
 
-    parent: np.ndarray
+    is_new: np.ndarray
+    """bool (N)."""
+    side: np.ndarray
     """int64 (N)."""
+    across: bool = False
+    """Whether only pairs of two sides are asked for."""
 
     @classmethod
-    def of(cls, num: int) -> Merged:
-        """Nothing is joined."""
-        return cls(np.arange(num, dtype=np.int64))
+    def all(cls, num: int) -> Asked:
+        return cls(np.ones(num, bool), np.zeros(num, np.int64))
 
 
 Found = tuple[np.ndarray, np.ndarray, np.ndarray]
 """i < j (int64) and their Jaccard similarity (float64)."""
-
-
-@compiled
-def _root(parent: np.ndarray, node: int) -> int:
-    while parent[node] != node:
-        parent[node] = parent[parent[node]]
-        node = parent[node]
-    return node
 
 
 @compiled
@@ -52,6 +48,9 @@ def _merge_runs(
     similarity: float,
     parent: np.ndarray,
     all_pairs: bool,
+    is_new: np.ndarray,
+    side: np.ndarray,
+    across: bool,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     left = np.empty(1024, np.int64)
     right = np.empty(1024, np.int64)
@@ -64,7 +63,9 @@ def _merge_runs(
             size_i = offsets[i + 1] - offsets[i]
             for y in range(x + 1, rows.size):
                 j = rows[y]
-                if not all_pairs and _root(parent, i) == _root(parent, j):
+                if not (is_new[i] or is_new[j]) or (across and side[i] == side[j]):
+                    continue
+                if not all_pairs and root(parent, i) == root(parent, j):
                     continue
                 size_j = offsets[j + 1] - offsets[j]
                 if min(size_i, size_j) < similarity * max(size_i, size_j) - 1e-9:
@@ -79,7 +80,7 @@ def _merge_runs(
                     shares = more
                 left[count], right[count], shares[count] = i, j, share
                 count += 1
-                a, b = _root(parent, i), _root(parent, j)
+                a, b = root(parent, i), root(parent, j)
                 parent[max(a, b)] = min(a, b)
     return left[:count].copy(), right[:count].copy(), shares[:count].copy()
 
@@ -107,19 +108,26 @@ def merge_runs(
     similarity: float,
     merged: Merged,
     all_pairs: bool = False,
+    asked: Asked | None = None,
 ) -> Found:
     """Compare all with all within each run order[start : start + size]; what is joined already is skipped.
 
     Joins in `merged` what it finds. With `all_pairs` nothing is skipped.
     """
     hashes, offsets = sets
+    asked = asked or Asked.all(len(offsets) - 1)
     order, starts, sizes = (each.astype(np.int64) for each in (order, starts, sizes))
-    i, j, share = _merge_runs(hashes, offsets, order, starts, sizes, similarity, merged.parent, all_pairs)
+    i, j, share = _merge_runs(hashes, offsets, order, starts, sizes, similarity, merged.parent, all_pairs, *asked)
     return i, j, share
 
 
 def join_within(
-    sets: ShingleSets, rows: np.ndarray, similarity: float, merged: Merged, all_pairs: bool = False
+    sets: ShingleSets,
+    rows: np.ndarray,
+    similarity: float,
+    merged: Merged,
+    all_pairs: bool = False,
+    asked: Asked | None = None,
 ) -> Found:
     """All pairs among `rows` (rising) of the similarity or more, but for those that are joined already."""
     sizes = np.diff(sets.offsets)[rows]
@@ -133,7 +141,7 @@ def join_within(
     starts, lengths = runs(prefix_rank[by_element])
     several = lengths > 1
     order = rows[prefix_owner[by_element]]
-    return merge_runs(sets, order, starts[several], lengths[several], similarity, merged, all_pairs)
+    return merge_runs(sets, order, starts[several], lengths[several], similarity, merged, all_pairs, asked)
 
 
 def join_across(a: ShingleSets, b: ShingleSets, similarity: float) -> Found:

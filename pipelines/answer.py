@@ -1,8 +1,10 @@
 """What one request gave, and which reason code a status or one of libcurl's errors is."""
 
 import errno
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import pycurl
 
@@ -57,11 +59,22 @@ class Answer:
 
 @dataclass
 class Head:
-    """The header block of the answer so far."""
+    """The header block of an answer. fields: lower-case name -> values in their order."""
 
     status: int = 0
     is_complete: bool = False
     fields: dict[str, list[str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, lines: Sequence[bytes], is_complete: bool) -> Self:
+        """From its lines, without the empty one at its end."""
+        words = lines[0].split(None, 2) if lines else []
+        fields: dict[str, list[str]] = {}
+        for line in lines[1:]:
+            name, _, value = line.decode("latin-1").partition(":")
+            fields.setdefault(name.strip().lower(), []).append(value.strip())
+        status = int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
+        return cls(status, is_complete, fields)
 
     def first(self, name: str) -> str | None:
         values = self.fields.get(name)

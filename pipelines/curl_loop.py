@@ -1,5 +1,6 @@
 """libcurl's multi handle on a selector: which transfers are under way, and which have ended."""
 
+import resource
 import selectors
 import time
 from collections.abc import Iterator
@@ -8,6 +9,20 @@ import pycurl
 
 MIN_KEPT_CONNECTIONS = 256
 """Open connections kept for the next link of their host, also where fewer are in use: a TLS handshake costs 1 ms."""
+
+
+OTHER_FILES = 128
+"""Open files of the process that are no connections."""
+
+
+def allow_files(count: int) -> int:
+    """Let this process have so many open files, as far as it may (many systems begin with 1,024); returns how many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= count:
+        return count
+    soft = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return soft
 
 
 class CurlLoop:
@@ -19,7 +34,9 @@ class CurlLoop:
         self.multi = pycurl.CurlMulti()
         self.multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_socket)
         self.multi.setopt(pycurl.M_TIMERFUNCTION, self._on_timer)
-        self.multi.setopt(pycurl.M_MAXCONNECTS, max(MIN_KEPT_CONNECTIONS, 2 * max_connections))
+        kept = max(MIN_KEPT_CONNECTIONS, 2 * max_connections)
+        room = allow_files(kept + 2 * max_connections + OTHER_FILES) - 2 * max_connections - OTHER_FILES
+        self.multi.setopt(pycurl.M_MAXCONNECTS, max(1, min(kept, room)))
 
     def step(self, until: float) -> None:
         """Wait for something to happen, at most until then (monotonic seconds), and let libcurl deal with it."""

@@ -21,11 +21,11 @@ from pipelines import database
 from pipelines.looks import COLUMNS
 from pipelines.near_job import NEAR_PAIRS
 from pipelines.near_pairs import VERSION as NEAR_VERSION
-from pipelines.near_pairs import near_pairs
+from pipelines.near_pairs import crowd_groups, near_pairs
 from pipelines.stage import Run
 from pipelines.views import DUPLICATE_EDGES, DUPLICATES, open_store
 
-VERSION = 2
+VERSION = 3
 """Of the rules in this file and in sql/dedupe/ that decide groups; those about pairs of looks have their own."""
 BOILERPLATE = "is_boilerplate"
 """Column of texts that say nothing about their picture, where the recipe has it."""
@@ -112,6 +112,7 @@ def _near(run: Run, con: database.Connection) -> tuple[pa.Table, dict[str, Any]]
     con.execute("create table looks as select media_uid, look, phash from found where look is not null")
     database.create_view(con, "pairs_found", result.pairs, NEAR_PAIRS)
     database.create_view(con, "crowd_found", result.crowd_pairs, NEAR_PAIRS)
+    con.register("crowd_groups", crowd_groups(result.crowd_pairs))
     con.register("crowds", pa.table({"phash": pa.array(result.crowds, pa.uint64())}))
     con.sql(database.query("dedupe/near_looks"), params={"kinds": list(KINDS)}).create("near_pairs")
     con.sql(database.query("dedupe/unsettled")).create("wanted")

@@ -4,6 +4,12 @@ Three steps, each of write-once parts that are reused: centroids from a sample; 
 rounded and sorted by cluster; for each batch of clusters the pairs in it. A task of the last step reads from every part
 just the row groups of its clusters, so nothing is shuffled and memory is bounded by a cluster. Who stays is the
 policy's decision (`dedupe: name` with `of: semantic`).
+
+A pool that grows keeps its centroids: they are fitted once for the settings and the embedding's model, on the pool as
+it is then. New rows go to the kept ones, and only clusters that have got some are searched again; the pairs are those
+that one go over all finds with the same centroids. Another `seed` (or number of clusters) in the recipe fits anew,
+which is advisable when the pool has grown manifold: large clusters are split (`curation.semantic`), and pairs across
+the pieces are not compared.
 """
 
 from __future__ import annotations
@@ -20,6 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation.duplicate_search import SemanticSearch
+from curation.fitted import content_digest
 from curation.scorers import embedding_matrix
 from curation.semantic import (
     SAMPLE_PER_CLUSTER,
@@ -37,39 +44,50 @@ from pipelines.stage import Run, Wanted, run_parts
 from pipelines.views import SEMANTIC_EDGES
 from pipelines.workers import Task
 
-VERSION = 1
+VERSION = 2
 """Of the rules in this file and in curation/semantic.py that decide pairs."""
 TABLES = ("semantic_edges",)
 SAME, ALIKE = "embedding (same)", "embedding"
 VECTORS_AT_A_TIME = 50_000
 """Vectors of a batch of clusters, unless one cluster alone has more."""
+OUTGROWN = 4
+"""How many times the vectors that centroids were fitted on there must be for the run to say so: clusters of four times
+the size take sixteen times the comparisons."""
+STATE_DIGITS = 16
+"""Hex digits of the digest of the settings that stand before the state of a cluster."""
 UID = {"media": "media_uid", "text": "text_uid"}
 
 
 def semantic_key(run: Run, settings: SemanticSearch) -> str:
-    """Digest of the settings and of the embeddings' parts."""
-    return digest("semantic", VERSION, settings, [open_part(path).identity for path in _files(run, settings)])
+    """Digest of the settings, of the centroids (None where there are none yet) and of the embeddings' parts."""
+    kept = find_part(run.store.table("semantic_centroids"), 0, _centroids_key(run, settings))
+    identities = [open_part(path).identity for path in _files(run, settings)]
+    return digest("semantic", VERSION, settings, kept.identity if kept else None, identities)
 
 
 def dedupe_semantic(run: Run, settings: SemanticSearch) -> dict[str, Any]:
     """Find the pairs of the whole pool; reused where settings and embeddings are the same."""
-    key = semantic_key(run, settings)
-    made = find_part(run.store.table("semantic_edges"), 0, key)
+    made = find_part(run.store.table("semantic_edges"), 0, semantic_key(run, settings))
     reused = made is not None
+    searched = 0
     if made is None:
         level = _signal(run, settings).level
-        centroids = _centroids(run, settings, key)
-        vectors = _assigned(run, settings, centroids, UID[level])
-        wanted = [_wanted(run, settings, key, vectors, *batch) for batch in _batches(vectors)]
-        parts, _ = run_parts(run, "dedupe, pairs of embeddings", wanted)
-        tables = [SEMANTIC_EDGES.empty_table(), *(read_part(part.path) for part in parts)]
-        edges = pa.concat_tables([table.replace_schema_metadata(None) for table in tables])
+        centroids = _centroids(run, settings)
+        vectors = [] if centroids is None else _assigned(run, settings, centroids, UID[level])
+        edges, searched = _pairs(run, settings, vectors)
         edges = edges.set_column(2, "level", pa.array([level] * edges.num_rows, pa.string()))
         edges = edges.sort_by([("uid", "ascending"), ("other_uid", "ascending")])
-        stats = {"clusters": centroids.num_rows, "vectors": sum(part.num_rows for part in vectors)}
-        made = write_part(run.store.table("semantic_edges"), 0, key, edges, stats=stats)
+        stats = {
+            "clusters": 0 if centroids is None else centroids.num_rows,
+            "vectors": sum(part.num_rows for part in vectors),
+        }
+        if centroids is not None and stats["vectors"] >= OUTGROWN * centroids.stats["vectors"]:
+            fitted = f"{centroids.stats['vectors']:,} vectors, now there are {stats['vectors']:,}"
+            run.say(f"  centroids were fitted on {fitted}: another `duplicates.semantic.seed` fits them anew")
+        made = write_part(run.store.table("semantic_edges"), 0, semantic_key(run, settings), edges, stats=stats)
     run.state.tables["semantic_edges"] = [run.store.relative(made.path)]
-    counts = {"semantic_clusters": made.stats["clusters"], "semantic_pairs": made.num_rows}
+    counts = {"semantic_clusters": made.stats["clusters"], "semantic_pairs": made.num_rows,
+              "semantic_clusters_searched": searched}  # fmt: skip
     return {**counts, "parts_run": int(not reused), "parts_reused": int(reused)}
 
 
@@ -85,9 +103,16 @@ def _files(run: Run, settings: SemanticSearch) -> list[Path]:
 # centroids ------------------------------------------------------------------------------------------------------------
 
 
-def _centroids(run: Run, settings: SemanticSearch, key: str) -> Part:
-    """k-means over the sample: the vectors whose uids have the smallest keyed digests, in the order of these."""
-    folder = run.store.table("semantic_centroids")
+def _centroids_key(run: Run, settings: SemanticSearch) -> str:
+    """Of all that decides the fit but the pool."""
+    fit = (settings.embedding, settings.clusters, settings.iterations, settings.seed)
+    return digest("semantic centroids", VERSION, fit, _signal(run, settings).key())
+
+
+def _centroids(run: Run, settings: SemanticSearch) -> Part | None:
+    """None where there is no vector yet; the kept ones, or k-means over the sample: the vectors whose uids have the
+    smallest keyed digests, in the order of these."""
+    folder, key = run.store.table("semantic_centroids"), _centroids_key(run, settings)
     part = find_part(folder, 0, key)
     if part is not None:
         return part
@@ -95,6 +120,8 @@ def _centroids(run: Run, settings: SemanticSearch, key: str) -> Part:
     num = 0
     for path in files:
         num += pc.sum(pc.is_valid(read_part(path, [settings.embedding]).column(0))).as_py() or 0
+    if num == 0:
+        return None
     clusters = num_clusters(num) if settings.clusters == "auto" else settings.clusters
     chosen = set(heapq.nsmallest(clusters * SAMPLE_PER_CLUSTER, _draws(files, uid, settings)))
     picked: list[tuple[bytes, np.ndarray]] = []
@@ -106,7 +133,8 @@ def _centroids(run: Run, settings: SemanticSearch, key: str) -> Part:
     sample_ND = whole_numbers(np.array([row for _, row in picked]).reshape(len(picked), -1))
     centroids_KD = fit_centroids(sample_ND, clusters, settings.iterations)
     rows = [row.astype("<i2").tobytes() for row in centroids_KD]
-    return write_part(folder, 0, key, pa.table({"centroid": pa.array(rows, pa.binary())}))
+    table = pa.table({"centroid": pa.array(rows, pa.binary())})
+    return write_part(folder, 0, key, table, identity=content_digest(table), stats={"vectors": num})
 
 
 def _draws(files: list[Path], uid: str, settings: SemanticSearch) -> Iterator[bytes]:
@@ -135,7 +163,7 @@ def _assigned(run: Run, settings: SemanticSearch, centroids: Part, uid: str) -> 
     folder = run.store.table("semantic_vectors")
     wanted = []
     for index, path in enumerate(_files(run, settings)):
-        key = digest("semantic vectors", VERSION, centroids.key, open_part(path).identity)
+        key = digest("semantic vectors", VERSION, centroids.identity, open_part(path).identity)
         arguments = {"embeddings": path, "uid": uid, "column": settings.embedding, "centroids": centroids.path,
                      "folder": folder, "index": index, "key": key}  # fmt: skip
         wanted.append(Wanted(folder, index, key, Task(f"clusters of part {index}", assign_part, arguments)))
@@ -167,37 +195,68 @@ def assign_part(
 # pairs ----------------------------------------------------------------------------------------------------------------
 
 
-def _batches(vectors: list[Part]) -> Iterator[tuple[int, int, int]]:
-    """Number of each batch, and its first and last cluster."""
-    width = max((len(part.stats["sizes"]) for part in vectors), default=0)
-    sizes = np.zeros(width, np.int64)
-    for part in vectors:
-        sizes += np.array(part.stats["sizes"], np.int64)
-    index, first, held = 0, 0, 0
-    for cluster, size in enumerate(sizes.tolist()):
-        if held and held + size > VECTORS_AT_A_TIME:
-            yield index, first, cluster - 1
-            index, first, held = index + 1, cluster, 0
-        held += size
-    if held:
-        yield index, first, width - 1
+def _pairs(run: Run, settings: SemanticSearch, vectors: list[Part]) -> tuple[pa.Table, int]:
+    """The pairs within all clusters, and how many clusters were searched for it.
 
-
-def _wanted(
-    run: Run, settings: SemanticSearch, key: str, vectors: list[Part], index: int, first: int, last: int
-) -> Wanted:
+    What was found for a cluster counts as long as the same parts have vectors in it.
+    """
     folder = run.store.table("semantic_pairs")
-    own = digest(key, first, last)
-    arguments = {"vectors": [part.path for part in vectors], "settings": settings, "first": first, "last": last,
-                 "folder": folder, "index": index, "key": own}  # fmt: skip
-    return Wanted(folder, index, own, Task(f"pairs of the clusters {first} to {last}", pairs_part, arguments))
+    search = digest("semantic pairs", VERSION, settings.similarity, settings.iterations)
+    sizes, states = _clusters(vectors)
+    wanted = {str(c): f"{search[:STATE_DIGITS]}-{states[c]}" for c in np.flatnonzero(sizes).tolist()}
+    known = [open_part(path) for path in sorted(folder.glob("[0-9]*.parquet"))]
+    there = {(cluster, state) for part in known for cluster, state in part.stats["clusters"].items()}
+    missing = [int(cluster) for cluster, state in wanted.items() if (cluster, state) not in there]
+    tasks = []
+    for index, clusters in enumerate(_batches(missing, sizes)):
+        states_of = {str(cluster): wanted[str(cluster)] for cluster in clusters}
+        paths = [part.path for part in vectors if any(part.stats["sizes"][cluster] for cluster in clusters)]
+        key = digest(search, states_of)
+        arguments = {"vectors": paths, "settings": settings, "states": states_of,
+                     "folder": folder, "index": index, "key": key}  # fmt: skip
+        name = f"pairs of {len(clusters)} clusters from {clusters[0]} on"
+        tasks.append(Wanted(folder, index, key, Task(name, pairs_part, arguments)))
+    made, _ = run_parts(run, "dedupe, pairs of embeddings", tasks)
+    found, left = [SEMANTIC_EDGES.empty_table()], dict(wanted)
+    for part in [*known, *made]:
+        ours = [int(c) for c, state in part.stats["clusters"].items() if left.get(c) == state]
+        for cluster in ours:
+            del left[str(cluster)]
+        if ours:
+            edges = read_part(part.path).replace_schema_metadata(None)
+            found.append(edges.filter(pc.is_in(edges.column("cluster"), pa.array(ours, pa.int64()))))
+    return pa.concat_tables(found), len(missing)
+
+
+def _clusters(vectors: list[Part]) -> tuple[np.ndarray, list[str]]:
+    """For each cluster the number of its vectors (int64, K), and in which parts they are: a sum of these' digests."""
+    num = max((len(part.stats["sizes"]) for part in vectors), default=0)
+    total, sums = np.zeros(num, np.int64), np.zeros((num, 2), np.uint64)
+    for part in vectors:
+        sizes = np.array(part.stats["sizes"], np.int64)
+        total += sizes
+        sums[sizes > 0] += np.frombuffer(hashlib.blake2b(part.identity.encode(), digest_size=16).digest(), "<u8")
+    return total, [f"{one:016x}{other:016x}" for one, other in sums.tolist()]
+
+
+def _batches(clusters: list[int], sizes: np.ndarray) -> Iterator[list[int]]:
+    """Clusters in order, as many as have `VECTORS_AT_A_TIME` vectors together; at least one."""
+    batch, held = list[int](), 0
+    for cluster in clusters:
+        if batch and held + sizes[cluster] > VECTORS_AT_A_TIME:
+            yield batch
+            batch, held = [], 0
+        batch.append(cluster)
+        held += sizes[cluster]
+    if batch:
+        yield batch
 
 
 def pairs_part(
-    vectors: list[Path], settings: SemanticSearch, first: int, last: int, folder: Path, index: int, key: str
+    vectors: list[Path], settings: SemanticSearch, states: dict[str, str], folder: Path, index: int, key: str
 ) -> dict[str, Any]:
     """Compare the vectors within each of some clusters and publish the pairs. Runs in a worker."""
-    inside = [("cluster", ">=", first), ("cluster", "<=", last)]
+    inside = [("cluster", "in", [int(cluster) for cluster in states])]
     rows = pa.concat_tables([pq.read_table(path, filters=inside, page_checksum_verification=True) for path in vectors])
     rows = rows.sort_by([("cluster", "ascending"), ("uid", "ascending")])
     cluster_N = rows.column("cluster").to_numpy()
@@ -205,7 +264,7 @@ def pairs_part(
     for cluster in np.unique(cluster_N).tolist():
         begin, end = np.searchsorted(cluster_N, [cluster, cluster + 1]).tolist()
         found.append(_cluster_pairs(rows.slice(begin, end - begin), cluster, settings))
-    write_part(folder, index, key, pa.concat_tables(found))
+    write_part(folder, index, key, pa.concat_tables(found), stats={"clusters": states})
     return {"rows": rows.num_rows}
 
 

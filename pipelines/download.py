@@ -22,8 +22,8 @@ from pipelines.stage import Run, Wanted, run_parts
 from pipelines.store import PoolPart
 from pipelines.workers import Task
 
-VERSION = 3
-"""Of the rules that decide a row's status."""
+VERSION = 4
+"""Of the rules that decide a row's status and the bytes that are stored."""
 MAX_TASK_ROWS = 100_000
 """Rows of the parts that one task makes. Its hosts that hang leave the worker idle once for each task, not for each
 part; more would make for workers that end long after the others."""

@@ -15,6 +15,7 @@ from curation.schema import MEDIA, OUTCOME
 from curation.step import digest
 from curation.table import ROW_GROUP_ROWS, TEMPORARY_PREFIX, Part, read_groups, write_part
 
+NAMES = MEDIA.names  # pyarrow makes a new list each time
 BYTES = MEDIA.get_field_index("bytes")
 
 
@@ -55,7 +56,7 @@ class Draft:
             while left:
                 left = left[self._file.write(left) :]
         # of the bytes no more than whether there are any
-        self._rows[index] = tuple(stored is not None if name == "bytes" else row[name] for name in MEDIA.names)
+        self._rows[index] = tuple(stored is not None if name == "bytes" else row[name] for name in NAMES)
         self.num_open -= 1
         self.num_bytes += row["size_bytes"] or 0
 
@@ -79,7 +80,7 @@ class Draft:
             index,
             key,
             pa.RecordBatchReader.from_batches(MEDIA, self._row_groups(rows)),
-            identity=digest("outcome", [{MEDIA.names[i]: row[i] for i in of_outcome} for row in rows]),
+            identity=digest("outcome", [{NAMES[i]: row[i] for i in of_outcome} for row in rows]),
             stats={
                 "status": dict(Counter(row[status] for row in rows)),
                 "reasons": dict(Counter(row[reason] for row in rows if row[reason])),

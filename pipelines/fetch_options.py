@@ -50,8 +50,9 @@ class FetchOptions(Step):
     """Hops of one chain."""
     max_header_bytes: int = Field(default=65_536, gt=0)
     """All header lines of one answer together, those of 1xx answers included."""
-    max_connections: int = Field(default=64, gt=0)
-    """Requests in flight of one fetcher."""
+    max_connections: int = Field(default=256, gt=0)
+    """Requests in flight of one fetcher; fewer where their bodies would fill its memory. Hosts that hang hold one each
+    until their time is up, so there should be many more than the processors can keep busy."""
     max_connections_per_host: int = Field(default=16, gt=0)
     """Requests in flight to one registrable domain (or one address, where a link names an address)."""
     retries: int = Field(default=2, ge=0)

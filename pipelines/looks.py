@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from curation.near_duplicates import Hashes
 from curation.signals.perceptual_hash import CROP_WINDOWS, LOOK_BYTES, THUMBNAIL_PX
@@ -20,8 +21,8 @@ COLUMNS = (*HASHES, "thumbnail")
 """What near-duplicates are told by."""
 DIGEST = f"S{LOOK_BYTES}"
 """Digests in numpy; zero bytes at the end are part of them."""
-_PARTS_KEPT = 32
-"""Parts whose thumbnails are kept between two readings: 100 MB."""
+_GROUPS_KEPT = 32
+"""Row groups (of 1,000 rows) whose thumbnails are kept between two readings: 100 MB."""
 
 
 class Thumbnails:
@@ -30,47 +31,53 @@ class Thumbnails:
     def __init__(self, files: Sequence[Path], places: np.ndarray) -> None:
         """`places` (int64, N x 2): for each row that will be asked for, the file by its position, and the row in it."""
         self._files, self._places = files, places
-        self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
-        """uint8 (N, 32, 32, 3). Each part that has one of the rows is read at most once a call."""
+        """uint8 (N, 32, 32, 3). What has one of the rows is read at most once a call."""
         found = np.empty((len(rows), THUMBNAIL_PX, THUMBNAIL_PX, 3), np.uint8)
-        for number, which in _by_file(self._places[rows, 0]):
-            found[which] = self._part(number)[self._places[rows[which], 1]]
+        for number, which in _by_value(self._places[rows, 0]):
+            found[which] = self._rows(number, self._places[rows[which], 1])
         return found
 
     def digests(self, rows: np.ndarray) -> np.ndarray:
         """S16 (N): the digests of rows."""
         found = np.zeros(len(rows), DIGEST)
-        for number, which in _by_file(self._places[rows, 0]):
+        for number, which in _by_value(self._places[rows, 0]):
             column = read_part(self._files[number], ["look"]).column(0)
             found[which] = digests_of(column.take(pa.array(self._places[rows[which], 1])))
         return found
 
-    def _part(self, number: int) -> np.ndarray:
-        if number not in self._kept:
-            column = read_part(self._files[number], ["thumbnail"]).column(0)
-            self._kept[number] = thumbnail_array(pc.fill_null(column, bytes(THUMBNAIL_PX * THUMBNAIL_PX * 3)))
-            if len(self._kept) > _PARTS_KEPT:
+    def _rows(self, number: int, rows: np.ndarray) -> np.ndarray:
+        """Thumbnails of rows of one part, of which only the row groups that have them are read."""
+        found = np.empty((len(rows), THUMBNAIL_PX, THUMBNAIL_PX, 3), np.uint8)
+        with pq.ParquetFile(self._files[number], page_checksum_verification=True) as file:
+            ends = np.cumsum([file.metadata.row_group(k).num_rows for k in range(file.num_row_groups)])
+            for group, which in _by_value(np.searchsorted(ends, rows, side="right")):
+                begin = ends[group] - file.metadata.row_group(group).num_rows
+                found[which] = self._group(file, number, group)[rows[which] - begin]
+        return found
+
+    def _group(self, file: pq.ParquetFile, number: int, group: int) -> np.ndarray:
+        if (number, group) not in self._kept:
+            column = file.read_row_group(group, columns=["thumbnail"]).column(0)
+            self._kept[number, group] = thumbnail_array(pc.fill_null(column, bytes(THUMBNAIL_PX * THUMBNAIL_PX * 3)))
+            if len(self._kept) > _GROUPS_KEPT:
                 self._kept.popitem(last=False)
-        self._kept.move_to_end(number)
-        return self._kept[number]
+        self._kept.move_to_end((number, group))
+        return self._kept[number, group]
 
 
 class Looks:
     """The distinct looks of some parts, in rising order of their digests: 110 bytes of memory a look.
 
-    `files` are the parts, of which those from `num_old` on are new. A look is new if no old part has it. With `only`,
-    looks with one of these hashes.
+    `files` are the parts, of which those from `num_old` on are new. A look is new if no old part has it.
     """
 
-    def __init__(self, files: Sequence[Path], num_old: int = 0, only: Sequence[int] | None = None) -> None:
+    def __init__(self, files: Sequence[Path], num_old: int = 0) -> None:
         tables, places = [], []
         for number, path in enumerate(files):
             table, rows = read_hashes(path)
-            if only is not None:
-                wanted = np.isin(table.column("phash").to_numpy(), np.array(only, np.uint64))
-                table, rows = table.filter(pa.array(wanted)), rows[wanted]
             tables.append(table)
             places.append(np.stack([np.full(len(rows), number), rows], axis=1))
         table = pa.concat_tables(tables).combine_chunks() if tables else None
@@ -122,10 +129,10 @@ def digest_column(digests: np.ndarray) -> pa.Array:
     return pa.Array.from_buffers(pa.binary(LOOK_BYTES), len(digests), [None, data])
 
 
-def _by_file(numbers: np.ndarray) -> list[tuple[int, np.ndarray]]:
-    """For each file that occurs, the positions at which it does."""
+def _by_value(numbers: np.ndarray) -> list[tuple[int, np.ndarray]]:
+    """For each number that occurs, the positions at which it does."""
     if len(numbers) == 0:
         return []
     order = np.argsort(numbers, kind="stable")
-    files, begins = np.unique(numbers[order], return_index=True)
-    return list(zip(files.tolist(), np.split(order, begins[1:]), strict=True))
+    values, begins = np.unique(numbers[order], return_index=True)
+    return list(zip(values.tolist(), np.split(order, begins[1:]), strict=True))

@@ -15,6 +15,7 @@ from pipelines.download_options import Download
 from pipelines.fetched import Fetched
 
 MAX_DETAIL_CHARS = 300
+_NAMES = MEDIA.names  # pyarrow makes a new list each time
 UNCHANGED = "unchanged"
 """Status of a row that never stands in a table: the server says that the bytes are those it gave before."""
 
@@ -27,7 +28,7 @@ def decoder(limits: DecodeLimits, output: ImageOutput | None = None) -> Decoder:
 
 def unfetched_row(link: dict[str, Any]) -> dict[str, Any]:
     """The row of a link that is not asked for because its URL is refused; and what all rows begin with."""
-    row: dict[str, Any] = dict.fromkeys(MEDIA.names)
+    row: dict[str, Any] = dict.fromkeys(_NAMES)
     row |= {name: link[name] for name in ("media_uid", "sample_uid", "role", "modality", "url")}
     return row | {"status": "refused", "reason": link["url_reason"]}
 

@@ -1,26 +1,28 @@
-"""One search for near-duplicates: which parts, what in them is new, and what one bucket of them yields."""
+"""Pairs of looks as a search over the pool: buckets of hashes, and what one bucket yields.
+
+64 bits are cut into one band more than the radius, so two hashes within the radius have an equal band. For each band,
+each hash goes to the bucket of that band's bits; a pair is the business of the bucket of its first equal band, and of
+no other.
+
+Size of the bucketed files: 8 hashes a look x (radius + 1) bands x 33 bytes, about 2.4 KB a look at radius 8, less than
+its thumbnail.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from curation.near_duplicates import (
-    Bucket,
-    Entries,
-    NearDuplicates,
-    entries_of,
-    join_crowds,
-    merged,
-    search,
-)
-from curation.table import read_part, write_part
+from curation.crowds import Groups, search_crowds
+from curation.near_duplicates import Bucket, Entries, NearDuplicates, entries_of, group_of, merged, search
+from curation.table import write_part
 from curation.thumbnail_match import KINDS, SURE
-from pipelines.looks import Looks, Thumbnails, digest_column, digests_of
+from pipelines.bucket_search import Cut, Job, Rows
+from pipelines.looks import Looks, Thumbnails, digest_column, digests_of, hashes_of, read_hashes
 
 NEAR_PAIRS = pa.schema(
     [
@@ -33,118 +35,116 @@ NEAR_PAIRS = pa.schema(
 )
 
 
-@dataclass(frozen=True)
-class Job:
-    """Pairs of looks with at least one that is new, or with at least one leader of a crowd."""
+@dataclass(frozen=True, kw_only=True)
+class NearJob(Job):
+    """Pairs of looks within the radius; an item is the first 8 bytes of a look's digest."""
 
-    folder: Path
-    """Of the table that the result goes to."""
-    key: str
-    stats: dict[str, Any]
-    """What the parts' footers say about the search."""
-    groups: tuple[tuple[Path, ...], ...]
-    """Parts of the signal's table, old ones first; a group is bucketed at a time."""
-    num_old: int
-    """How many of the parts are old."""
+    what = "near-duplicates"
+    bucket_table = "near_buckets"
+    entries_per_row = 8
+
     radius: int
     crowds: tuple[int, ...] = ()
-    """Hashes whose looks are left out, but for leaders."""
-    links: Path | None = None
-    """The part with the crowds' links: looks of crowds that none of them takes lead. They are new, and all else old."""
+    """Hashes whose looks are left out."""
+    only_crowds: bool = False
+    """Whether instead the pairs with a look of a crowd are looked for, new or old."""
+    crowd_hashes: tuple[int, ...] = ()
+    """All hashes of looks of crowds, where these are looked for."""
 
     @property
-    def files(self) -> list[Path]:
-        return [path for group in self.groups for path in group]
+    def num_bands(self) -> int:
+        return self.radius + 1
 
-    def sides(self, own: np.ndarray, digests: np.ndarray, is_new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """bool (N), bool (N): of looks those that are compared, and which of them are new.
+    def entries(self, path: Path, num_groups: int) -> pa.Table:
+        table, rows = read_hashes(path)
+        found = entries_of(hashes_of(table))
+        items = np.frombuffer(digests_of(table.column("look")).astype("S8").tobytes(), ">u8").astype(np.uint64)
+        groups = [group_of(found.value, self.num_bands, band, num_groups) for band in range(self.num_bands)]
+        buckets = [band * num_groups + each for band, each in enumerate(groups)]
+        columns = {
+            "item": items[found.row],
+            "row": rows[found.row].astype(np.int32),
+            "role": found.role,
+            "value": found.value,
+            "own": found.own,
+        }
+        repeated = {name: np.tile(column, self.num_bands) for name, column in columns.items()}
+        return pa.table({"bucket": np.concatenate(buckets).astype(np.int32), **repeated})
 
-        Only the first 8 bytes of `digests` count.
-        """
-        in_crowd = np.isin(own, np.array(self.crowds, np.uint64))
-        if self.links is None:
-            return ~in_crowd, is_new & ~in_crowd
-        taken = digests_of(read_part(self.links, ["look_b"]).column(0)).astype("S8")
-        leads = in_crowd & ~np.isin(digests.astype("S8"), taken)
-        return ~in_crowd | leads, leads
+    def has_pairs(self, bucket: int, num_groups: int) -> bool:
+        if not self.only_crowds:
+            return True
+        band, group = divmod(bucket, num_groups)
+        return bool((group_of(np.array(self.crowd_hashes, np.uint64), self.num_bands, band, num_groups) == group).any())
 
+    def for_tasks(self) -> NearJob:
+        return replace(self, crowd_hashes=())
 
-def search_whole(job: Job) -> dict[str, Any]:
-    """All of a job at once: for pools whose hashes fit into one worker's memory."""
-    looks = Looks(job.files, job.num_old)
-    compared, new = job.sides(looks.hashes.own, looks.digests, looks.is_new)
-    found = _search(entries_of(looks.hashes), compared, new, looks.thumbnails, job.radius, None)
-    write_pairs(job, 0, found, looks.digests[found.i], looks.digests[found.j])
-    return {"near_pairs": len(found.i)}
+    def search_whole(self) -> dict[str, Any]:
+        looks = Looks(self.files, self.num_old)
+        found = self._pairs(entries_of(looks.hashes), looks.is_new, None, looks.thumbnails)
+        return self._write(0, found, looks.digests[found.i], looks.digests[found.j])
 
-
-def _search(
-    entries: Entries, compared: np.ndarray, new: np.ndarray, thumbnails: Thumbnails, radius: int, bucket: Bucket | None
-) -> NearDuplicates:
-    """Pairs of the compared rows of which at least one is new."""
-    first, second = entries.where(new[entries.row]), entries.where((compared & ~new)[entries.row])
-    return merged([search(first, None, thumbnails, radius, bucket), search(first, second, thumbnails, radius, bucket)])
-
-
-def search_slices(
-    job: Job,
-    index: int,
-    entries: Entries,
-    digests: np.ndarray,
-    places: np.ndarray,
-    slices: tuple[int, int, int],
-    bucket: Bucket,
-) -> dict[str, Any]:
-    """One bucket of a job, or of a bucket cut into slices the pairs of two slices: (number of slices, one, other).
-
-    `digests` (S8, rising) are the first bytes of the looks that `entries.row` counts, `places` (int64, N x 2) where
-    they are: position of the part, row.
-    """
-    own = np.zeros(len(digests), np.uint64)
-    own[entries.row] = entries.own
-    thumbnails = Thumbnails(job.files, places)
-    compared, new = job.sides(own, digests, places[:, 0] >= job.num_old)
-    number, one, other = slices
-    slice_of = np.frombuffer(digests.tobytes(), ">u8").astype(np.uint64) % np.uint64(number)
-    if one == other:
-        inside = slice_of == one
-        found = _search(entries, compared & inside, new & inside, thumbnails, job.radius, bucket)
-    else:
-        x, y = compared & (slice_of == one), compared & (slice_of == other)
-        sides = [(x & new, y), (x & ~new, y & new)]
-        found = merged(
-            [
-                search(entries.where(a[entries.row]), entries.where(b[entries.row]), thumbnails, job.radius, bucket)
-                for a, b in sides
-            ]
+    def search_rows(self, index: int, rows: Rows, cut: Cut) -> dict[str, Any]:
+        role, value, own = (rows.columns.column(name).to_numpy() for name in ("role", "value", "own"))
+        # a look that several parts have is there several times
+        order = np.lexsort((value, role, rows.item))
+        entries = Entries(role, value, rows.item, own).where(order)
+        again = np.zeros(len(order), bool)
+        again[1:] = np.logical_and.reduce([column[1:] == column[:-1] for column in entries[:3]])
+        entries = entries.where(~again)
+        thumbnails = Thumbnails(self.files, rows.places)
+        band, group = divmod(cut.bucket, cut.num_groups)
+        bucket = Bucket(self.num_bands, band, cut.num_groups, group)
+        side = None if cut.one == cut.other else cut.slice_of(rows.items) == cut.other
+        found = self._pairs(entries, rows.places[:, 0] >= self.num_old, side, thumbnails, bucket)
+        ends = np.unique(np.concatenate([found.i, found.j]))
+        digests = thumbnails.digests(ends)
+        return self._write(
+            index, found, digests[np.searchsorted(ends, found.i)], digests[np.searchsorted(ends, found.j)]
         )
-    rows = np.unique(np.concatenate([found.i, found.j]))
-    whole = thumbnails.digests(rows)
-    at = np.searchsorted(rows, found.i), np.searchsorted(rows, found.j)
-    write_pairs(job, index, found, whole[at[0]], whole[at[1]])
-    return {"near_pairs": len(found.i)}
 
+    def _pairs(
+        self,
+        entries: Entries,
+        is_new: np.ndarray,
+        side: np.ndarray | None,
+        thumbnails: Thumbnails,
+        bucket: Bucket | None = None,
+    ) -> NearDuplicates:
+        """The pairs asked for among entries of looks, for each of which it is said whether it is new.
 
-def search_crowds(job: Job) -> dict[str, Any]:
-    """Links within the crowds of a job, whose looks are all held in memory, without their thumbnails."""
-    looks = Looks(job.files, only=job.crowds)
-    rows = np.arange(len(looks))
-    links, _ = join_crowds(looks.hashes.own, rows, looks.thumbnails)
-    write_pairs(job, 0, links, looks.digests[links.i], looks.digests[links.j])
-    return {"crowd_links": len(links.i)}
+        With `side` (bool), of looks on two sides only.
+        """
+        in_crowd = np.isin(entries.own, np.array(self.crowds, np.uint64))
+        first = in_crowd if self.only_crowds else is_new[entries.row] & ~in_crowd
+        rest = ~in_crowd if self.only_crowds else ~is_new[entries.row] & ~in_crowd
+        pairs: list[tuple[np.ndarray, np.ndarray | None]] = [(first, None), (first, rest)]
+        if side is not None:
+            other = side[entries.row]
+            pairs = [(first & ~other, first & other), (first & ~other, rest & other), (rest & ~other, first & other)]
+        groups = Groups(len(is_new))
+        found = []
+        for a, b in pairs:
+            ends = entries.where(a), None if b is None else entries.where(b)
+            if self.only_crowds:
+                found.append(search_crowds(*ends, thumbnails, self.radius, bucket, groups))
+            else:
+                found.append(search(*ends, thumbnails, self.radius, bucket))
+        return merged(found)
 
-
-def write_pairs(job: Job, index: int, found: NearDuplicates, a: np.ndarray, b: np.ndarray) -> None:
-    """Publish pairs in the order of the looks' digests."""
-    order = np.lexsort((b, a))
-    table = pa.table(
-        {
-            "look_a": digest_column(a[order]),
-            "look_b": digest_column(b[order]),
-            "kind": pa.array([KINDS[kind] for kind in found.kind[order]], pa.string()),
-            "distance": pa.array(found.distance[order].astype(np.int32)),
-            "sure": pa.array(found.verdict[order] == SURE),
-        },
-        schema=NEAR_PAIRS,
-    )
-    write_part(job.folder, index, job.key, table, stats=job.stats)
+    def _write(self, index: int, found: NearDuplicates, a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
+        """Publish pairs of looks (digests a and b) in the order of these."""
+        order = np.lexsort((b, a))
+        table = pa.table(
+            {
+                "look_a": digest_column(a[order]),
+                "look_b": digest_column(b[order]),
+                "kind": pa.array([KINDS[kind] for kind in found.kind[order]], pa.string()),
+                "distance": pa.array(found.distance[order].astype(np.int32)),
+                "sure": pa.array(found.verdict[order] == SURE),
+            },
+            schema=NEAR_PAIRS,
+        )
+        write_part(self.folder, index, self.key, table, stats=self.stats)
+        return {"pairs": len(found.i)}

@@ -1,13 +1,12 @@
-"""Near-duplicate pairs of a pool: found once for each pair of looks, whatever the pool grows by later.
+"""Near-duplicate pairs of a pool's looks: found once for each pair, whatever the pool grows by later.
 
-A *generation* holds the pairs of some new parts among themselves and with all parts before them. A pool that has grown
-needs one more generation; nothing old is compared with anything old again, and no medium is read again, only hashes
-and, of candidates, thumbnails. Generations are found by what their parts say that they cover, so a run that was ended
-goes on where it was. What a generation says about looks that are no longer there does no harm: the query that turns
-pairs of looks into pairs of media (sql/dedupe/near.sql) joins with those that are.
+No medium is read again, only hashes and, of candidates, thumbnails. Hashes that too many looks share are the exception:
+what joins these crowds (`curation.crowds`) is looked for anew whenever the pool has grown.
 
-Measured (tests/benchmarks/near_duplicates.py): 10,000 new looks against 1,000,000 take a tenth of what all against all
-take; below some 20,000 looks either is done in a second.
+Measured: 200,000 looks in 200 parts take 10.6 CPU seconds, one part more 2.0 (most of it reading the hashes of the old
+ones), a run with nothing new 0.3. 60,000 take 1.0 and 0.4: below that it does not matter, so there is no other way for
+small pools. The join alone (tests/benchmarks/near_duplicates.py): 10,000 new hashes against 990,000 take a sixth of all
+against all at radius 8.
 """
 
 from __future__ import annotations
@@ -17,20 +16,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from curation.near_duplicates import MAX_EQUAL
+from curation.components import connected_components
+from curation.crowds import MAX_EQUAL
 from curation.step import digest
-from curation.table import Part, open_part
+from curation.table import open_part, read_part
 from pipelines import database
-from pipelines.near_buckets import ENTRIES_PER_LOOK, bucketed
-from pipelines.near_job import Job, search_crowds, search_whole
-from pipelines.stage import Run, Wanted, run_parts
-from pipelines.workers import Task
+from pipelines.bucket_search import search
+from pipelines.generations import NAME_DIGITS, grow
+from pipelines.looks import digest_column, digests_of
+from pipelines.near_job import NearJob
+from pipelines.stage import Run
 
-VERSION = 1
-"""Of what decides pairs: pipelines/near_*.py, curation/near_duplicates.py and curation/thumbnail_match.py."""
+VERSION = 2
+"""Of what decides pairs: pipelines/near_*.py, curation/near_duplicates.py, crowds.py and thumbnail_match.py."""
 TABLE, CROWD_TABLE = "near_pairs", "near_crowds"
 BUCKET_ENTRIES = 1 << 26
 """Hashes that one task holds: 8 million looks, for which it takes about 6 GB. A pool with no more is searched by a
@@ -38,18 +39,6 @@ single task; the pairs are the same for every value."""
 GROUP_PARTS = 250
 """Parts that are bucketed into one file: of 1,000 looks each, 18 million entries at radius 8, for which a task takes
 some 2 GB."""
-_NAME_DIGITS = 20
-"""Hex digits by which a generation names the parts that it covers."""
-
-
-@dataclass(frozen=True)
-class Generation:
-    """One that is there: what it covers, the hashes left out of it as crowds, and its parts."""
-
-    old: frozenset[str]
-    new: frozenset[str]
-    crowds: frozenset[int]
-    parts: tuple[Path, ...]
 
 
 @dataclass(frozen=True)
@@ -64,100 +53,66 @@ class Found:
 
 def near_pairs(run: Run, files: Sequence[Path]) -> Found:
     """Make what is missing of the pairs of all looks in `files`, parts of the signal's table."""
-    parts = {open_part(path).identity[:_NAME_DIGITS]: path for path in files}
+    parts = {open_part(path).identity[:NAME_DIGITS]: path for path in files}
     radius = run.recipe.duplicates.radius
-    settings = digest(TABLE, VERSION, radius)
     crowds = crowds_of(files)
-    chain = _chain(run.store.table(TABLE), settings, set(parts), frozenset(crowds))
-    covered = frozenset(name for each in chain for name in each.new)
-    new = sorted(set(parts) - covered)
-    groups = [_groups(parts, each.new) for each in chain]
-    old = tuple(group for some in groups for group in some)
-    pairs = [path for each in chain for path in each.parts]
-    counts: dict[str, Any] = {"near_parts_old": sum(map(len, old)), "near_parts_new": len(new)}
-    if new:
-        stats = {"settings": settings, "old": sorted(covered), "new": new, "crowds": [str(each) for each in crowds]}
-        key = digest(settings, sorted(covered), new, crowds, BUCKET_ENTRIES)
-        every = old + _groups(parts, frozenset(new))
-        job = Job(run.store.table(TABLE), key, stats, every, sum(map(len, old)), radius, tuple(crowds))
-        made, found = _search(run, job)
-        pairs += [part.path for part in made]
-        counts["near_pairs_found"] = found.get("near_pairs", 0)
+    job = NearJob(
+        folder=run.store.table(TABLE),
+        settings=digest(TABLE, VERSION, radius),
+        radius=radius,
+        crowds=tuple(crowds),
+        stats={"crowds": [str(each) for each in crowds]},
+    )
+    # one that has left out as a crowd what is none any more (media went away) lacks pairs
+    grown = grow(
+        run, job, parts, GROUP_PARTS, BUCKET_ENTRIES, lambda each: set(map(int, each.stats["crowds"])) <= set(crowds)
+    )
+    counts = {f"near_{name}": value for name, value in grown.counts.items()}
     if not crowds:
-        return Found(pairs, [], [], counts)
-    everything = old + _groups(parts, frozenset(new))
-    crowd_pairs = _crowd_pairs(run, everything, settings, tuple(crowds))
-    return Found(pairs, crowd_pairs, crowds, {**counts, "near_crowds": len(crowds)})
-
-
-def _groups(parts: dict[str, Path], names: frozenset[str]) -> tuple[tuple[Path, ...], ...]:
-    """Those of the named parts that are there, in groups."""
-    there = [parts[name] for name in sorted(names) if name in parts]
-    return tuple(tuple(there[k : k + GROUP_PARTS]) for k in range(0, len(there), GROUP_PARTS))
-
-
-def _search(run: Run, job: Job) -> tuple[list[Part], dict[str, Any]]:
-    """Do a job: whole where it fits into one worker, or else bucket by bucket."""
-    num_entries = sum(pq.read_metadata(path).num_rows for path in job.files) * ENTRIES_PER_LOOK
-    if num_entries > BUCKET_ENTRIES:
-        num_groups = 1 << (num_entries // BUCKET_ENTRIES).bit_length()
-        return bucketed(run, job, num_groups, BUCKET_ENTRIES)
-    job = replace(job, stats={**job.stats, "num_parts": 1})
-    task = Task("near-duplicates", search_whole, {"job": job})
-    return run_parts(run, "near-duplicates", [Wanted(job.folder, 0, job.key, task)])
+        return Found(grown.pairs, [], [], counts)
+    names = [open_part(path).identity for group in grown.groups for path in group]
+    key = digest(job.settings, "crowds", names, crowds, BUCKET_ENTRIES)
+    job = replace(
+        job,
+        folder=run.store.table(CROWD_TABLE),
+        key=key,
+        groups=grown.groups,
+        only_crowds=True,
+        crowd_hashes=tuple(_hashes_of(files, crowds)),
+    )
+    made, _ = search(run, job, BUCKET_ENTRIES)
+    return Found(grown.pairs, [part.path for part in made], crowds, {**counts, "near_crowds": len(crowds)})
 
 
 def crowds_of(files: Sequence[Path]) -> list[int]:
     """The hashes that more than `MAX_EQUAL` looks share, rising."""
-    con = database.connect()
-    database.create_view(con, "hashes", files, pa.schema([("look", pa.binary()), ("phash", pa.uint64())]))
+    con = _open(files)
     found = database.rows(con, database.query("dedupe/crowds"), {"max_equal": MAX_EQUAL})
     con.close()
     return [row["phash"] for row in found]
 
 
-def _chain(folder: Path, settings: str, present: set[str], crowds: frozenset[int]) -> list[Generation]:
-    """The generations that can be used, in order: each continues just what those before it cover.
-
-    None where one has left out as a crowd what is none any more (media went away): then all is looked for anew.
-    """
-    there = _generations(folder, settings)
-    chain: list[Generation] = []
-    covered: frozenset[str] = frozenset()
-    while fitting := [each for each in there if each.old == covered and each.new & present]:
-        best = max(fitting, key=lambda each: (len(each.new & present), -len(each.new), sorted(each.new)))
-        chain.append(best)
-        covered |= best.new
-    return chain if all(each.crowds <= crowds for each in chain) else []
+def _hashes_of(files: Sequence[Path], crowds: list[int]) -> list[int]:
+    """All hashes of the looks in crowds, rising."""
+    con = _open(files)
+    con.register("crowds", pa.table({"phash": pa.array(crowds, pa.uint64())}))
+    found = database.rows(con, database.query("dedupe/crowd_hashes"))
+    con.close()
+    return [row["value"] for row in found]
 
 
-def _generations(folder: Path, settings: str) -> list[Generation]:
-    """All generations whose parts are all there."""
-    by_key: dict[str, list[Part]] = {}
-    for path in sorted(folder.glob("[0-9]*.parquet")):
-        part = open_part(path)
-        if part.stats["settings"] == settings:
-            by_key.setdefault(part.key, []).append(part)
-    return [
-        Generation(
-            frozenset(parts[0].stats["old"]),
-            frozenset(parts[0].stats["new"]),
-            frozenset(map(int, parts[0].stats["crowds"])),
-            tuple(part.path for part in parts),
-        )
-        for parts in by_key.values()
-        if len(parts) == parts[0].stats["num_parts"]
-    ]
+def _open(files: Sequence[Path]) -> database.Connection:
+    con = database.connect()
+    database.create_view(con, "hashes", files, pa.schema([("look", pa.binary()), ("phash", pa.uint64())]))
+    return con
 
 
-def _crowd_pairs(run: Run, groups: tuple[tuple[Path, ...], ...], settings: str, crowds: tuple[int, ...]) -> list[Path]:
-    """The pairs of looks in crowds: links to their leaders, and the leaders' pairs with all that are in no crowd."""
-    names = [open_part(path).identity for group in groups for path in group]
-    key = digest(settings, "crowds", names, list(crowds), BUCKET_ENTRIES)
-    stats = {"settings": settings, "num_parts": 1}
-    radius = run.recipe.duplicates.radius
-    job = Job(run.store.table(CROWD_TABLE), key, stats, groups, 0, radius, crowds)
-    task = Task("crowds of one hash", search_crowds, {"job": job})
-    (links,), _ = run_parts(run, "crowds of one hash", [Wanted(job.folder, 0, key, task)])
-    made, _ = _search(run, replace(job, key=digest(key, "leaders"), links=links.path))
-    return [links.path, *(part.path for part in made)]
+def crowd_groups(files: Sequence[Path]) -> pa.Table:
+    """look and crowd_group (16 bytes each): the group of each look that parts about crowds join, after its smallest."""
+    tables = [read_part(path, ["look_a", "look_b"]) for path in files]
+    empty = pa.table({name: pa.array([], pa.binary(16)) for name in ("look_a", "look_b")})
+    pairs = pa.concat_tables([empty, *(table.replace_schema_metadata(None) for table in tables)])
+    ends = [digests_of(pairs.column(name)) for name in ("look_a", "look_b")]
+    looks, places = np.unique(np.concatenate(ends), return_inverse=True)
+    labels = connected_components(len(looks), *np.split(places, 2))
+    return pa.table({"look": digest_column(looks), "crowd_group": digest_column(looks[labels])})

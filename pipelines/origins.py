@@ -49,15 +49,20 @@ class Origins(Generic[Item]):
         self._origins: dict[str, Origin[Item]] = {}
 
     def __getitem__(self, key: str) -> Origin[Item]:
-        return self._origins.setdefault(key, Origin())
+        origin = self._origins.get(key)
+        if origin is None:
+            origin = self._origins[key] = Origin()
+        return origin
 
     def rests_until(self, key: str, now: float) -> float | None:
         """When the origin may be asked again, if that is later than now."""
-        return self[key].rests_until if now < self[key].rests_until else None
+        until = self[key].rests_until
+        return until if now < until else None
 
     def is_down(self, key: str, now: float) -> bool:
         """Whether it rests because a second look at it failed too: nothing more is asked for the links it has now."""
-        return self[key].is_down and now < self[key].rests_until
+        origin = self[key]
+        return origin.is_down and now < origin.rests_until
 
     def must_try(self, key: str) -> bool:
         """Whether one request, and only one, is to find out how the origin is, once it has rested."""

@@ -64,7 +64,8 @@ class DuplicateSearch(Step):
     """Which media count as duplicates of each other; which of them stays is the policy's decision."""
 
     exact: list[str] = ["sha256"]
-    """Media columns that must be equal."""
+    """Media columns that must be equal: `sha256` (bytes), `pixel_hash` (decoded pixels), `final_url` (where redirects
+    end). Links with one canonical URL are one sample from the start."""
     perceptual: bool = True
     """Whether near-duplicates are looked for too (needs `curation.signals.perceptual_hash.PerceptualHash`)."""
     radius: int = Field(default=DEFAULT_RADIUS, ge=0, le=MAX_RADIUS)

@@ -36,6 +36,7 @@ KINDS = {
     "pixel_hash": "same pixels",
     "picture (same)": "near copy",
     "picture (crop)": "crop",
+    "picture (crowd, caption)": "near copy of many, same caption",
     "picture (mirror)": "mirrored",
 }
 

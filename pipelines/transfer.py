@@ -80,8 +80,8 @@ class Transfer:
         self._blocked: tuple[str, str] | None = None
         self._peer: tuple[str, int] | None = None
         self._head = Head()
-        self._num_heads = self._num_header_lines = 0
-        self._num_header_bytes = 0
+        self._lines: list[bytes] = []  # of the head that is not complete
+        self._num_informational = self._num_header_lines = self._num_header_bytes = 0
         self._body.discard()
         self._num_discarded = 0
         self._rules_cap: int | None = None
@@ -131,6 +131,8 @@ class Transfer:
     def finish(self, error: int, message: str) -> Answer:
         """The answer, once libcurl is done with it; error 0 if libcurl has none."""
         self._close_opened()
+        if self._lines and self._head.status < 200:  # cut off
+            self._head = Head.of(self._lines, is_complete=False)
         answer = self._verdict or self._judge(error, message)
         head = self._head
         answer.http_status = head.status or None
@@ -219,22 +221,18 @@ class Transfer:
         if self._num_header_bytes > self._options.max_header_bytes or self._num_header_lines > MAX_HEADER_LINES:
             self._refuse(Reason.HTTP_HEADERS_TOO_LARGE, "too many header bytes or lines")
             return -1
-        head = self._head
-        if head.is_complete and head.status >= 200:
-            return None  # a trailer
-        if line.startswith(b"HTTP/"):
-            self._num_heads += 1
-            parts = line.split(None, 2)
-            self._head = Head(int(parts[1]) if len(parts) > 1 and parts[1].isdigit() else 0)
-            if self._num_heads > MAX_INFORMATIONAL:
-                self._refuse(Reason.HTTP_BAD_RESPONSE, "too many 1xx answers")
-                return -1
+        if line not in (b"\r\n", b"\n"):
+            self._lines.append(line)
             return None
-        if line in (b"\r\n", b"\n"):
-            head.is_complete = True
-            return -1 if head.status >= 200 and self._objection() else None
-        name, _, value = line.decode("latin-1").partition(":")
-        head.fields.setdefault(name.strip().lower(), []).append(value.strip())
+        if self._head.is_complete and self._head.status >= 200:
+            return None  # behind a trailer
+        self._head, self._lines = Head.of(self._lines, is_complete=True), []
+        if self._head.status >= 200:
+            return -1 if self._objection() else None
+        self._num_informational += 1
+        if self._num_informational >= MAX_INFORMATIONAL:
+            self._refuse(Reason.HTTP_BAD_RESPONSE, "too many 1xx answers")
+            return -1
         return None
 
     def _objection(self) -> bool:

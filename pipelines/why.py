@@ -83,7 +83,8 @@ def _duplicates(con: database.Connection, medium: str) -> list[str]:
     )
     for edge in edges:
         if edge["kind"].startswith("picture"):
-            lines.append(f"  near-duplicate of {edge['url']} at distance {edge['distance']}, by {edge['kind']}")
+            how_near = "" if edge["distance"] is None else f" at distance {edge['distance']}"
+            lines.append(f"  near-duplicate of {edge['url']}{how_near}, by {edge['kind']}")
         else:
             lines.append(f"  the same {edge['kind']} as {edge['url']}")
     return lines

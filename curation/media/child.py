@@ -25,6 +25,7 @@ _CHILD = Path(__file__).with_name("decode_child.py")
 _REQUEST = struct.Struct("<QIB")  # the same in decode_child.py, which imports nothing of the project
 _ANSWER = struct.Struct("<IQ")
 _PIPE_BYTES = 1 << 20  # Linux's default ceiling for an unprivileged process
+_SPILL_BYTES = 1 << 16  # an answer with a small picture comes in one read
 _START_TIMEOUT_S = 30.0  # a loaded machine; a start takes 0.1 s
 CHECKS, PIXELS, STORED, VIEWS, BLURRED = range(5)  # what is wanted of the child
 # Threads would reserve memory, and wait. And glibc should keep a picture's memory for the next one: given back and
@@ -74,7 +75,11 @@ class Child:
         for fd in (self._in, self._out):
             os.set_blocking(fd, False)
             _grow_pipe(fd)
-        self._queue: list[memoryview] = []
+        self._poll = select.poll()
+        self._poll.register(self._out, select.POLLIN)
+        self._queue: list[memoryview] = []  # what is left of the request
+        self._is_waiting_to_write = False
+        self._spill, self._spilled = memoryview(bytearray(_SPILL_BYTES)), (0, 0)  # read already: where from, where to
         self._limits = limits
 
     def wait_until_ready(self) -> None:
@@ -90,6 +95,7 @@ class Child:
         deadline = time.monotonic() + self._limits.timeout_s
         header = _REQUEST.pack(len(before) + len(data), short_side_px, wanted)
         self._queue = [memoryview(header + before), memoryview(data)]
+        self._write()
         len_json, len_body = _ANSWER.unpack(self._read(_ANSWER.size, deadline))
         answer: dict[str, Any] = json.loads(bytes(self._read(len_json, deadline)))
         if wanted in (STORED, BLURRED):
@@ -143,19 +149,20 @@ class Child:
         if num_bytes > 3 * self._limits.max_pixels + 65536:  # a child that was taken over may answer anything
             raise ChildDied(Reason.IMG_DECODER_CRASH, "answered nonsense")
         buffer = bytearray(num_bytes)
-        view, have = memoryview(buffer), 0
-        poll = select.poll()
-        poll.register(self._out, select.POLLIN)
-        is_writing = False
+        view = memoryview(buffer)
+        start, end = self._spilled
+        have = min(num_bytes, end - start)
+        view[:have] = self._spill[start : start + have]
+        self._spilled = start + have, end
         while have < num_bytes:
-            if bool(self._queue) != is_writing:
-                is_writing = bool(self._queue)
-                if is_writing:
-                    poll.register(self._in, select.POLLOUT)
+            if bool(self._queue) != self._is_waiting_to_write:
+                self._is_waiting_to_write = bool(self._queue)
+                if self._is_waiting_to_write:
+                    self._poll.register(self._in, select.POLLOUT)
                 else:
-                    poll.unregister(self._in)
+                    self._poll.unregister(self._in)
             left_s = deadline - time.monotonic()
-            events = poll.poll(max(0.0, left_s) * 1000)
+            events = self._poll.poll(max(0.0, left_s) * 1000)
             if not events and left_s <= 0:
                 raise ChildDied(Reason.IMG_DECODER_TIMEOUT, f"more than {self._limits.timeout_s:g} s")
             for fd, _ in events:
@@ -166,13 +173,16 @@ class Child:
         return buffer
 
     def _read_some(self, view: memoryview) -> int:
+        """Fill the view as far as may be; what comes beyond it is kept for the next one."""
         try:
-            count = os.readv(self._out, [view])
+            count = os.readv(self._out, [view, self._spill])
         except BlockingIOError:
             return 0
         if count == 0:
             raise self._death()
-        return count
+        if count > len(view):
+            self._spilled = 0, count - len(view)
+        return min(count, len(view))
 
     def _write(self) -> None:
         try:

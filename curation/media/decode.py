@@ -2,7 +2,7 @@
 
 Image decoders are C code that strangers' bytes can crash (a 104-byte PNG ends a process that decodes it with
 torchvision 0.29.1). A process of its own costs next to nothing against decoding and comes back in milliseconds. One
-child, one picture at a time over two pipes; its limits stand in `decode_child.give_up_rights`.
+child, one picture at a time over two pipes; its limits stand in `lockdown_child.limit_resources`.
 """
 
 import hashlib

@@ -1,13 +1,12 @@
 """The process in which untrusted bytes are decoded: reads a request, answers, and so on until its input closes.
 
 Run as a file by `curation.media.decode`, never imported by it; imports the standard library and Pillow only, so that
-it starts in some 50 ms (0.2 s where pictures are to be resized: numpy, OpenCV and simplejpeg). It gives up what it does
-not need before it reads the first byte: memory, files, core dumps.
+it starts in some 50 ms (0.2 s where pictures are to be resized: numpy, OpenCV and simplejpeg). `lockdown_child` says
+what it gives up before it reads the first byte.
 
 Request:  header `<QIB` (number of bytes, short side in pixels or 0, what is wanted: 0 the checks, 1 pixels, 2 the
-          picture as it is to be stored, 3 several views, 4 the picture with some boxes blurred, encoded anew), then
-          the bytes; for the last two what is asked for comes first, as JSON, and its length stands in the place of the
-          short side.
+          picture as it is to be stored, 3 several views, 4 the picture with some boxes blurred), then the bytes; for
+          the last two what is asked for comes first, as JSON; its length stands in the place of the short side.
 Answer:    header `<IQ` (length of a JSON object, number of bytes behind it), the JSON object, then the pixels (H, W, 3,
           uint8), the encoded picture (none: the bytes as they came will do), or the views that are not shared.
           One empty answer at the start says that it is ready.
@@ -18,7 +17,6 @@ JSON keys: reason, detail, format, width_px, height_px, num_frames, has_alpha, o
 import importlib.util
 import io
 import json
-import resource
 import struct
 import sys
 import zlib
@@ -28,6 +26,7 @@ from typing import Any, BinaryIO
 REQUEST = struct.Struct("<QIB")
 ANSWER = struct.Struct("<IQ")
 MAX_DETAIL_CHARS = 200
+BUFFER_BYTES = 1 << 17  # of each pipe: most pictures come, and most answers go, with one system call
 CHECKS, PIXELS, STORED, VIEWS, BLURRED = range(5)
 
 # What Pillow's plugins raise on malformed files; anything else ends the process, which the parent reports as a crash of
@@ -50,8 +49,8 @@ def _neighbour(name: str) -> Any:
     return module
 
 
-_NAMES = ("header_child", "output_child", "metadata_child", "views_child", "blur_child")
-header, making, metadata, views, blurring = map(_neighbour, _NAMES)
+header, making, metadata = map(_neighbour, ("header_child", "output_child", "metadata_child"))
+lockdown, views, blurring = map(_neighbour, ("lockdown_child", "views_child", "blur_child"))
 
 
 class Refused(Exception):
@@ -68,10 +67,9 @@ def decode(data: bytes, short_side_px: int, wanted: int, limits: dict[str, Any])
     try:
         if wanted == STORED:
             return out, _stored(data, limits, out)
-        if wanted == VIEWS:
-            return out, _views(data[short_side_px:], json.loads(data[:short_side_px]), limits, out)
-        if wanted == BLURRED:
-            return out, _blurred(data[short_side_px:], json.loads(data[:short_side_px]), limits, out)
+        if wanted in (VIEWS, BLURRED):
+            make = _views if wanted == VIEWS else _blurred
+            return out, make(data[short_side_px:], json.loads(data[:short_side_px]), limits, out)
         return out, _decode(data, short_side_px, wanted == PIXELS, limits, out)
     except Refused as error:
         out.update(reason=error.reason, detail=str(error)[:MAX_DETAIL_CHARS])
@@ -147,8 +145,8 @@ def _views(data: bytes, asked: list[list[Any]], limits: dict[str, Any], out: dic
 
 def _blurred(data: bytes, asked: dict[str, Any], limits: dict[str, Any], out: dict[str, Any]) -> bytes:
     image = _open(data, limits, out)
-    source = views.Source(data, image, making, _flatten)
-    return bytes(blurring.answer(source.view(max(image.size), True), _orientation(image), asked, making, out))
+    pixels = views.Source(data, image, making, _flatten).view(max(image.size), True)
+    return bytes(blurring.answer(pixels, _orientation(image), asked, making, out))
 
 
 def _upright(image: Any, orientation: int, out: dict[str, Any]) -> Any:
@@ -164,6 +162,9 @@ def _upright(image: Any, orientation: int, out: dict[str, Any]) -> Any:
 def _stored(data: bytes, limits: dict[str, Any], out: dict[str, Any]) -> bytes:
     """The picture as the recipe wants it stored; empty where that is the bytes as they came."""
     output = limits["output"]
+    plain = _plain(data, limits, out)
+    if plain is not None:
+        return plain
     image = _open(data, limits, out)
     size, name = image.size, out["format"]
     unwanted = making.objection(size, out["num_frames"], output)
@@ -191,6 +192,30 @@ def _stored(data: bytes, limits: dict[str, Any], out: dict[str, Any]) -> bytes:
         return _plainly_encoded(fresh, orientation, output, out)
 
 
+def _plain(data: bytes, limits: dict[str, Any], out: dict[str, Any]) -> bytes | None:
+    """As `_stored`, of the many JPEGs that have to be encoded anew and of which Pillow could say no more than their
+    segments do; None of others. Pillow takes a tenth of a millisecond to read a header."""
+    output, found = limits["output"], header.plain_jpeg(data)
+    if found is None or "cv2" not in sys.modules or "JPEG" not in limits["formats"]:
+        return None
+    size, is_grey = found
+    if not making.must_encode("JPEG", size, True, output):
+        return None
+    out["format"] = "JPEG"
+    _check_size(size, limits, out)
+    out["num_frames"] = 1
+    unwanted = making.objection(size, 1, output)
+    if unwanted is not None:
+        raise Refused(*unwanted)
+    resized, canvas = making.fit(size, output)
+    pixels = making.scaled_jpeg(data, size, resized, is_grey)
+    if pixels is None:
+        out.clear()
+        return None
+    out["has_alpha"] = False
+    return bytes(making.finished(pixels, resized, canvas, True, 1, b"", output, out))
+
+
 def _encoded(data: bytes, image: Any, orientation: int, output: dict[str, Any], out: dict[str, Any]) -> bytes:
     """Decoded, flattened, resized, turned upright, cut or framed, and encoded."""
     if "cv2" not in sys.modules:  # loaded at the start where the recipe may resize
@@ -203,13 +228,8 @@ def _encoded(data: bytes, image: Any, orientation: int, output: dict[str, Any], 
     if pixels is None:
         image.load()
         pixels = making.pixels_of(_flatten(image), is_grey)
-    pixels = making.turn(making.resize(pixels, resized, was_scaled), orientation)
-    pixels = making.lay_out(pixels, canvas if orientation < 5 else canvas[::-1])
-    format = making.format_wanted(out["format"], output)
-    encoded: bytes = making.encode(pixels, format, output["quality"], _exif(image, output))
-    out["out_format"] = making.FORMATS[format]
-    out["out_height_px"], out["out_width_px"] = pixels.shape[:2]
-    return encoded
+    exif = _exif(image, output)
+    return bytes(making.finished(pixels, resized, canvas, was_scaled, orientation, exif, output, out))
 
 
 def _plainly_encoded(image: Any, orientation: int, output: dict[str, Any], out: dict[str, Any]) -> bytes:
@@ -228,9 +248,9 @@ def _exif(image: Any, output: dict[str, Any]) -> bytes:
         return b""
     try:
         block: bytes = making.exif_of(image, 1, output)
+        return block if len(block) <= _MAX_EXIF_BYTES else b""
     except _MALFORMED:
         return b""
-    return block if len(block) <= _MAX_EXIF_BYTES else b""
 
 
 def _check_size(size: tuple[int, int] | None, limits: dict[str, Any], out: dict[str, Any]) -> None:
@@ -277,31 +297,12 @@ def _flatten(image: Any) -> Any:
     return flat
 
 
-def give_up_rights(limits: dict[str, Any]) -> None:
-    """Limit this process for good. Called after the codecs are loaded, before the first untrusted byte is read."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))
-    if sys.platform != "darwin":
-        # macOS accepts RLIMIT_AS and does not enforce it; there the pixel and frame limits, the checks before any
-        # decode and the parent's clock are what is left.
-        resource.setrlimit(resource.RLIMIT_AS, (limits["max_memory_bytes"], limits["max_memory_bytes"]))
-
-
-def refresh_cpu_limit(timeout_s: float) -> None:
-    """Let this request have `timeout_s` of CPU time. The parent's clock comes first; this holds if it is gone."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    soft = int(used.ru_utime + used.ru_stime + timeout_s) + 2
-    resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
-
-
 def load_codecs(with_arrays: bool) -> None:
     """Import the four plugins (and OpenCV) now, so that nothing needs to be opened later."""
     from PIL import GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
+    assert all((GifImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin))
     Image.MAX_IMAGE_PIXELS = None  # our own limit is checked on every header, before Pillow's
-    for plugin in (GifImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin):
-        assert plugin.__name__
     Image.preinit()
     with io.BytesIO() as warm_up:  # loads the C side of the encoders and decoders too
         Image.new("RGB", (2, 2)).save(warm_up, "WEBP")
@@ -326,7 +327,7 @@ def serve(source: BinaryIO, sink: BinaryIO, limits: dict[str, Any]) -> None:
         data = source.read(num_bytes)
         if len(data) < num_bytes:
             return
-        refresh_cpu_limit(limits["timeout_s"])
+        lockdown.refresh_cpu_limit(limits["timeout_s"])
         answer, body = decode(data, short_side_px, wanted, limits)
         encoded = json.dumps(answer).encode()
         sink.write(ANSWER.pack(len(encoded), len(body)) + encoded)
@@ -342,8 +343,9 @@ def main() -> None:
     load_codecs(limits["with_arrays"])
     if limits.get("shared") is not None:
         limits["shared"] = views.Shared(*limits["shared"])
-    give_up_rights(limits)
-    serve(sys.stdin.buffer, sys.stdout.buffer, limits)
+    lockdown.limit_resources(limits["max_memory_bytes"])
+    with open(0, "rb", BUFFER_BYTES, closefd=False) as source, open(1, "wb", BUFFER_BYTES, closefd=False) as sink:
+        serve(source, sink, limits)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 Loaded as a file by `decode_child.py`; standard library only.
 """
 
+import struct
+
 # First bytes -> Pillow's name. Anything else that is known to be a picture is named, so that it is refused by name.
 _MAGIC = (
     (b"\xff\xd8\xff", "JPEG"),
@@ -60,6 +62,31 @@ def webp_size(data: bytes) -> tuple[int, int] | None:
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
     if kind == b"VP8 " and len(data) >= 30:
         return int.from_bytes(data[26:28], "little") & 0x3FFF, int.from_bytes(data[28:30], "little") & 0x3FFF
+    return None
+
+
+_SOF = (0xC0, 0xC1, 0xC2)  # 8-bit baseline, extended, progressive (ITU-T T.81, table B.1)
+_SOS = 0xDA
+# Tables, restart interval, comment, and applications' segments; APP1 may turn the picture
+_PLAIN = frozenset({0xC4, 0xDB, 0xDD, 0xFE, 0xE0, *range(0xE2, 0xF0)})
+
+
+def plain_jpeg(data: bytes) -> tuple[tuple[int, int], bool] | None:
+    """((width, height), is grey) of a JPEG that is one picture, of 8 bits, grey or coloured, and not turned, by its
+    segments up to the coded data. None for any other, and where something is odd."""
+    at, found = 2, None
+    while at + 10 <= len(data) and data[at] == 0xFF:
+        kind, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if kind == _SOS:
+            return found
+        if kind in _SOF and found is None and length >= 8 and data[at + 4] == 8:
+            height, width, layers = struct.unpack_from(">HHB", data, at + 5)
+            if layers not in (1, 3) or not width or not height:
+                return None
+            found = (width, height), layers == 1
+        elif kind not in _PLAIN or data.startswith(b"MPF\0", at + 4) or length < 2:
+            return None
+        at += 2 + length
     return None
 
 

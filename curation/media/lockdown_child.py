@@ -3,8 +3,6 @@
 Loaded as a file by the children; standard library only.
 """
 
-import ctypes
-import platform
 import resource
 import struct
 import sys
@@ -55,6 +53,9 @@ def refresh_cpu_limit(seconds: float) -> None:
 def deny_system_calls() -> bool:
     """Deny opening files and sockets, starting programs and the like (seccomp), for good; False where this system has
     no such thing (not Linux, another processor, forbidden by a container)."""
+    import ctypes
+    import platform
+
     machine = platform.machine()
     if sys.platform != "linux" or machine not in _DENIED:
         return False

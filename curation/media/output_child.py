@@ -11,6 +11,7 @@ from typing import Any
 Size = tuple[int, int]  # width, height
 
 MIN_DCT_MARGIN = 1.5  # a JPEG is decoded at the smallest of 1/1 .. 1/8 that keeps this many times the target
+FAST_FROM = 1.5  # from this factor on the faster DCT and chroma without a filter do: several pixels become one anyway
 TWO_STEPS_FROM = 2.0  # a factor up to here leaves no pixel out between two neighbours; a larger one goes over 1.5
 PNG_COMPRESSION = 6
 NAMES = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "png"}
@@ -60,15 +61,17 @@ def must_encode(name: str, size: Size, is_flat: bool, output: dict[str, Any]) ->
 
 def scaled_jpeg(data: bytes, size: Size, target: Size, is_grey: bool) -> Any | None:
     """Pixels (H, W[, 3], blue first) of a whole, checked JPEG, perhaps at 1/2, 1/4 or 1/8; None if it has a flaw that
-    Pillow should put a name to. Orientation is not applied. The pixels are OpenCV's, at 6/7 of its time."""
+    Pillow should put a name to. Orientation is not applied."""
     import simplejpeg
 
     if data.rfind(b"\xff\xd9", -64) < 0:
         return None  # not whole
-    scale = next((n for n in (8, 4, 2) if min(size[0] / target[0], size[1] / target[1]) >= MIN_DCT_MARGIN * n), 1)
+    factor = min(size[0] / target[0], size[1] / target[1])
+    scale = next((n for n in (8, 4, 2) if factor >= MIN_DCT_MARGIN * n), 1)
     height, width = -(-size[1] // scale), -(-size[0] // scale)
+    colours, fast = "GRAY" if is_grey else "BGR", factor >= FAST_FROM
     try:
-        pixels = simplejpeg.decode_jpeg(data, "GRAY" if is_grey else "BGR", min_height=height, min_width=width)
+        pixels = simplejpeg.decode_jpeg(data, colours, fast, fast, min_height=height, min_width=width)
     except ValueError:
         return None
     if pixels.shape[:2] != (height, width):
@@ -153,6 +156,25 @@ def encode(pixels: Any, format: str, quality: int, exif: bytes) -> bytes:
     if not done:
         raise ValueError(f"cannot be encoded as {format}")
     return bytes(encoded)
+
+
+def finished(
+    pixels: Any,
+    resized: Size,
+    canvas: Size,
+    was_scaled: bool,
+    orientation: int,
+    exif: bytes,
+    output: dict[str, Any],
+    out: dict[str, Any],
+) -> bytes:
+    """Decoded pixels resized, turned upright, cut or framed, and encoded; `out` learns of the format and the size."""
+    pixels = turn(resize(pixels, resized, was_scaled), orientation)
+    pixels = lay_out(pixels, canvas if orientation < 5 else canvas[::-1])
+    format = format_wanted(out["format"], output)
+    out["out_format"] = FORMATS[format]
+    out["out_height_px"], out["out_width_px"] = pixels.shape[:2]
+    return encode(pixels, format, output["quality"], exif)
 
 
 def save(image: Any, format: str, quality: int, exif: bytes) -> bytes:

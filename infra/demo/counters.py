@@ -4,7 +4,6 @@ import threading
 from collections import Counter
 from typing import Any
 
-
 SETTLE_S = 1.0
 """How long counts wait for the end of answers under way: a client may have the last byte before that is counted."""
 

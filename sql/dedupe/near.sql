@@ -1,7 +1,8 @@
 -- Pairs of media that are near-duplicates: of two looks, the smallest media_uid of each; where the look alone does not
--- settle it, the smallest two that share a caption.
--- in:  looks (media_uid, look), near_pairs (look_a, look_b, kind, distance, sure), captions (media_uid, caption)
--- out: media_uid < other_uid, kind, distance
+-- settle it, the smallest two that share a caption; of a crowd's group, all that share a caption with the first of them.
+-- in:  looks (media_uid, look), near_pairs (look_a, look_b, kind, distance, sure), captions (media_uid, caption),
+--      crowd_groups (look, crowd_group)
+-- out: media_uid < other_uid, kind, distance (null where a crowd joined them)
 with firsts as (select look, min(media_uid) as media_uid from looks group by look),
 said as (select l.look, c.caption, min(l.media_uid) as media_uid from looks l join captions c using (media_uid) group by all),
 joined as (
@@ -21,6 +22,14 @@ joined as (
         where not p.sure
         group by p.look_a, p.look_b, p.kind, p.distance
     )
+    union all
+    select distinct one, media_uid, 'crowd, caption', null
+    from (
+        select media_uid, min(media_uid) over (partition by crowd_group, caption) as one
+        from said
+        join crowd_groups using (look)
+    )
+    where one <> media_uid
 )
 select least(one, two) as media_uid, greatest(one, two) as other_uid, 'picture (' || kind || ')' as kind, distance
 from joined

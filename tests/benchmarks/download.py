@@ -5,7 +5,9 @@
 Both engines fetch the same JPEGs from the same nginx on loopback and resize them to 256 px keep-ratio, JPEG q95, in
 turn; tamis with all its guards on (robots.txt, ai.txt, TDMRep, address policy, decoder child). CPU seconds are those of
 the process and all its children, start-up, reading the links and writing the result included; memory is the peak RSS of
-the largest process (tamis' ingest is a process of its own, as under Ray). Medians of --repeats runs.
+the largest process (tamis' ingest is a process of its own, as under Ray). Medians of --repeats runs. The latency case
+is wall time until the command ends, with as many rows a second as that makes. Beyond what img2dataset does, tamis keeps
+the digests of both the bytes as they came and as they are stored, page checksums and a synced file.
 """
 
 from __future__ import annotations
@@ -91,7 +93,7 @@ def compare(name: str, links: Path, root: Path, env: dict[str, str], repeats: in
         for engine in ENGINES if turn % 2 == 0 else ENGINES[::-1]:
             measured = run_engine(engine, links, root, env, **settings)
             runs[engine].append(measured)
-            print(f"    {name} {engine}: {measured}", file=sys.stderr, flush=True)
+            print(f"    {name} {engine}: {measured}, load {os.getloadavg()[0]:.1f}", file=sys.stderr, flush=True)
     return {engine: _medians(of) for engine, of in runs.items()}
 
 
@@ -165,6 +167,7 @@ def latency(arguments: argparse.Namespace, root: Path) -> None:
     theirs = run_engine("img2dataset", links, root, {}, samples=arguments.latency_part, connections=256)
     many = arguments.latency_connections
     ours = run_engine("tamis", links, root, {}, samples=arguments.latency_part, connections=many)
+    print(f"load {os.getloadavg()[0]:.1f} at the end")
     for name, each in (("tamis", ours), ("img2dataset", theirs)):
         rate, spent = f"{num / each.wall_s:.0f} rows/s", f"{each.wall_s:.1f} s, {each.cpu_s:.1f} CPU-s"
         print(f"{name}: {rate}, {each.stored} stored, {spent}")

@@ -10,7 +10,9 @@ tamis: `curation.lsh.hamming_pairs`. MultiHash: faiss IndexBinaryMultiHash with 
 up to 2 flips a table, which finds all pairs too; adding is counted. Flat: faiss IndexBinaryFlat.range_search,
 exhaustive. Both faiss indexes look up a sample of the hashes, spread evenly; their time is scaled to all of them
 (adding is not scaled), and what they found for the sample has to be what tamis found. Memory is what the peak of the
-process rose by. `grown` is `cross_pairs` of 1% new hashes with all others, which an incremental run takes.
+process rose by. `grown` is `cross_pairs` of 1% new hashes with all others, which an incremental run takes. The stage
+with its bucketed files takes more than the join; what it took stands in curation/README.md.
+Peer: pip install --no-deps faiss-cpu==1.15.1.
 """
 
 from __future__ import annotations

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation import minhash
-from curation.components import connected_components
+from curation.components import Merged, connected_components
 from curation.minhash import Bands, TextPairs, choose_bands, near_duplicate_texts, signatures
-from curation.set_join import Merged, join_across, join_within
+from curation.set_join import join_across, join_within
 from curation.shingles import ShingleSets, first_of_equal, normal_form, shingle_sets
 
 

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-import curation.near_duplicates
 from curation.components import connected_components
+from curation.crowds import near_duplicates
 from curation.near_duplicates import (
     MAX_LIGHTS_APART,
     Bucket,
@@ -23,7 +23,6 @@ from curation.near_duplicates import (
     NearDuplicates,
     entries_of,
     merged,
-    near_duplicates,
     search,
 )
 from curation.signals.perceptual_hash import PerceptualHash
@@ -178,22 +177,6 @@ def test_nothing_to_compare() -> None:
     assert [len(column) for column in near_duplicates(none, lambda rows: small[rows])] == [0] * 5
 
 
-def test_a_crowd_of_one_hash_is_joined_round_by_round() -> None:
-    """More versions of one picture than are compared all with all, and two other pictures that share their hash."""
-    a, b, c = thumbnails([letter("L"), letter("K"), drawing(9)])
-    rng = np.random.default_rng(0)
-    noisy = np.clip(a + rng.integers(-2, 3, (400, *a.shape)), 0, 255).astype(np.uint8)
-    stack = np.concatenate([noisy, b[None], c[None], b[None]])
-    order = rng.permutation(len(stack))
-    stack = stack[order]
-    subject = np.array([0] * 400 + [1, 2, 1])[order]
-    found = near_duplicates(alike(stack, 7), lambda rows: stack[rows])
-    groups = connected_components(len(stack), found.i, found.j)
-    assert [len(set(groups[subject == k])) for k in range(3)] == [1, 1, 1]
-    assert len(set(groups)) == 3
-    assert len(found.i) < 1000
-
-
 def dull(hashes: Hashes, small: np.ndarray, radius: int) -> list[tuple[int, ...]]:
     """All with all, by the definition: the best of the kinds whose hashes are within the radius."""
     found = []
@@ -258,26 +241,3 @@ def test_buckets_and_parts_change_no_pair(
             found.append(search(first, None, lambda rows: small[rows], radius, bucket))
             found.append(search(first, second, lambda rows: small[rows], radius, bucket))
     assert as_rows(merged(found)) == as_rows(near_duplicates(hashes, lambda rows: small[rows], radius))
-
-
-@settings(max_examples=8, deadline=None)
-@given(st.sets(st.integers(0, 31), min_size=2))
-def test_more_rows_never_part_a_group(mixed: tuple[Hashes, np.ndarray], chosen: set[int]) -> None:
-    hashes, small = mixed
-    rows = np.array(sorted(chosen))
-    few = near_duplicates(Hashes(*(column[rows] for column in hashes)), lambda asked: small[rows[asked]])
-    every = near_duplicates(hashes, lambda asked: small[asked])
-    assert {(rows[i], rows[j], *rest) for i, j, *rest in as_rows(few)} <= set(as_rows(every))
-
-
-def test_a_crowd_takes_copies_only(monkeypatch: pytest.MonkeyPatch, mixed: tuple[Hashes, np.ndarray]) -> None:
-    """What a crowd joins are pairs that all with all would find, and every look that it takes is taken once."""
-    _, small = mixed
-    hashes = alike(small, 99)
-    every = near_duplicates(hashes, lambda rows: small[rows])
-    monkeypatch.setattr(curation.near_duplicates, "MAX_EQUAL", 4)
-    found = near_duplicates(hashes, lambda rows: small[rows])
-    pairs = {(i, j) for i, j, *_ in as_rows(found)}
-    assert 0 < len(pairs) < len(every.i)
-    assert pairs <= {(i, j) for i, j, *_ in as_rows(every)}
-    assert len({j for _, j in pairs}) == len(pairs)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import pipelines.near_pairs
 from pipelines.store import Store
 from pipelines.why import story
 from tests.curation.signal_rows import drawing
@@ -169,8 +170,15 @@ def test_a_pool_that_grows_ends_with_what_one_go_finds(
     assert re.search(r"  near-duplicate of http://\S+/left.png at distance \d+, by picture \(crop\)\n", said)
 
 
-def test_a_caption_is_a_witness(tmp_path: Path, gallery: Callable[..., list[tuple[str, str]]]) -> None:
-    """A drawing of few colours and its mirror image are copies where somebody says the same of both."""
+@pytest.mark.parametrize("max_equal", [256, 0])
+def test_a_caption_is_a_witness(
+    tmp_path: Path,
+    gallery: Callable[..., list[tuple[str, str]]],
+    monkeypatch: pytest.MonkeyPatch,
+    max_equal: int,
+) -> None:
+    """A drawing of few colours and its mirror image are copies where somebody says the same of both; in crowds too."""
+    monkeypatch.setattr(pipelines.near_pairs, "MAX_EQUAL", max_equal)
     settings = recipe(tmp_path / "r.yaml", signals=PERCEPTUAL, duplicates=NEAR)
     links = gallery("b", "d", "b_mirror")
     store = tmp_path / "store"
@@ -179,6 +187,12 @@ def test_a_caption_is_a_witness(tmp_path: Path, gallery: Callable[..., list[tupl
     more = links_file(tmp_path / "2.parquet", [(links[1][0], "the letter b")])
     run(store, settings, links_file(tmp_path / "1.parquet", links), more)
     assert names(store) == [{"b", "b_mirror", "d"}]
+    kinds = {row["kind"] for row in rows(store, FOUND)}
+    assert kinds & {"picture (mirror)", "picture (crowd, caption)"} == (
+        {"picture (mirror)"} if max_equal else {"picture (crowd, caption)"}
+    )
+    how = r", by picture \(crowd, caption\)" if max_equal == 0 else r" at distance 0, by picture \(mirror\)"
+    assert re.search(rf"  near-duplicate of http://\S+/[bd]\S*.png{how}\n", story(Store.open(store), links[0][0]))
 
 
 def test_boilerplate_is_no_witness(tmp_path: Path, gallery: Callable[..., list[tuple[str, str]]]) -> None:

@@ -1,6 +1,7 @@
 """Semantic duplicates in a store: pairs as by comparing all with all, who stays, and why; in any number of parts."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,45 @@ def test_parts_and_batches_change_nothing(tmp_path: Path, served: Served, monkey
         )
     assert found[0] == found[1]
     assert {edge["cluster"] for edge in found[0][0]} <= {0, 1, 2, 3}
+
+
+def test_a_pool_that_grows_keeps_its_centroids(tmp_path: Path, served: Served) -> None:
+    """Only clusters with new vectors are searched again, and the pairs are those of one go with the same centroids."""
+    good = [(url, f"picture {k}") for k, url in enumerate(served.pictures)]
+    grown, once = tmp_path / "grown", tmp_path / "once"
+    settings = recipe(tmp_path / "r.yaml", POLICY, signals=EMBEDDINGS, duplicates=wanted(clusters=6))
+    searched = []
+    for k, links in enumerate((good[:-1], good[-1:])):
+        run(grown, settings, links_file(tmp_path / f"{k}.parquet", links))
+        (stage,) = [stage for stage in last_run(grown)["stages"] if stage["stage"] == "dedupe"]
+        searched.append(stage["counts"]["semantic_clusters_searched"])
+        check_pairs(grown)
+    assert searched == [6, 1]
+    (kept,) = Store.open(grown).table("semantic_centroids").glob("*.parquet")
+    there = Store.create(once).table("semantic_centroids")
+    there.mkdir(parents=True)
+    shutil.copy(kept, there)
+    run(once, settings, links_file(tmp_path / "all.parquet", good))
+    edges = "select * from semantic_edges order by all"
+    assert rows(once, edges) == rows(grown, edges) != []
+    assert len(list(there.glob("*.parquet"))) == 1
+    settings = recipe(tmp_path / "r.yaml", POLICY, signals=EMBEDDINGS, duplicates=wanted(clusters=6, seed=1))
+    run(grown, settings, tmp_path / "0.parquet")
+    assert len(list(Store.open(grown).table("semantic_centroids").glob("*.parquet"))) == 2
+
+
+def check_pairs(store: Path) -> None:
+    """The pairs of the store are those within its clusters, by comparing all with all."""
+    vectors, near = dull(store, IMAGES["similarity"])
+    (kept,) = Store.open(store).table("semantic_centroids").glob("*.parquet")
+    centroids = np.array([np.frombuffer(each, "<i2") for each in read_part(kept)["centroid"].to_pylist()], np.int64)
+    cluster = {uid: int(np.argmax(centroids @ vector.astype(np.int64))) for uid, vector in vectors.items()}
+    same = {(a, b) for a in vectors for b in vectors if a < b and np.array_equal(vectors[a], vectors[b])}
+    found = {(row["uid"], row["other_uid"]) for row in rows(store, "select * from semantic_edges")}
+    linked = {uid for pair in same for uid in pair}
+    assert {pair for pair in found if not linked & {*pair}} == {
+        (a, b) for a, b in near if cluster[a] == cluster[b] and not linked & {a, b}
+    }
 
 
 def test_texts_are_compared_by_theirs(tmp_path: Path, served: Served) -> None:

@@ -5,19 +5,27 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curation.components import connected_components
 from curation.duplicate_search import TextSearch
-from pipelines import database
+from curation.minhash import near_duplicate_texts
+from curation.shingles import first_of_equal, normal_form, shingle_sets
+from curation.step import digest
+from curation.table import open_part, write_part
+from pipelines import database, dedupe_texts
 from pipelines.dedupe_texts import find_text_duplicates
 from pipelines.recipe import load_recipe
 from pipelines.run import audit_store
+from pipelines.stage import Run
 from pipelines.store import Store
 from pipelines.views import TEXT_DUPLICATES, open_store
 from pipelines.why import story
+from pipelines.workers import SerialWorkers
 from pipelines.yaml_place import RecipeError
 from tests.pipelines.policies import COLUMNS, decide, row
 from tests.stores import LOOSE, Served, digests, last_run, links_file, recipe, rows, run
@@ -26,41 +34,95 @@ LONG = "an old red car stands in the street of a small town at night"
 ONE_OF_EACH = [*LOOSE, {"dedupe": "same_text", "of": "texts"}]
 
 
-def find(texts: dict[str, str | None], **fields: Any) -> tuple[dict[str, str], list[dict[str, Any]]]:
-    table = pa.table({"text_uid": sorted(texts), "text": [texts[uid] for uid in sorted(texts)]})
-    groups, edges = find_text_duplicates(table, TextSearch(**fields))
+def a_run(root: Path) -> Run:
+    store = Store.create(root / "store")
+    return Run(load_recipe(recipe(root / "r.yaml")), store, SerialWorkers(), store.state(), say=lambda _: None)
+
+
+def part_of(run: Run, texts: dict[str, str | None]) -> Path:
+    """A part of texts, named after what it holds."""
+    table = pa.table({"text_uid": list(texts), "text": pa.array(texts.values(), pa.string())})
+    return write_part(run.store.table("texts"), 0, digest(texts), table).path
+
+
+def find(root: Path, *parts: dict[str, str | None], **fields: Any) -> tuple[dict[str, str], list[dict[str, Any]]]:
+    run = a_run(root)
+    groups, edges, _ = find_text_duplicates(run, [part_of(run, texts) for texts in parts], TextSearch(**fields))
     return {r["text_uid"]: r["text_duplicate_group"] for r in groups.to_pylist()}, edges.to_pylist()
 
 
-def test_groups_and_what_joined_them() -> None:
+def test_groups_and_what_joined_them(tmp_path: Path) -> None:
     texts = {"d": LONG, "a": f"{LONG.upper()}!", "c": f"{LONG} again", "x": "a dog", "y": "A  dog", "z": None}
-    groups, edges = find(texts)
+    groups, edges = find(tmp_path, texts)
     assert groups == {"a": "a", "c": "a", "d": "a", "x": "x", "y": "x"}
     assert edges == [
         {"text_uid": "a", "other_uid": "c", "kind": "text (shingles)", "similarity": 13 / 14},
         {"text_uid": "a", "other_uid": "d", "kind": "text (same)", "similarity": 1.0},
         {"text_uid": "x", "other_uid": "y", "kind": "text (same)", "similarity": 1.0},
     ]
-    assert find(texts, similarity=1.0)[0] == {"a": "a", "d": "a", "x": "x", "y": "x"}
-    assert find(texts, min_words=3)[0] == {"a": "a", "c": "a", "d": "a"}
+    assert find(tmp_path, texts, similarity=1.0)[0] == {"a": "a", "d": "a", "x": "x", "y": "x"}
+    assert find(tmp_path, texts, min_words=3)[0] == {"a": "a", "c": "a", "d": "a"}
 
 
-TEXTS = st.lists(st.none() | st.lists(st.sampled_from("abcd"), max_size=6).map(" ".join), max_size=12)
+TEXTS = st.lists(st.none() | st.lists(st.sampled_from("abcd"), max_size=6).map(" ".join), min_size=1, max_size=24)
 
 
-@settings(max_examples=60, deadline=None)
-@given(TEXTS, TEXTS, st.integers(0, 99))
-def test_groups_are_those_of_all_at_once_and_grow(texts: list[str | None], more: list[str | None], seed: int) -> None:
-    """The order of texts is that of their uids; what joined stays joined when texts are added."""
-    uids = [f"{k:03d}" for k in range(len(texts) + len(more))]
-    random.Random(seed).shuffle(uids)
-    every = dict(zip(uids, [*texts, *more], strict=True))
-    few = {uid: every[uid] for uid in uids[: len(texts)]}
-    before, after = find(few, recall=0.9)[0], find(every, recall=0.9)[0]
-    for a in before:
-        for b in before:
-            assert before[a] != before[b] or after[a] == after[b]
-    assert all(group <= uid for uid, group in after.items())
+@settings(max_examples=8, deadline=None)
+@given(st.lists(TEXTS, min_size=1, max_size=3), st.randoms(use_true_random=False), st.sampled_from([20, 10**6]))
+def test_any_growth_ends_with_the_groups_of_all_at_once(
+    tmp_path_factory: pytest.TempPathFactory, parts: list[list[str | None]], rng: random.Random, bucket_entries: int
+) -> None:
+    """Parts come one by one or some at a time, in any order, into one task, many buckets, or buckets cut into slices.
+
+    Nothing that joined is parted, no old pair is looked for again, and every edge is a pair of the similarity.
+    """
+    run, known, before = a_run(tmp_path_factory.mktemp("grown")), 0, dict[str, str]()
+    uids = iter(rng.sample(range(1000), sum(map(len, parts))))
+    named = [{f"{next(uids):03d}": text for text in part} for part in parts]
+    files = [part_of(run, part) for part in named]
+    wanted = TextSearch(similarity=0.6, recall=0.9, words=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dedupe_texts, "BUCKET_ENTRIES", bucket_entries)
+        patch.setattr(dedupe_texts, "GROUP_PARTS", 2)
+        while known < len(files):
+            more = min(len(files) - known, rng.randint(1, 3))
+            groups, edges, counts = find_text_duplicates(run, files[: known + more], wanted)
+            assert (counts["parts_old"], counts["parts_new"]) == (known, more)
+            known += more
+            every = {uid: text for part in named[:known] for uid, text in part.items()}
+            found = dict(zip(*(column.to_pylist() for column in groups.columns), strict=True))
+            assert found == in_memory(every)
+            assert all(found[a] == found[b] for a in before for b in before if before[a] == before[b])
+            for edge in edges.to_pylist():
+                a, b = (set((every[edge[end]] or "").split()) for end in ("text_uid", "other_uid"))
+                assert edge["similarity"] == len(a & b) / len(a | b) >= 0.6
+            before = found
+        assert find_text_duplicates(run, files, wanted)[2]["parts_new"] == 0
+
+
+def in_memory(texts: dict[str, str | None]) -> dict[str, str]:
+    """Groups by comparing all at once, at the settings of the test above."""
+    uids = sorted(texts)
+    normal = normal_form(pa.array([texts[uid] for uid in uids], pa.string()))
+    pairs = near_duplicate_texts(shingle_sets(normal, words=1), first_of_equal(normal), 0.6, 0.9)
+    labels = connected_components(len(uids), pairs.i, pairs.j)
+    sizes = np.bincount(labels, minlength=1)
+    return {uid: uids[label] for uid, label in zip(uids, labels, strict=True) if sizes[label] > 1}
+
+
+def test_buckets_and_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A template with many fillings fills some buckets: they are cut, and a bucket's task sees its own rows only."""
+    texts: dict[str, str | None] = {f"{k:04d}": f"{LONG} number {k}" for k in range(100)}
+    monkeypatch.setattr(dedupe_texts, "BUCKET_ENTRIES", 40)
+    groups, _ = find(tmp_path, texts)
+    assert set(groups) == set(texts)
+    assert len(set(groups.values())) == 1
+    sizes = [open_part(path).stats["sizes"] for path in (tmp_path / "store/tables/text_buckets").glob("*.parquet")]
+    assert sum(map(sum, sizes)) == 100 * 16
+    cut = -(-np.sum(sizes, axis=0) // 40)
+    assert cut.max() > 1
+    tasks = list((tmp_path / "store/tables/text_pairs").glob("*.parquet"))
+    assert len(tasks) == np.maximum(cut * (cut + 1) // 2, 1).sum()
 
 
 def decisions(

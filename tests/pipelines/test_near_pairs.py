@@ -13,17 +13,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import curation.near_duplicates
+import curation.crowds
+import pipelines.dedupe_texts
 import pipelines.near_pairs
-from curation.near_duplicates import near_duplicates
+from curation.components import connected_components
+from curation.crowds import crowded, near_duplicates
+from curation.duplicate_search import TextSearch
 from curation.signals.perceptual_hash import PerceptualHash
 from curation.step import digest
 from curation.table import open_part, write_part
 from curation.thumbnail_match import KINDS, SURE, thumbnail_array
 from pipelines import database
+from pipelines.dedupe_texts import find_text_duplicates
 from pipelines.looks import Looks
 from pipelines.near_job import NEAR_PAIRS
-from pipelines.near_pairs import crowds_of, near_pairs
+from pipelines.near_pairs import crowd_groups, crowds_of, near_pairs
 from pipelines.recipe import load_recipe
 from pipelines.stage import Run
 from pipelines.store import Store
@@ -33,6 +37,7 @@ from tests.curation.test_near_duplicates import COPIES, copy, letter, plain_lett
 from tests.stores import digests, recipe
 
 TABLE = "signal_perceptual_hash"
+WORDS = "a small red car stands in the street of an old town at night"
 Row = tuple[Any, ...]
 
 
@@ -171,33 +176,57 @@ def test_skewed_buckets_are_cut_into_slices(
     assert len(list(run.store.table("near_pairs").glob("*.parquet"))) == np.maximum(cut * (cut + 1) // 2, 1).sum()
 
 
+def joined(edges: Sequence[tuple[bytes, bytes]]) -> set[frozenset[bytes]]:
+    """The groups that pairs of looks form."""
+    looks = sorted({look for pair in edges for look in pair})
+    ends = np.array([[looks.index(look) for look in pair] for pair in edges], np.int64).reshape(-1, 2)
+    labels = connected_components(len(looks), ends[:, 0], ends[:, 1])
+    return {frozenset(look for look, its in zip(looks, labels, strict=True) if its == label) for label in labels}
+
+
 @pytest.mark.parametrize("bucket_entries", [200, 10**6])
 def test_crowds_grow_too(
     tmp_path: Path, pictures: pa.Table, monkeypatch: pytest.MonkeyPatch, bucket_entries: int
 ) -> None:
-    """A hash that becomes a crowd: what generations say about it no longer counts."""
+    """A hash that becomes a crowd: its groups, sure ones and those of captions, are those of all at once in memory."""
     monkeypatch.setattr(pipelines.near_pairs, "BUCKET_ENTRIES", bucket_entries)
     run = a_run(tmp_path)
     files = parts_of(run, pictures, [6, 20])
-    sizes = []
-    for module in (curation.near_duplicates, pipelines.near_pairs):
+    sizes, captions = [], 0
+    for module in (curation.crowds, pipelines.near_pairs):
         monkeypatch.setattr(module, "MAX_EQUAL", 2)
     for known in (1, 2, 3):
-        assert pairs(run, files[:known]) == dull(files[:known])
+        found, expected = pairs(run, files[:known]), dull(files[:known])
+        looks = Looks(files[:known])
+        in_crowd = {bytes(d).ljust(16, b"\0") for d in looks.digests[crowded(looks.hashes.own, 2)].tolist()}
+        assert [row for row in found if not in_crowd & {*row[:2]}] == [
+            row for row in expected if not in_crowd & {*row[:2]}
+        ]
+        assert joined([row[:2] for row in found if row[-1]]) == joined([row[:2] for row in expected if row[-1]])
+        likely = crowd_groups(near_pairs(run, files[:known]).crowd_pairs).to_pylist()
+        of_crowds = [row[:2] for row in expected if in_crowd & {*row[:2]}]
+        assert joined([(row["look"], row["crowd_group"]) for row in likely]) == joined(of_crowds)
         sizes.append(len(crowds_of(files[:known])))
+        captions += sum(not row[-1] for row in expected if in_crowd & {*row[:2]})
     assert sizes[0] < sizes[2]
     assert sizes[2] >= 2
+    assert captions
 
 
 @pytest.mark.slow
 def test_workers_change_no_byte(tmp_path: Path, pictures: pa.Table, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipelines.near_pairs, "BUCKET_ENTRIES", 60)
+    """Of pictures and of texts, in buckets and slices."""
+    for module in (pipelines.near_pairs, pipelines.dedupe_texts):
+        monkeypatch.setattr(module, "BUCKET_ENTRIES", 60)
     made = []
     for name in ("serial", "local"):
         (tmp_path / name).mkdir()
         workers = make_workers(name)
         run = a_run(tmp_path / name, workers)
         near_pairs(run, parts_of(run, pictures, [10, 20, 30]))
+        texts = pa.table({"text_uid": [f"{k:03d}" for k in range(90)], "text": [f"{WORDS} {k}" for k in range(90)]})
+        sources = [write_part(run.store.table("texts"), k, digest(k), texts.slice(30 * k, 30)).path for k in range(3)]
+        find_text_duplicates(run, sources, TextSearch())
         workers.close()
         made.append(digests(run.store.root / "tables"))
     assert made[0] == made[1]
