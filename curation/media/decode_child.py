@@ -128,8 +128,7 @@ def _decode(data: bytes, short_side_px: int, want_pixels: bool, limits: dict[str
     rgb = _flatten(image)
     if rgb.size != target:
         rgb = rgb.resize(target, Image.Resampling.HAMMING, reducing_gap=2.0)  # antialiased; see decode.py
-    pixels: bytes = _upright(rgb, orientation, out).tobytes()
-    return pixels
+    return bytes(_upright(rgb, orientation, out).tobytes())
 
 
 def _views(data: bytes, asked: list[list[Any]], limits: dict[str, Any], out: dict[str, Any]) -> bytes:
@@ -138,7 +137,7 @@ def _views(data: bytes, asked: list[list[Any]], limits: dict[str, Any], out: dic
     arrays = views.answer(views.Source(data, image, making, _flatten), asked, orientation, making, out)
     out["has_alpha"] = out["format"] != "JPEG" and image.has_transparency_data
     if orientation >= 5:
-        out["width_px"], out["height_px"] = image.size[1], image.size[0]
+        out["height_px"], out["width_px"] = image.size
     shared = limits.get("shared")
     return b"" if shared is not None and shared.put(arrays) else b"".join(each.tobytes() for each in arrays)
 
