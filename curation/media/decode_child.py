@@ -143,9 +143,8 @@ def _views(data: bytes, asked: list[list[Any]], limits: dict[str, Any], out: dic
 
 
 def _blurred(data: bytes, asked: dict[str, Any], limits: dict[str, Any], out: dict[str, Any]) -> bytes:
-    image = _open(data, limits, out)
-    pixels = views.Source(data, image, making, _flatten).view(max(image.size), True)
-    return bytes(blurring.answer(pixels, _orientation(image), asked, making, out))
+    source = views.Source(data, image := _open(data, limits, out), making, _flatten)
+    return bytes(blurring.answer(source.view(max(image.size), True), _orientation(image), asked, making, out))
 
 
 def _upright(image: Any, orientation: int, out: dict[str, Any]) -> Any:
