@@ -85,6 +85,11 @@ def parser(base: type[C], package: str, default: str | None = None) -> Callable[
     return parse
 
 
+def optional(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The same function, for a part that may be absent: None stays None."""
+    return lambda value: None if value is None else function(value)
+
+
 def describe(error: ValidationError, model: type[BaseModel]) -> list[str]:
     """One line for each fault: place, value, what is wrong, and the valid choices where there are any."""
     lines = []

@@ -20,7 +20,8 @@ from pydantic import (
 
 from pretrain.component import describe, parser, to_spec
 from pretrain.model import ModelConfig
-from pretrain.targets.base import Target
+from pretrain.targets.base import Reads, Target
+from pretrain.wanted import Wanted, check
 
 Scalar = str | int | float | bool | None
 
@@ -72,7 +73,7 @@ class Weighted(BaseModel):
     @classmethod
     def _flat(cls, spec: object) -> object:
         """In YAML the weight stands among the target's fields: `{use: ..., weight: 1}`."""
-        if isinstance(spec, dict) and "target" not in spec:
+        if isinstance(spec, dict) and ("use" in spec or "target" not in spec):  # a target may have a field `target`
             rest = {name: value for name, value in spec.items() if name != "weight"}
             return {"target": rest, **({"weight": spec["weight"]} if "weight" in spec else {})}
         return spec
@@ -206,11 +207,8 @@ class TrainConfig(BaseModel):
             for stream in weighted.target.streams():
                 if stream not in known:
                     raise ValueError(f"targets.{index}: no stream {stream!r}; valid: {', '.join(known)}")
-                if weighted.target.reads_tokens and stream not in self.model.token_streams():
-                    raise ValueError(
-                        f"targets.{index}: {type(weighted.target).__name__} reads single tokens, which the stream "
-                        f"{stream!r} does not give; streams that do: {', '.join(self.model.token_streams()) or 'none'}"
-                    )
+            check(index, weighted.target, self.model)
+        Wanted.by(weighted.target for weighted in self.targets)
         if sum(each.share for each in self.mixture) >= 1:
             raise ValueError(f"mixture: shares {[each.share for each in self.mixture]} leave nothing for the version")
         share = self.batch_size // self.num_workers
@@ -223,6 +221,8 @@ class TrainConfig(BaseModel):
             or any(each.target.momentum() is not None for each in self.targets)
         ):
             raise ValueError("sharding fsdp cannot be combined with lora, ema, micro_batch or momentum targets")
+        if self.sharding == "fsdp" and any(each.target.reads() != Reads() for each in self.targets):
+            raise ValueError("sharding fsdp cannot be combined with targets that read hidden tokens, fusion or decoder")
         momenta = {each.target.momentum() for each in self.targets} - {None}
         if len(momenta) > 1:
             raise ValueError(

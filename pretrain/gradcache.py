@@ -86,10 +86,18 @@ def joined(pieces: list[Encoded]) -> Encoded:
         {name: torch.cat([piece.vectors[name] for piece in pieces]) for name in first.vectors},
         torch.cat([piece.group_B for piece in pieces]),
         present,
-        {name: torch.cat([piece.columns[name] for piece in pieces]) for name in first.columns},
+        {name: _join_column([piece.columns[name] for piece in pieces]) for name in first.columns},
         {name: _join_tokens([piece.tokens[name] for piece in pieces]) for name in first.tokens},
         {name: torch.cat([piece.keys[name] for piece in pieces]) for name in first.keys},
     )
+
+
+def _join_column(parts: list[Tensor]) -> Tensor:
+    """Rows of one column; those of tokens (B, L, ...) are filled up with zeros, which is padding, to the longest."""
+    if parts[0].ndim < 2 or len({part.shape[1] for part in parts}) == 1:
+        return torch.cat(parts)
+    longest = max(part.shape[1] for part in parts)
+    return torch.cat([F.pad(part, (0, 0) * (part.ndim - 2) + (0, longest - part.shape[1])) for part in parts])
 
 
 def _join_tokens(pieces: list[Tokens]) -> Tokens:

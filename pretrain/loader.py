@@ -21,6 +21,7 @@ from pretrain.augment import augment, recolour
 from pretrain.columns import TEXTS_PREFIX, Column
 from pretrain.config import TrainConfig
 from pretrain.data import RawBatch, Reader
+from pretrain.inputs import model_inputs, model_repeats
 from pretrain.model import Model
 from pretrain.objective import Batch
 
@@ -100,11 +101,8 @@ class Loader:
         if not bool(raw.has_image_B[rows].all()):
             present["image"] = raw.has_image_B[rows].repeat_interleave(captions)
         batch = Batch(
-            inputs={
-                "image": self._model.prepare("image", image_BCHW),
-                "text": self._model.prepare("text", raw.texts[of_texts]),
-            },
-            repeats={"image": captions, "text": 1},
+            inputs=model_inputs(self._model, {"image": image_BCHW, "text": raw.texts[of_texts]}),
+            repeats=model_repeats(self._model, {"image": captions}),
             group_B=torch.from_numpy(np.repeat(hashes_B.view(np.int64), captions)),
             columns={name: torch.from_numpy(column.values) for name, column in columns.items()},
             present=present,

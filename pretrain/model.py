@@ -9,18 +9,22 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
-import torch.nn.functional as F
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from pretrain.component import Component, parser, to_spec
-from pretrain.embeddings.base import Embedding, Inputs, Tokens
+from pretrain.component import Component, optional, parser, to_spec
+from pretrain.decoders.base import Decoder
+from pretrain.embeddings.base import Embedding, Inputs, Masked, Tokens, Vocabulary
 from pretrain.encoders.base import Encoder
+from pretrain.fusions.base import Fusion
+from pretrain.joint import Joint
 from pretrain.pictures import Fit, Resample
 
 DEFAULT_IMAGE_SIZE = 64
 """Side in pixels for models trained from scratch on a CPU."""
+TARGET = "target"
+"""Name of the target embedding among the inputs."""
 
 
 class Model(nn.Module, ABC):
@@ -31,6 +35,8 @@ class Model(nn.Module, ABC):
     image_size: int
     embed_dim: int
     stream_names: tuple[str, ...]
+    sources: dict[str, str]
+    """What of a sample feeds each input (see `ModelConfig.sources`)."""
 
     @abstractmethod
     def prepare(self, stream: str, raw: Any) -> Inputs:
@@ -43,6 +49,30 @@ class Model(nn.Module, ABC):
     def encode_with_tokens(self, stream: str, inputs: Inputs) -> tuple[Tensor, Tokens]:  # noqa: ARG002
         """Unit vectors (B, D), and those of the single tokens (B, L, D), for a stream among `token_streams`."""
         raise ValueError(f"{type(self).__name__} gives no single tokens of {stream!r}")
+
+    def encode_with_hidden(self, stream: str, inputs: Inputs) -> tuple[Tensor, Tokens, Tokens]:  # noqa: ARG002
+        """As `encode_with_tokens`, and the encoder's tokens as they are (B, L, W), which fusions and decoders read."""
+        raise ValueError(f"{type(self).__name__} gives no single tokens of {stream!r}")
+
+    def mask(self, stream: str, inputs: Inputs, rate: float, key_B: Tensor, salt: int) -> Masked:  # noqa: ARG002
+        """A stream's inputs with a share of their tokens hidden (see `embeddings.base.Embedding.masked`)."""
+        raise ValueError(f"{type(self).__name__} cannot mask the stream {stream!r}")
+
+    def vocabulary(self, name: str) -> Vocabulary:
+        """Of a stream of token numbers, or of the target embedding (`target`). Raises ValueError without one."""
+        raise ValueError(f"{type(self).__name__} has no vocabulary of {name!r}")
+
+    def hidden_width(self, stream: str) -> int:
+        """Width of the encoder's tokens of a stream."""
+        raise ValueError(f"{type(self).__name__} gives no single tokens of {stream!r}")
+
+    def patch_width(self, stream: str) -> int:
+        """Pixel values of one token of a stream of patches. Raises ValueError for another one."""
+        raise ValueError(f"{type(self).__name__} has no patches of {stream!r}")
+
+    def parts(self) -> Joint | None:
+        """What reads several streams together: fusion, target embedding and decoder."""
+        return None
 
     def trained_log_scale(self) -> float | None:
         """Logarithm of the logit scale that came with pre-trained weights, or None for a model that starts afresh."""
@@ -85,12 +115,36 @@ class ModelConfig(Component, ABC):
         """Those of them whose single tokens targets may ask for."""
         return ()
 
+    def maskable_streams(self) -> tuple[str, ...]:
+        """Those of them some of whose tokens can be hidden."""
+        return ()
+
+    def fused_streams(self) -> tuple[str, ...] | None:
+        """Those of them whose tokens the fusion gives back; None without a fusion."""
+        return None
+
+    def vocabularies(self) -> tuple[str, ...]:
+        """Streams of token numbers; `target` if there is a target embedding."""
+        return ()
+
+    def decoder_streams(self) -> tuple[str, ...] | None:
+        """Those of them that the decoder looks at while it writes; None without a decoder."""
+        return None
+
+    def sources(self) -> dict[str, str]:
+        """Each of the model's inputs (streams, `target`), and what of a sample feeds it: image, text or a column."""
+        return {name: name for name in self.stream_names()}
+
 
 class StreamConfig(BaseModel):
-    """One stream: an embedding (input -> tokens or pixels) and an encoder (-> one vector)."""
+    """One stream: an embedding (input -> tokens or pixels) and an encoder (-> one vector).
+
+    source: what of a sample feeds it, `image` or `text`; by default what the stream is called.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    source: str | None = None
     embedding: Annotated[Embedding, BeforeValidator(parser(Embedding, "pretrain.embeddings")), PlainSerializer(to_spec)]
     encoder: Annotated[Encoder, BeforeValidator(parser(Encoder, "pretrain.encoders")), PlainSerializer(to_spec)]
 
@@ -101,18 +155,68 @@ class StreamConfig(BaseModel):
                 f"the embedding {type(self.embedding).__name__} gives {self.embedding.gives}, "
                 f"the encoder {type(self.encoder).__name__} takes {self.encoder.takes}"
             )
+        inner, each = getattr(self.embedding, "frame", None), getattr(self.encoder, "frame", None)
+        if inner is not None and each is not None and inner.gives != each.takes:
+            raise ValueError(
+                f"frame: {type(inner).__name__} gives {inner.gives}, {type(each).__name__} takes {each.takes}"
+            )
         return self
 
 
 class Streams(ModelConfig):
     """A model of any number of streams, each projected without bias to `embed_dim` and normalised.
 
-    init: path of a `model.safetensors` (or of a run folder that holds one) of the same streams to start from.
+    fusion: reads the tokens of several streams. target_embedding, decoder: write texts from what they read.
+    through_fusion: a stream's vector is what the fusion makes of it alone, so that the same weights serve as towers and
+    as a fusion (VLMo). init: path of a `model.safetensors` (or of a run folder that holds one) of the same streams to
+    start from.
     """
 
     embed_dim: int = Field(128, ge=2)
     streams: dict[str, StreamConfig] = Field(min_length=1)
+    fusion: Annotated[
+        Fusion | None, BeforeValidator(optional(parser(Fusion, "pretrain.fusions"))), PlainSerializer(optional(to_spec))
+    ] = None
+    target_embedding: Annotated[
+        Embedding | None,
+        BeforeValidator(optional(parser(Embedding, "pretrain.embeddings"))),
+        PlainSerializer(optional(to_spec)),
+    ] = None
+    decoder: Annotated[
+        Decoder | None,
+        BeforeValidator(optional(parser(Decoder, "pretrain.decoders"))),
+        PlainSerializer(optional(to_spec)),
+    ] = None
+    through_fusion: bool = False
     init: str | None = None
+
+    @model_validator(mode="after")
+    def _assembles(self) -> Streams:
+        tokens = ", ".join(self.token_streams()) or "none"
+        for name in self.streams:
+            if name == TARGET or not name.isidentifier():
+                raise ValueError(f"streams.{name}: a stream's name is a word, and not {TARGET!r}")
+        if self.fusion is not None and not self.token_streams():
+            raise ValueError("fusion: no stream has an encoder that gives single tokens")
+        if self.decoder is not None:
+            if self.target_embedding is None:
+                raise ValueError("decoder: needs a target_embedding")
+            wrong = [name for name in self.decoder.reads if name not in self.token_streams()]
+            if wrong:
+                raise ValueError(
+                    f"decoder.reads = {wrong}: no streams that give single tokens; those that do: {tokens}"
+                )
+        if self.target_embedding is not None and self.target_embedding.vocabulary() is None:
+            raise ValueError(
+                f"target_embedding: {type(self.target_embedding).__name__} has no vocabulary to write with"
+            )
+        if self.through_fusion:
+            if self.fusion is None or not self.fusion.works_alone():
+                raise ValueError("through_fusion: needs a fusion that also takes a single stream")
+            towers = [name for name in self.streams if name not in self.token_streams()]
+            if towers:
+                raise ValueError(f"through_fusion: the streams {towers} give no single tokens")
+        return self
 
     def stream_names(self) -> tuple[str, ...]:
         return tuple(self.streams)
@@ -120,65 +224,33 @@ class Streams(ModelConfig):
     def token_streams(self) -> tuple[str, ...]:
         return tuple(name for name, stream in self.streams.items() if stream.encoder.gives_tokens)
 
+    def maskable_streams(self) -> tuple[str, ...]:
+        return tuple(name for name in self.token_streams() if self.streams[name].embedding.is_maskable())
+
+    def fused_streams(self) -> tuple[str, ...] | None:
+        return None if self.fusion is None else self.fusion.gives(self.token_streams())
+
+    def vocabularies(self) -> tuple[str, ...]:
+        own = tuple(name for name, stream in self.streams.items() if stream.embedding.vocabulary() is not None)
+        return own if self.target_embedding is None else (*own, TARGET)
+
+    def decoder_streams(self) -> tuple[str, ...] | None:
+        return None if self.decoder is None else self.decoder.reads
+
+    def sources(self) -> dict[str, str]:
+        own = {name: stream.source or name for name, stream in self.streams.items()}
+        return own if self.target_embedding is None else {**own, TARGET: "text"}
+
     def without_weights(self) -> ModelConfig:
         return self.model_copy(update={"init": None})
 
     def build(self, image_size: int | None = None) -> Model:
+        from pretrain.stream_model import StreamModel
+
         model = StreamModel(self, image_size or DEFAULT_IMAGE_SIZE)
         if self.init is not None:
             load_weights(model, Path(self.init))
         return model
-
-
-class Stream(nn.Module):
-    """Embedding, encoder and projection of one stream."""
-
-    def __init__(self, config: StreamConfig, embed_dim: int, image_size: int) -> None:
-        super().__init__()
-        self.embedding = config.embedding.build(image_size)
-        width = config.embedding.width_of(image_size)
-        self.encoder = config.encoder.build(width, config.embedding.num_tokens_of(image_size))
-        out = config.encoder.out_width(width)
-        self.projection = nn.Linear(out, embed_dim, bias=False)
-        nn.init.normal_(self.projection.weight, std=out**-0.5)
-
-    def forward(self, inputs: Inputs) -> Tensor:
-        return self._unit(self.encoder(self.embedding(**inputs)))
-
-    def with_tokens(self, inputs: Inputs) -> tuple[Tensor, Tokens]:
-        """The vectors, and the tokens that they are pooled from, through the same projection."""
-        encoder: Any = self.encoder
-        tokens = encoder.tokens(self.embedding(**inputs))
-        return self._unit(encoder.pooled(tokens)), Tokens(self._unit(tokens.x_BLW), tokens.mask_BL)
-
-    def _unit(self, x: Tensor) -> Tensor:
-        return F.normalize(self.projection(x).float(), dim=-1)
-
-
-class StreamModel(Model):
-    """The module of `Streams`."""
-
-    def __init__(self, config: Streams, image_size: int) -> None:
-        super().__init__()
-        self.image_size = image_size
-        self.embed_dim = config.embed_dim
-        self.stream_names = config.stream_names()
-        self._embeddings = {name: stream.embedding for name, stream in config.streams.items()}
-        self.streams = nn.ModuleDict(
-            {name: Stream(stream, config.embed_dim, image_size) for name, stream in config.streams.items()}
-        )
-
-    def prepare(self, stream: str, raw: Any) -> Inputs:
-        return self._embeddings[stream].prepare(raw)
-
-    def encode(self, stream: str, inputs: Inputs) -> Tensor:
-        vectors: Tensor = self.streams[stream](inputs)
-        return vectors
-
-    def encode_with_tokens(self, stream: str, inputs: Inputs) -> tuple[Tensor, Tokens]:
-        module: Any = self.streams[stream]
-        found: tuple[Tensor, Tokens] = module.with_tokens(inputs)
-        return found
 
 
 class HasState(Protocol):

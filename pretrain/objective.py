@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from pretrain.config import TrainConfig
-from pretrain.embeddings.base import Inputs, Tokens
+from pretrain.draws import salt_of
+from pretrain.embeddings.base import Inputs
 from pretrain.model import Model
 from pretrain.targets.base import Encoded, TargetModule
+from pretrain.wanted import Wanted, add_ids, encode_stream, freeze_unread, keep_alive
 
 
 @dataclass
@@ -54,12 +56,14 @@ class Objective(nn.Module):
         self.weights: dict[str, float] = {}
         for index, weighted in enumerate(config.targets):
             name = f"{index}_{type(weighted.target).__name__}"
-            built[name] = weighted.target.build(model.trained_log_scale())
+            built[name] = weighted.target.build_for(model)
             self.weights[name] = weighted.weight
         self.targets = nn.ModuleDict(built)
         wanted = [weighted.target for weighted in config.targets]
-        self._needed = {stream for target in wanted for stream in target.streams()}
-        self._with_tokens = {stream for target in wanted if target.reads_tokens for stream in target.streams()}
+        self._wanted = Wanted.by(wanted)
+        freeze_unread(model, self._wanted)
+        self._is_bf16 = config.precision == "bf16"
+        self._done = 0.0
         self._with_keys = {stream for target in wanted if target.momentum() is not None for stream in target.streams()}
         self._keep = next((target.momentum() for target in wanted if target.momentum() is not None), None)
         # Slowly moving copies, which get no gradient; they start as the model and are part of every checkpoint.
@@ -73,29 +77,28 @@ class Objective(nn.Module):
 
     def encode(self, batch: Batch) -> Encoded:
         """The vectors and tokens of a batch, or of a piece of one, that the targets want."""
-        encoded = Encoded({}, batch.group_B, batch.present, batch.columns)
-        for stream in sorted(self._needed):
+        encoded = Encoded({}, batch.group_B, batch.present, dict(batch.columns))
+        for stream in sorted(self._wanted.streams):
             self._encode(stream, batch, encoded)
+        add_ids(self._wanted, batch.inputs, batch.repeats, encoded)
         return encoded
 
     def losses(self, encoded: Encoded) -> dict[str, Tensor]:
         """What the targets say of a whole batch."""
+        encoded.joint, encoded.is_bf16 = self.model.parts(), self._is_bf16
         # The softmax over similarities loses too much in bfloat16, so targets are computed in float32 throughout.
         with torch.autocast(encoded.group_B.device.type, enabled=False):
             losses = {name: target(encoded) for name, target in self.targets.items()}
         losses["loss"] = torch.stack([self.weights[name] * loss for name, loss in losses.items()]).sum()
+        if self._wanted.hidden or self._wanted.masked:
+            losses["loss"] = losses["loss"] + keep_alive(self.model)
         return losses
 
     def _encode(self, stream: str, batch: Batch, encoded: Encoded) -> None:
         """Put what the targets want of a stream into `encoded`."""
-        inputs, repeats = batch.inputs[stream], batch.repeats[stream]
-        if stream in self._with_tokens:
-            vector_BD, tokens = self.model.encode_with_tokens(stream, inputs)
-            mask_BL = None if tokens.mask_BL is None else tokens.mask_BL.repeat_interleave(repeats, dim=0)
-            encoded.tokens[stream] = Tokens(tokens.x_BLW.float().repeat_interleave(repeats, dim=0), mask_BL)
-        else:
-            vector_BD = self._run(stream, inputs)
-        encoded.vectors[stream] = vector_BD.float().repeat_interleave(repeats, dim=0)
+        inputs, repeats = batch.inputs[stream], batch.repeats.get(stream, 1)
+        salt = salt_of(self._done)
+        encode_stream(self.model, self._run, self._wanted, stream, inputs, repeats, salt, encoded)
         if stream in self._with_keys and self.momentum_model is not None:
             with torch.no_grad():
                 key_BD = self.momentum_model.encode(stream, inputs)
@@ -103,6 +106,7 @@ class Objective(nn.Module):
 
     def set_progress(self, done: float) -> None:
         """Tell the targets which share of all steps is done."""
+        self._done = done
         for target in self.targets.values():
             if isinstance(target, TargetModule):
                 target.set_progress(done)

@@ -63,6 +63,7 @@ class OpenClipModel(Model):
     """The module of `OpenClip`."""
 
     stream_names = ("image", "text")
+    sources = {"image": "image", "text": "text"}
 
     def __init__(self, config: OpenClip, image_size: int | None) -> None:
         super().__init__()

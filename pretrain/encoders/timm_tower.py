@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import timm
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
+from safetensors.torch import load_file
 from torch import nn
 
 from pretrain.embeddings.base import Form
 from pretrain.encoders.base import Encoder
+from pretrain.model import load_state
 
 
 class TimmTower(Encoder):
     """`timm.create_model(name, num_classes=0, **options)`: pooled features of a picture.
 
-    pretrained: load timm's weights from the hub (needs the network once). options: of the architecture.
+    pretrained: load timm's weights from the hub (needs the network once). weights: path of a safetensors file with
+    exactly the tensors of the network without its classifier. options: of the architecture.
     Networks with batch norm make a row's vector depend on its batch: one process and two then differ.
     """
 
@@ -23,6 +27,7 @@ class TimmTower(Encoder):
 
     name: str = "resnet10t"
     pretrained: bool = False
+    weights: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("name")
@@ -33,6 +38,14 @@ class TimmTower(Encoder):
             raise ValueError(f"timm has no architecture {name!r}; similar: {near}")
         return name
 
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.weights is not None and self.pretrained:
+            raise ValueError("give pretrained or weights, not both")
+        if self.weights is not None and not Path(self.weights).is_file():
+            raise ValueError(f"weights: no file {self.weights}")
+        return self
+
     def out_width(self, width: int) -> int:  # noqa: ARG002
         tower: Any = timm.create_model(self.name, num_classes=0, **self.options)
         return int(tower.num_features)
@@ -41,4 +54,6 @@ class TimmTower(Encoder):
         if width != 3:
             raise ValueError(f"a picture network takes 3 channels, not {width}")
         tower: nn.Module = timm.create_model(self.name, pretrained=self.pretrained, num_classes=0, **self.options)
+        if self.weights is not None:
+            load_state(tower, load_file(self.weights), self.weights)
         return tower

@@ -4,13 +4,55 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from pretrain.component import Component
 from pretrain.embeddings.base import Tokens
+from pretrain.fusions.base import Fused
+
+if TYPE_CHECKING:
+    from pretrain.joint import Joint
+    from pretrain.model import Model
+
+
+def hidden(stream: str) -> str:
+    """Where `Encoded.tokens` has the encoder's tokens of a stream: as they are, not projected, not of unit length."""
+    return f"{stream}:hidden"
+
+
+def masked(stream: str) -> str:
+    """Where `Encoded.tokens` has a stream's tokens with some masked, and `Encoded.columns` which ones (bool (B, L))."""
+    return f"{stream}:masked"
+
+
+def truth(stream: str) -> str:
+    """Where `Encoded.columns` has what stood at each place of a stream before masking (see `embeddings.Masked`)."""
+    return f"{stream}:truth"
+
+
+def ids(name: str) -> str:
+    """Where `Encoded.columns` has the token numbers (B, L) of a stream, or of the target embedding (`target`)."""
+    return f"{name}:ids"
+
+
+@dataclass(frozen=True)
+class Reads:
+    """What a target needs beyond vectors.
+
+    hidden: streams whose encoder's tokens it reads. masked: stream -> share of its tokens that is hidden from the
+    model. ids: names whose token numbers it reads. fused: streams whose tokens it wants back from the fusion; fuses:
+    whether it uses the fusion at all. memory: streams that the decoder looks at for it; none if it does not write.
+    """
+
+    hidden: tuple[str, ...] = ()
+    masked: dict[str, float] = field(default_factory=dict)
+    ids: tuple[str, ...] = ()
+    fused: tuple[str, ...] = ()
+    fuses: bool = False
+    memory: tuple[str, ...] = ()
 
 
 @dataclass
@@ -20,8 +62,9 @@ class Encoded:
     vectors: stream -> unit vectors (B, D), float32. group_B: int64, equal for rows of one sample.
     present: stream -> bool (B,), False where the row has nothing in this stream (its vector means nothing); a stream
     that is not named here is there in every row. columns: name -> (B, ...), what the version stores beside the sample.
-    tokens: stream -> unit vectors of its tokens, for targets that ask for them. keys: stream -> unit vectors (B, D) of
-    the momentum model, without gradient, for targets that ask for them.
+    tokens: stream -> unit vectors of its tokens, for targets that ask for them; also under `hidden(stream)` and
+    `masked(stream)`. keys: stream -> unit vectors (B, D) of the momentum model, without gradient, for targets that ask
+    for them. weight_B: how much each row counts, None: all alike. joint: the model's fusion and decoder.
     """
 
     vectors: dict[str, Tensor]
@@ -30,6 +73,24 @@ class Encoded:
     columns: dict[str, Tensor] = field(default_factory=dict)
     tokens: dict[str, Tokens] = field(default_factory=dict)
     keys: dict[str, Tensor] = field(default_factory=dict)
+    weight_B: Tensor | None = None
+    joint: Joint | None = None
+    is_bf16: bool = False
+
+    def fuse(self, tokens: dict[str, Tokens], present: dict[str, Tensor] | None = None) -> Fused:
+        """The streams' tokens fused, in float32. present: by default this batch's."""
+        assert self.joint is not None  # the config was checked
+        with torch.autocast(self.group_B.device.type, dtype=torch.bfloat16, enabled=self.is_bf16):
+            fused = self.joint.fuse(tokens, self.present if present is None else present)
+        back = {name: Tokens(each.x_BLW.float(), each.mask_BL) for name, each in fused.tokens.items()}
+        return Fused(fused.pooled_BW.float(), back)
+
+    def next_token_scores(self, ids_BT: Tensor, memory: dict[str, Tokens]) -> Tensor:
+        """(B, T, V) scores of the token after each of the target tokens, in float32."""
+        assert self.joint is not None
+        with torch.autocast(self.group_B.device.type, dtype=torch.bfloat16, enabled=self.is_bf16):
+            scores = self.joint.next_token_scores(ids_BT, memory, self.present)
+        return scores.float()
 
     def has(self, *streams: str) -> Tensor:
         """bool (B,): rows that have something in all of these streams."""
@@ -54,9 +115,17 @@ class Target(Component, ABC):
     def streams(self) -> tuple[str, ...]:
         """Streams that the target reads."""
 
+    def token_streams(self) -> tuple[str, ...]:
+        """Streams whose unit token vectors it reads."""
+        return self.streams() if self.reads_tokens else ()
+
     def columns(self) -> tuple[str, ...]:
         """Columns of a sample that the target reads."""
         return ()
+
+    def reads(self) -> Reads:
+        """What else it needs: tokens, masked streams, fusion, decoder."""
+        return Reads()
 
     def momentum(self) -> float | None:
         """Of the momentum model (share of its old weights that each step keeps), None where none is needed."""
@@ -65,6 +134,21 @@ class Target(Component, ABC):
     @abstractmethod
     def build(self, trained_log_scale: float | None = None) -> nn.Module:
         """The module: forward(Encoded) -> scalar. `trained_log_scale` comes with pre-trained weights."""
+
+    def build_for(self, model: Model) -> nn.Module:
+        """The module for a model; targets whose heads depend on the model's widths and vocabularies build it here."""
+        return self.build(model.trained_log_scale())
+
+
+class HeadTarget(Target):
+    """Base of targets with a head of their own, whose shape depends on the model."""
+
+    def build(self, trained_log_scale: float | None = None) -> nn.Module:  # noqa: ARG002
+        raise TypeError(f"{type(self).__name__} has a head that depends on the model: use build_for")
+
+    @abstractmethod
+    def build_for(self, model: Model) -> nn.Module:
+        """The module for a model. Raises ValueError where the model lacks something."""
 
 
 class TargetModule(nn.Module):

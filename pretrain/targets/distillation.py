@@ -56,7 +56,7 @@ class DistillationLoss(PairModule):
         back = [(unit[b], everyone[a]) for a, b in self.pairs]
         losses_B = self._direction(rows, rows.a_BD, rows.b_ND, there)
         losses_B = losses_B + self._direction(rows, rows.b_BD, rows.a_ND, back)
-        return mean_over_workers(losses_B / 2, rows.counts_B)
+        return mean_over_workers(losses_B / 2, rows.counts_B, batch.weight_B)
 
     def _direction(self, rows: Rows, mine: Tensor, others: Tensor, teachers: list[tuple[Tensor, Tensor]]) -> Tensor:
         scale = self.log_scale.exp()

@@ -40,4 +40,4 @@ class InfoNCELoss(PairModule):
             return by_chunks(losses, len(from_BD), self.chunk_rows)
 
         losses_B = (direction(rows.a_BD, rows.b_ND) + direction(rows.b_BD, rows.a_ND)) / 2
-        return mean_over_workers(losses_B, rows.counts_B)
+        return mean_over_workers(losses_B, rows.counts_B, batch.weight_B)

@@ -49,7 +49,7 @@ class LateInteractionLoss(PairModule):
 
             return by_chunks(losses, len(mine.x_BLW), self.chunk_rows)
 
-        return mean_over_workers((direction(a, b) + direction(b, a)) / 2, rows.counts_B)
+        return mean_over_workers((direction(a, b) + direction(b, a)) / 2, rows.counts_B, batch.weight_B)
 
 
 def best_matches(mine: Tokens, others: Tokens) -> Tensor:

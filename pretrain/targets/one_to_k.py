@@ -51,7 +51,7 @@ class OneToKLoss(PairModule):
         if self.as_released:
             k_B = ((rows.group_B[:, None] == rows.group_N[None, :]) & rows.counts_N[None, :]).sum(dim=1).clamp(min=1)
             b_B = b_B / k_B
-        return mean_over_workers((a_B + b_B) / 2, rows.counts_B)
+        return mean_over_workers((a_B + b_B) / 2, rows.counts_B, batch.weight_B)
 
 
 def _is_again(group_N: Tensor, counts_N: Tensor) -> Tensor:

@@ -93,16 +93,19 @@ def gather_pairs(batch: Encoded, a: str, b: str, *columns: str) -> Rows:
     )  # fmt: skip
 
 
-def mean_over_workers(losses_B: Tensor, counts_B: Tensor) -> Tensor:
+def mean_over_workers(losses_B: Tensor, counts_B: Tensor, weight_B: Tensor | None = None) -> Tensor:
     """My share of the mean of the losses that count over all workers: the mean of these shares is that mean.
 
-    0 (with a gradient of 0) where nothing counts.
+    weight_B: how much each counts, None: all alike. 0 (with a gradient of 0) where nothing counts.
     """
-    number = counts_B.sum().float()
+    share_B = counts_B.float() if weight_B is None else counts_B * weight_B
+    number = share_B.sum()
     if world()[1] > 1:
         dist.all_reduce(number)
-    total = torch.where(counts_B, losses_B, torch.zeros_like(losses_B)).sum()
-    return total * world()[1] / number.clamp(min=1)
+    total = torch.where(counts_B, losses_B * share_B, torch.zeros_like(losses_B)).sum()
+    if weight_B is None:
+        number = number.clamp(min=1)
+    return total * world()[1] / torch.where(number > 0, number, torch.ones_like(number))
 
 
 def by_chunks(function: Callable[[slice], Tensor], num_rows: int, chunk_rows: int | None) -> Tensor:

@@ -60,7 +60,7 @@ class MomentumQueueLoss(PairModule):
             found = (batch.keys[self.a], batch.keys[self.b], batch.group_B)
             a_ND, b_ND, group_N = (gather_rows(each.detach())[counts_N] for each in found)
             self._next = (a_ND, b_ND, group_N)
-        return mean_over_workers(losses_B / 2, counts_B)
+        return mean_over_workers(losses_B / 2, counts_B, batch.weight_B)
 
     def _direction(self, from_BD: Tensor, key_BD: Tensor, queue_QD: Tensor, group_B: Tensor) -> Tensor:
         scale = self.log_scale.exp()

@@ -65,7 +65,7 @@ class RankConsistencyLoss(PairModule):
             return total
 
         losses_B = by_chunks(losses, len(rows.a_BD), self.chunk_rows)
-        return self.strength * mean_over_workers(losses_B, rows.counts_B) / self.divisor
+        return self.strength * mean_over_workers(losses_B, rows.counts_B, batch.weight_B) / self.divisor
 
 
 def list_mle(scores: Tensor, wanted: Tensor, counts: Tensor) -> Tensor:

@@ -71,4 +71,4 @@ class IntraModalSeparationLoss(PairModule):
 
         streams = {self.a: (rows.a_BD, rows.a_ND), self.b: (rows.b_BD, rows.b_ND)}
         losses_B = torch.stack([separation(*streams[name]) for name in self.separate]).sum(dim=0)
-        return mean_over_workers(losses_B, rows.counts_B)
+        return mean_over_workers(losses_B, rows.counts_B, batch.weight_B)

@@ -43,4 +43,4 @@ class SigLIPLoss(PairModule):
             sign[torch.arange(len(own), device=own.device), own] = 1.0
             return F.softplus(-sign * logits).masked_fill(rows.ignored(chosen), 0.0).sum(dim=1)
 
-        return mean_over_workers(by_chunks(losses, len(rows.a_BD), self.chunk_rows), rows.counts_B)
+        return mean_over_workers(by_chunks(losses, len(rows.a_BD), self.chunk_rows), rows.counts_B, batch.weight_B)

@@ -57,7 +57,7 @@ class ContinuouslyWeightedLoss(PairModule):
             return F.cross_entropy(logits, rows.own_B[chosen], reduction="none")
 
         losses_B = by_chunks(soft, len(frozen_BD), self.chunk_rows) + by_chunks(hard, len(frozen_BD), self.chunk_rows)
-        return mean_over_workers(losses_B / 2, rows.counts_B)
+        return mean_over_workers(losses_B / 2, rows.counts_B, batch.weight_B)
 
 
 def soft_cross_entropy(logits: Tensor, weights: Tensor, ignored: Tensor) -> Tensor:
@@ -95,4 +95,4 @@ class SimilarityDistributionLoss(PairModule):
             return by_chunks(losses, len(from_BD), self.chunk_rows)
 
         losses_B = direction(rows.a_BD, rows.b_ND) + direction(rows.b_BD, rows.a_ND)
-        return mean_over_workers(losses_B, rows.counts_B)
+        return mean_over_workers(losses_B, rows.counts_B, batch.weight_B)

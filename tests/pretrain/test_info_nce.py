@@ -57,6 +57,7 @@ def test_siblings_get_no_gradient_as_negatives() -> None:
     assert float(a.grad.abs().max()) == 0.0  # nothing but siblings: nothing to tell apart, and no NaN
 
 
+@pytest.mark.family("F19")
 def test_scale_starts_where_it_should_and_stays_in_range() -> None:
     module = InfoNCE().build()
     assert isinstance(module, InfoNCELoss)

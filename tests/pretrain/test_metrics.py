@@ -14,6 +14,7 @@ def dull_rank(scores: np.ndarray, positive: np.ndarray) -> int:
     return next(place for place, c in enumerate(order, start=1) if positive[c])
 
 
+@pytest.mark.family("F32")
 def test_ranks_equal_brute_force_with_ties_and_several_positives() -> None:
     generator = np.random.default_rng(0)
     scores = generator.integers(0, 6, size=(300, 17)).astype(np.float32)  # full of ties
@@ -68,6 +69,7 @@ def test_median_rank_is_weighted() -> None:
     assert median_rank(ranks, np.array([0.0, 5.0, 1.0])) == 9
 
 
+@pytest.mark.family("F32")
 def test_random_vectors_lie_within_the_chance_interval() -> None:
     generator = np.random.default_rng(3)
     scores = generator.random((400, 100))

@@ -127,7 +127,7 @@ def test_damaged_shards_and_missing_versions_are_refused(tmp_path: Path) -> None
 
 def test_workers_without_ray_are_refused(store: Path) -> None:
     with pytest.raises(ValueError, match="needs Ray"):
-        train(config(name="two", num_workers=2), store, "serial", progress=quiet)
+        train(config(name="refused", num_workers=2), store, "serial", progress=quiet)
     with pytest.raises(ConfigError, match="none of the 48"):
         train(config(where=[{"column": "split", "equals": "?"}]), store, "serial", progress=quiet)
 

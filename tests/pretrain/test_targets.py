@@ -8,20 +8,31 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from assembled import FUSIONS, WRITING, assembled, objective_of
+from assembled import batch_of as assembled_batch
 from workers import TwoTowers, encoded_batch, losses_and_gradients, spawn
 
+from pretrain.config import TrainConfig
 from pretrain.embeddings.base import Tokens
 from pretrain.targets.base import Encoded, Target, TargetModule
+from pretrain.targets.binding import Binding
 from pretrain.targets.distillation import Distillation
+from pretrain.targets.graded import Graded
+from pretrain.targets.harmonised import Harmonised
 from pretrain.targets.info_nce import InfoNCE
 from pretrain.targets.late_interaction import LateInteraction
 from pretrain.targets.matryoshka import Matryoshka
 from pretrain.targets.one_to_k import OneToK
+from pretrain.targets.prototypes import Prototypes
 from pretrain.targets.queue import MomentumQueue
 from pretrain.targets.rank import RankConsistency, list_mle
 from pretrain.targets.separation import IntraModalSeparation
+from pretrain.targets.shared_tokens import SharedTokens
 from pretrain.targets.siglip import SigLIP
 from pretrain.targets.soft import ContinuouslyWeighted, SimilarityDistribution, soft_cross_entropy
+from pretrain.targets.softened import SoftenedInfoNCE
+from pretrain.targets.topology import Topology
+from pretrain.targets.transport import OptimalTransport
 
 SCALE = 2.0
 ALL: list[Target] = [
@@ -41,7 +52,22 @@ ALL: list[Target] = [
     Matryoshka(target=SigLIP(log_scale=SCALE), dims=(2, 5), weights=(0.5, 2.0)),
     LateInteraction(log_scale=SCALE, chunk_rows=2),
     MomentumQueue(log_scale=SCALE, size=16, embed_dim=5),
+    SoftenedInfoNCE(log_scale=SCALE, alpha=0.3, chunk_rows=2),
+    Topology(older_a="teacher_image", older_b="teacher_text", chunk_rows=2),
+    Binding(groups=(("image",),), log_scale=SCALE),
+    OptimalTransport(a="image", b="text", iterations=8),
+    SharedTokens(num_tokens=7, log_scale=SCALE),
+    Prototypes(clusters_a="cluster_image", clusters_b="cluster_text", num_clusters=4),
+    Graded(target=SigLIP(log_scale=SCALE), column="score", admit_from=0.5, admit_to=0.2),
+    Graded(target=InfoNCE(log_scale=SCALE), column="level", weights=(0.5, 1.0, 2.0)),
+    Harmonised(targets=(InfoNCE(log_scale=SCALE), SigLIP(log_scale=SCALE, bias=-3.0))),
 ]
+ASSEMBLED = [
+    [{"use": "matching.ImageTextMatching"}, {"use": "masked_multimodal.MaskedMultimodal", "text_rate": 0.3}],
+    [{"use": "masked_language.MaskedLanguage", "rate": 0.3}, {"use": "masked_image.MaskedImage", "rate": 0.5}],
+    [{"use": "captioning.Captioning"}, {"use": "info_nce.InfoNCE"}],
+]
+"""Targets that need more of a model than its vectors."""
 NAMES = [f"{i}-{type(target).__name__}" for i, target in enumerate(ALL)]
 
 
@@ -66,11 +92,19 @@ def loss_of(target: Target, batch: Encoded, progress: float = 1.0) -> torch.Tens
 def on_two_processes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, torch.Tensor]]:
     """Of each target, the loss and the gradients that two processes find together."""
     folder = tmp_path_factory.mktemp("two")
-    spawn(losses_and_gradients, folder, 2, str(folder / "found.pt"), ALL)
+    spawn(
+        losses_and_gradients,
+        folder,
+        2,
+        str(folder / "found.pt"),
+        ALL,
+        [specs.model_dump(mode="json") for specs in _assembled()],
+    )
     found: list[dict[str, torch.Tensor]] = torch.load(folder / "found.pt", weights_only=True)
     return found
 
 
+@pytest.mark.family("F19")
 @pytest.mark.parametrize("index", range(len(ALL)), ids=NAMES)
 def test_two_processes_equal_one(index: int, on_two_processes: list[dict[str, torch.Tensor]]) -> None:
     whole = TwoTowers(ALL[index])
@@ -81,6 +115,27 @@ def test_two_processes_equal_one(index: int, on_two_processes: list[dict[str, to
     assert loss.item() != 0
     for name, parameter in whole.named_parameters():
         torch.testing.assert_close(found[name], parameter.grad, atol=1e-6, rtol=1e-5)
+
+
+def _assembled() -> list[TrainConfig]:
+    return [assembled(targets, fusion=FUSIONS["single_stream"], **WRITING) for targets in ASSEMBLED]
+
+
+@pytest.mark.family("F19")
+@pytest.mark.parametrize("index", range(len(ASSEMBLED)))
+def test_two_processes_equal_one_with_fusion_and_decoder(
+    index: int, on_two_processes: list[dict[str, torch.Tensor]]
+) -> None:
+    """The same negatives, the same masks, the same means: nothing depends on who holds which row."""
+    objective = objective_of(_assembled()[index])
+    objective.set_progress(0.25)
+    loss = objective(assembled_batch(objective))["loss"]
+    loss.backward()
+    found = on_two_processes[len(ALL) + index]
+    assert float(found["loss"]) == pytest.approx(loss.item(), rel=1e-5)
+    for name, parameter in objective.named_parameters():
+        if parameter.grad is not None:
+            torch.testing.assert_close(found[name], parameter.grad, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("target", ALL, ids=NAMES)
@@ -100,6 +155,7 @@ def test_rows_that_lack_something_do_not_count(target: Target) -> None:
     assert all(bool(torch.isfinite(p.grad).all()) for p in whole.parameters() if p.grad is not None)
 
 
+@pytest.mark.family("F19")
 @pytest.mark.parametrize("name", ["InfoNCE", "SigLIP", "OneToK", "ContinuouslyWeighted", "SimilarityDistribution"])
 def test_chunks_change_neither_loss_nor_gradient(name: str) -> None:
     kind = next(type(target) for target in ALL if type(target).__name__ == name)
@@ -127,6 +183,7 @@ def test_siglip_is_the_double_loop() -> None:
     assert loss_of(SigLIP(log_scale=SCALE), batch).item() == pytest.approx(total / 5, rel=1e-5)
 
 
+@pytest.mark.family("F09")
 def test_one_text_a_picture_is_info_nce() -> None:
     batch = batch_of(7)
     expected = loss_of(InfoNCE(log_scale=SCALE), batch).item()
@@ -134,6 +191,7 @@ def test_one_text_a_picture_is_info_nce() -> None:
         assert loss_of(OneToK(log_scale=SCALE, as_released=released), batch).item() == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.family("F09")
 def test_captions_of_a_picture_pull_while_they_are_less_likely_than_one_of_k() -> None:
     """The gradient on a picture's logit with one of its K captions is K p - 1, over rows and directions."""
     images, texts = torch.eye(3).repeat_interleave(2, dim=0), torch.zeros(6, 3, requires_grad=True)
@@ -148,12 +206,14 @@ def test_captions_of_a_picture_pull_while_they_are_less_likely_than_one_of_k() -
     assert float(texts.grad[0, 1]) == pytest.approx((2 * (1 / 6) + 1 / 3) / (2 * 6), abs=1e-6)
 
 
+@pytest.mark.family("F22")
 def test_weights_of_the_identity_are_one_direction_of_info_nce() -> None:
     logits = 3 * torch.randn(5, 5, generator=torch.Generator().manual_seed(3))
     soft = soft_cross_entropy(logits, torch.eye(5), torch.zeros(5, 5, dtype=torch.bool))
     torch.testing.assert_close(soft, F.cross_entropy(logits, torch.arange(5), reduction="none"))
 
 
+@pytest.mark.family("F22")
 def test_equal_captions_pull_each_other_softly_and_push_hard() -> None:
     """Two captions of one picture at equal logits: the soft target is content, the one-hot target is not."""
     logits = torch.zeros(2, 2, requires_grad=True)
@@ -163,6 +223,7 @@ def test_equal_captions_pull_each_other_softly_and_push_hard() -> None:
     assert float(torch.autograd.grad(hard, logits)[0].abs().min()) > 0
 
 
+@pytest.mark.family("F22")
 def test_list_mle_is_plackett_luce() -> None:
     scores = torch.tensor([[0.3, -1.0, 2.0, 0.5]])
     wanted = torch.tensor([[9.0, 1.0, 5.0, 3.0]])  # the order 0, 2, 3, 1
@@ -174,6 +235,7 @@ def test_list_mle_is_plackett_luce() -> None:
     assert found.item() == pytest.approx(-math.log(chance), abs=1e-6)
 
 
+@pytest.mark.family("F22")
 def test_the_ranking_weight_grows_from_nothing() -> None:
     batch, target = batch_of(6), RankConsistency(log_scale=SCALE)
     assert loss_of(target, batch, progress=0.0).item() == 0
@@ -199,6 +261,7 @@ def test_similarity_distribution_is_its_definition() -> None:
     assert loss_of(SimilarityDistribution(log_scale=SCALE), batch).item() == pytest.approx(total / 4, rel=1e-5)
 
 
+@pytest.mark.family("F06")
 def test_a_teacher_that_is_sure_and_right_is_info_nce() -> None:
     eye = torch.eye(6)
     batch = batch_of(6, columns={"ti": eye, "tt": eye})
@@ -208,6 +271,7 @@ def test_a_teacher_that_is_sure_and_right_is_info_nce() -> None:
     assert loss_of(two, batch).item() == pytest.approx(loss_of(sure, batch).item())
 
 
+@pytest.mark.family("F23")
 def test_separation_is_cross_entropy_among_the_own_kind() -> None:
     batch = batch_of(5)
     text, image = batch.vectors["text"], batch.vectors["image"]
@@ -222,6 +286,7 @@ def test_separation_is_cross_entropy_among_the_own_kind() -> None:
     assert loss_of(target, batch).item() == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.family("F20")
 def test_one_token_a_side_is_info_nce_and_padding_is_nothing() -> None:
     batch = batch_of(6)
     batch.tokens = {name: Tokens(vectors[:, None]) for name, vectors in batch.vectors.items()}
@@ -247,6 +312,7 @@ def test_late_interaction_is_its_definition() -> None:
     assert loss_of(LateInteraction(log_scale=SCALE), batch).item() == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.family("F19")
 def test_an_empty_queue_is_nothing_and_one_of_the_other_keys_is_info_nce() -> None:
     batch = batch_of(6)
     batch.keys = dict(batch.vectors)
@@ -263,6 +329,7 @@ def test_an_empty_queue_is_nothing_and_one_of_the_other_keys_is_info_nce() -> No
     torch.testing.assert_close(module.queue_a, before)
 
 
+@pytest.mark.family("F19")
 def test_a_queue_longer_than_the_corpus_has_no_false_negatives() -> None:
     batch = batch_of(3)
     batch.keys = dict(batch.vectors)

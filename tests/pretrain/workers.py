@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from pretrain.embeddings.base import Tokens
 from pretrain.targets.base import Encoded, Target
 from pretrain.targets.info_nce import InfoNCE
+from pretrain.targets.prototypes import PrototypesLoss
 from pretrain.targets.queue import MomentumQueueLoss
 
 
@@ -23,6 +25,7 @@ def join(rank: int, size: int, rendezvous: str) -> None:
 
 
 Raw = dict[str, torch.Tensor]
+COLUMNS = ("teacher_image", "teacher_text", "cluster_image", "cluster_text", "score", "level")
 
 
 class TwoTowers(torch.nn.Module):
@@ -32,8 +35,14 @@ class TwoTowers(torch.nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.a, self.b = torch.nn.Linear(6, 5), torch.nn.Linear(7, 5)
-        self.loss: Any = (target or InfoNCE(log_scale=2.0)).build()
+        model: Any = SimpleNamespace(embed_dim=5, trained_log_scale=lambda: None, parts=lambda: None)
+        self.loss: Any = (target or InfoNCE(log_scale=2.0)).build_for(model)
         self.loss.set_progress(1.0)
+        if isinstance(self.loss, PrototypesLoss):
+            for side in ("a", "b"):
+                prototypes = self.loss.get_buffer(f"prototype_student_{side}")
+                prototypes.copy_(torch.randn(prototypes.shape, generator=torch.Generator().manual_seed(6)))
+                self.loss.get_buffer(f"is_there_{side}")[:3] = True
         if isinstance(self.loss, MomentumQueueLoss):
             generator = torch.Generator().manual_seed(5)
             for queue in (self.loss.queue_a, self.loss.queue_b):
@@ -52,7 +61,7 @@ class TwoTowers(torch.nn.Module):
         return Encoded(
             {"image": _unit(self.a(raw["x"])), "text": _unit(self.b(raw["y"]))},
             raw["group"],
-            columns={name: raw[name] for name in ("teacher_image", "teacher_text")},
+            columns={name: raw[name] for name in COLUMNS},
             tokens=tokens,
             keys={"image": _unit(raw["key_image"]), "text": _unit(raw["key_text"])},
         )
@@ -80,6 +89,10 @@ def encoded_batch() -> Raw:
         "group": torch.tensor([0, 0, 1, 1, 2, 3, 0, 3, 3, 4, 4, 1]),
         "teacher_image": draw(3),
         "teacher_text": draw(3),
+        "cluster_image": torch.tensor([0, 1, 2, 3] * 3).float(),
+        "cluster_text": torch.tensor([0, 1, 2] * 4).float(),
+        "score": torch.linspace(0, 1, 12),
+        "level": torch.tensor([0, 1, 2] * 4).float(),
         "key_image": draw(5),
         "key_text": draw(5),
         "image_tokens": draw(3, 6),
@@ -89,8 +102,10 @@ def encoded_batch() -> Raw:
     }
 
 
-def losses_and_gradients(rank: int, size: int, rendezvous: str, out: str, targets: list[Target]) -> None:
-    """Write, for each target, the mean loss and DDP's gradients of a half batch each."""
+def losses_and_gradients(
+    rank: int, size: int, rendezvous: str, out: str, targets: list[Target], specs: list[dict[str, Any]]
+) -> None:
+    """Write, for each target and then for each assembled config, the mean loss and DDP's gradients of a half batch."""
     join(rank, size, rendezvous)
     share = 12 // size
     found = []
@@ -101,6 +116,20 @@ def losses_and_gradients(rank: int, size: int, rendezvous: str, out: str, target
         mean = loss.detach().clone()
         dist.all_reduce(mean)
         found.append({"loss": mean / size, **{name: p.grad for name, p in stepper.module.named_parameters()}})
+    from assembled import batch_of, half_of, objective_of
+
+    from pretrain.config import parse_config
+
+    for each in specs:
+        objective = objective_of(parse_config(each))
+        stepper = DistributedDataParallel(objective, broadcast_buffers=False)
+        objective.set_progress(0.25)
+        loss = stepper(half_of(batch_of(objective), rank))["loss"]
+        loss.backward()
+        mean = loss.detach().clone()
+        dist.all_reduce(mean)
+        gradients = {name: p.grad for name, p in objective.named_parameters() if p.grad is not None}
+        found.append({"loss": mean / size, **gradients})
     if rank == 0:
         torch.save(found, out)
     dist.destroy_process_group()

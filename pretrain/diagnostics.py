@@ -1,0 +1,146 @@
+"""What embeddings are like, and what can be read from them: geometry, zero-shot, nearest neighbours, a linear probe.
+
+Shape suffixes: P pictures, T texts, N training rows, D dimension, C classes, K languages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from pretrain.metrics import BOOTSTRAP, INTERVAL
+
+PROMPTS = ("a photo of a {}.", "a picture of a {}.", "an image of a {}.", "{}")
+"""A short neutral set; CLIP's 80 for ImageNet name things that small corpora do not have."""
+NEIGHBOURS, TEMPERATURE = 20, 0.07
+"""Of the weighted vote (DINO, arXiv:2104.14294, appendix E)."""
+_PROBE_STEPS = 100
+_UNIFORMITY_T = 2.0
+
+
+def modality_gap(image_PD: np.ndarray, text_TD: np.ndarray) -> float:
+    """Distance of the two means (Liang et al. 2022, arXiv:2203.02053, section 4.2)."""
+    return float(np.linalg.norm(image_PD.mean(axis=0) - text_TD.mean(axis=0)))
+
+
+def alignment(image_ND: np.ndarray, text_ND: np.ndarray) -> float:
+    """Mean cosine of the pairs, -1 to 1: row n of both belong together."""
+    return float((image_ND * text_ND).sum(axis=1).mean())
+
+
+def uniformity(vector_ND: np.ndarray) -> float:
+    """log of the mean of exp(-2 |x - y|^2) over all pairs of different rows (Wang and Isola 2020, arXiv:2005.10242).
+
+    0 where all are one point, about -4 where unit vectors are spread evenly over a sphere of many dimensions.
+    """
+    number = len(vector_ND)
+    if number < 2:
+        return 0.0
+    squares = (vector_ND.astype(np.float64) ** 2).sum(axis=1)
+    total = 0.0
+    for start in range(0, number, 1000):
+        some = vector_ND[start : start + 1000].astype(np.float64)
+        distances = squares[start : start + 1000, None] + squares[None, :] - 2 * some @ vector_ND.T.astype(np.float64)
+        total += float(np.exp(-_UNIFORMITY_T * np.maximum(distances, 0)).sum())
+    return float(np.log((total - number) / (number * (number - 1))))
+
+
+def class_vectors(
+    encode_texts: Callable[[Sequence[str]], np.ndarray], names: Sequence[str], prompts: Sequence[str] = PROMPTS
+) -> np.ndarray:
+    """(C, D) unit vectors of classes: the normalised mean of the unit vectors of their prompts (CLIP, section 3.1.4).
+
+    Raises ValueError for a prompt without a place `{}` for the name.
+    """
+    for prompt in prompts:
+        if "{}" not in prompt:
+            raise ValueError(f"prompt {prompt!r} has no {{}} for the name of the class")
+    made = encode_texts([prompt.replace("{}", name) for name in names for prompt in prompts])
+    made = made / np.linalg.norm(made, axis=1, keepdims=True)
+    mean = made.reshape(len(names), len(prompts), -1).mean(axis=1)
+    return np.asarray(mean / np.linalg.norm(mean, axis=1, keepdims=True))
+
+
+def within_top(scores_PC: np.ndarray, label_P: np.ndarray, k: int) -> np.ndarray:
+    """bool (P,): whether the label is among the k best classes; equal scores count against it."""
+    own_P1 = np.take_along_axis(scores_PC, label_P[:, None], axis=1)
+    ahead: np.ndarray = (scores_PC >= own_P1).sum(axis=1) - 1
+    return ahead < k
+
+
+def neighbours_vote(
+    train_ND: np.ndarray, label_N: np.ndarray, test_PD: np.ndarray, num_classes: int, k: int = NEIGHBOURS
+) -> np.ndarray:
+    """(P, C) votes of the k nearest training rows by cosine, each with weight exp(cosine / 0.07)."""
+    cosine_PN = test_PD @ train_ND.T
+    near_PK = np.argsort(-cosine_PN, axis=1, kind="stable")[:, :k]
+    weight_PK = np.exp((np.take_along_axis(cosine_PN, near_PK, axis=1) - 1) / TEMPERATURE)
+    votes_PC = np.zeros((len(test_PD), num_classes))
+    np.add.at(votes_PC, (np.arange(len(test_PD))[:, None], label_N[near_PK]), weight_PK)
+    return votes_PC
+
+
+def linear_probe(
+    train_ND: np.ndarray, label_N: np.ndarray, test_PD: np.ndarray, num_classes: int, penalty: float = 1e-3
+) -> np.ndarray:
+    """(P, C) scores of multinomial logistic regression on the vectors; penalty: of the mean squared weights (CLIP,
+    section 3.2, sweeps it). Solved by L-BFGS from zero, so the same rows give the same scores."""
+    x = torch.from_numpy(train_ND.astype(np.float64))
+    y = torch.from_numpy(label_N.astype(np.int64))
+    weight = torch.zeros(num_classes, x.shape[1], dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros(num_classes, dtype=torch.float64, requires_grad=True)
+    solver = torch.optim.LBFGS([weight, bias], max_iter=_PROBE_STEPS, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        solver.zero_grad()
+        value = F.cross_entropy(x @ weight.T + bias, y) + penalty * weight.square().sum() / 2
+        torch.autograd.backward(value)
+        return value
+
+    run: Any = solver.step  # torch leaves it without types
+    run(loss)
+    scores: np.ndarray = (torch.from_numpy(test_PD.astype(np.float64)) @ weight.detach().T + bias.detach()).numpy()
+    return scores
+
+
+def accuracy_row(metric: str, right_P: np.ndarray, chance: float, seed: int = 0) -> dict[str, Any]:
+    """A row {metric, value, lo, hi, chance, n} of a share, with its 95% bootstrap interval over pictures."""
+    generator = np.random.default_rng(seed)
+    drawn = generator.integers(0, len(right_P), size=(BOOTSTRAP, len(right_P)))
+    lo, hi = np.quantile(right_P[drawn].mean(axis=1), ((1 - INTERVAL) / 2, (1 + INTERVAL) / 2))
+    value = float(right_P.mean())
+    return {"metric": metric, "value": value, "lo": float(lo), "hi": float(hi), "chance": chance, "n": len(right_P)}
+
+
+def label_rows(
+    train_ND: np.ndarray, label_N: np.ndarray, test_PD: np.ndarray, label_P: np.ndarray, class_CD: np.ndarray
+) -> list[dict[str, Any]]:
+    """Zero-shot accuracy (top 1 and 5), and what neighbours and a linear probe make of the training rows' labels.
+
+    chance: of a guess for zero-shot; of always naming the commonest training class for the two that see labels.
+    """
+    num_classes = len(class_CD)
+    scores_PC = test_PD @ class_CD.T
+    commonest = float((label_P == np.bincount(label_N, minlength=num_classes).argmax()).mean())
+    rows = [
+        accuracy_row(f"zero_shot_top_{k}", within_top(scores_PC, label_P, k), min(1.0, k / num_classes))
+        for k in (1, 5)
+        if k <= num_classes
+    ]
+    votes_PC = neighbours_vote(train_ND, label_N, test_PD, num_classes)
+    rows.append(accuracy_row("nearest_neighbours_top_1", within_top(votes_PC, label_P, 1), commonest))
+    probe_PC = linear_probe(train_ND, label_N, test_PD, num_classes)
+    rows.append(accuracy_row("linear_probe_top_1", within_top(probe_PC, label_P, 1), commonest))
+    return rows
+
+
+def mean_rank_variance(rank_NK: np.ndarray) -> tuple[float, float]:
+    """(mean over items of the variance, and of the standard deviation, of an item's ranks over its K languages).
+
+    0 where all languages rank alike (CCRK, arXiv:2406.18254; its released code averages the deviations).
+    """
+    return float(rank_NK.var(axis=1).mean()), float(rank_NK.std(axis=1).mean())

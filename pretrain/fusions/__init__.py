@@ -1,0 +1,1 @@
+"""Fusions: from the tokens of several streams to tokens that know of each other."""
