@@ -52,6 +52,7 @@ def write(path: Path, **changes: Any) -> Path:
             "duplicates.segments: copies of segments are found by their fingerprints",
         ),
         ({"policy": [{"rule": "long", "keep": "duration_seconds > 2"}]}, "policy.*duration_s"),
+        ({"pack": {"blur_faces": {}}}, "pack.blur_faces: faces are blurred in pictures"),
         ({"pack": {"columns": ["frame"]}}, "pack.columns: there is no column 'frame'"),
     ],
 )  # fmt: skip
