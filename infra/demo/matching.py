@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -23,7 +24,7 @@ from curation.roc import auc, auc_interval
 from pipelines.store import Store
 from pipelines.summary import ask
 from pretrain.config import TrainConfig
-from pretrain.data import training_samples
+from pretrain.source import meets
 from pretrain.version import open_version
 
 SCORES = (
@@ -42,8 +43,13 @@ def trained_pairs(store: Path) -> set[tuple[str, str]]:
     for result in sorted((store / "models").glob("*/result.json")):
         config = TrainConfig.model_validate(json.loads((result.parent / "config.json").read_text()))
         version = open_version(store / "versions" / json.loads(result.read_text())["version"])
-        samples = training_samples(version, config)
-        found |= {(uid, text.text) for uid, texts in zip(samples.uids, samples.texts, strict=True) for text in texts}
+        excluded = set(config.exclude_languages)
+        rows = version.read(["sample_uid", "texts"]).filter(pa.array(meets(version, config.where)))
+        for row in rows.to_pylist():
+            for text in row["texts"]:
+                spoken = {*(text["languages"] or [text["language"]])} - {None}
+                if not spoken or not spoken <= excluded:
+                    found.add((row["sample_uid"], text["text"]))
     return found
 
 
