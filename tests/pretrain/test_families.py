@@ -190,7 +190,7 @@ def test_each_target_uses_the_rows_that_qualify() -> None:
 
 @pytest.mark.family("F27")
 def test_uni_modal_then_cross_modal_stages_run_as_a_config(tmp_path: Path) -> None:
-    """F27 (d): two stages of one file; the second starts from the towers of the first, its fusion is fresh."""
+    """F27 (d): the second starts from the towers of the first; the fusion is as it was made until then."""
     tiny.write_version(tmp_path, [sample(n) for n in range(16)])
     small_enough = {
         "where": [],
