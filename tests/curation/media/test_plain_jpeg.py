@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,7 +28,15 @@ def load(path: Path) -> ModuleType:
 
 
 pictures, child = load(HERE / "pictures.py"), load(MEDIA / "decode_child.py")
-child.load_codecs(True)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _codecs() -> Iterator[None]:
+    """What a child loads at its start; Pillow's own limit, which it lifts, comes back for other tests."""
+    limit = Image.MAX_IMAGE_PIXELS
+    child.load_codecs(True)
+    yield
+    Image.MAX_IMAGE_PIXELS = limit
 
 
 def limits(**output: Any) -> dict[str, Any]:
