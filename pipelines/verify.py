@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.table import open_part, part_path
+from pipelines.byte_index import index_fault
 from pipelines.decontamination_record import check_removed
 from pipelines.evaluation_sets import damaged_sets
 from pipelines.pack import NAME_DIGITS
@@ -81,6 +82,9 @@ def _check_version(store: Store, folder: Path, manifest: dict[str, Any]) -> list
             rows, texts = rows + part.num_rows, texts + int(part.stats["num_texts"])
             if (part.num_rows, part.stats["num_texts"]) != (shard["num_samples"], shard["num_texts"]):
                 problems.append(f"{store.relative(path)}: holds other counts than the manifest says")
+            index = folder / shard["ranges"] if "ranges" in shard else None  # older versions have none
+            if index is not None and (fault := index_fault(index, path)) is not None:
+                problems.append(f"{store.relative(index)}: {fault}")
     problems += [
         f"{store.relative(folder)}: table of removed texts: {each}" for each in check_removed(folder, manifest)
     ]

@@ -77,6 +77,19 @@ def test_cut_and_missing_files(store: Store) -> None:
     assert problems(store) == []
 
 
+def test_an_index_of_a_shard_is_looked_at(store: Store) -> None:
+    (version,) = (store.root / "versions").iterdir()
+    first, second = sorted((version / "ranges").glob("*.parquet"))[:2]
+    whole, other = first.read_bytes(), second.read_bytes()
+    for damaged, said in ((other, "is not that of its shard"), (whole[:-9], "delete it")):
+        first.write_bytes(damaged)
+        assert [line for line in problems(store) if first.name in line and said in line]
+    first.unlink()
+    assert [line for line in problems(store) if first.name in line and "is missing" in line]
+    first.write_bytes(whole)
+    assert problems(store) == []
+
+
 def test_two_parts_that_changed_places(store: Store) -> None:
     one, two = sorted((store.root / "tables" / "media").iterdir())[:2]
     first, second = one.read_bytes(), two.read_bytes()
