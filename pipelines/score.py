@@ -202,7 +202,7 @@ def part_keys(
 
 def _base_columns(run: Run) -> set[str]:
     pool = run.store.samples(run.state)
-    return {*MEDIA_COLUMNS, *(pq.read_schema(pool[0].texts.path).names if pool else [])}
+    return {*MEDIA_COLUMNS, "bytes", *(pq.read_schema(pool[0].texts.path).names if pool else [])}
 
 
 def _wanted(
