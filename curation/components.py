@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components as scipy_components
 
 from curation.compiled import compiled
 
@@ -70,6 +68,9 @@ def connected_components(num_nodes: int, i: np.ndarray, j: np.ndarray) -> np.nda
         raise ValueError(f"an edge leads to a node outside 0 .. {num_nodes - 1}")
     if num_nodes == 0:
         return np.zeros(0, np.int64)
+    from scipy.sparse import coo_array  # at the first call: it takes 0.2 s, which many commands need not spend
+    from scipy.sparse.csgraph import connected_components as scipy_components
+
     graph = coo_array((np.ones(len(i), np.int8), (i, j)), shape=(num_nodes, num_nodes))
     _, component = scipy_components(graph, directed=False)
     # Nodes in rising order: the first of a component is its smallest.

@@ -11,8 +11,6 @@ import itertools
 
 import numpy as np
 import numpy.typing as npt
-from scipy.fft import dctn
-from scipy.signal import stft
 
 FRAME_RATE_HZ = 5.0
 FRAME_SIZE_PX = (32, 32)
@@ -34,6 +32,8 @@ def frame_hashes(grey: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint64], n
     """
     if len(grey) == 0:
         return np.zeros(0, np.uint64), np.zeros(0, bool)
+    from scipy.fft import dctn  # at the first call: half a second that a run of pictures alone need not spend
+
     low = dctn(grey.astype(np.float32), axes=(1, 2), norm="ortho")[:, :9, :8].reshape(len(grey), -1)
     low = low[:, 1:65]  # without the mean
     bits = low > np.median(low, axis=1, keepdims=True)
@@ -46,6 +46,8 @@ def audio_hashes(pcm: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.uint32], 
     """(hash, whether there is anything to hear) for each 23 ms. pcm: float32 [n], 8 kHz."""
     if len(pcm) < _WINDOW + _HOP:
         return np.zeros(0, np.uint32), np.zeros(0, bool)
+    from scipy.signal import stft  # as above
+
     _, _, spectrum = stft(pcm, AUDIO_RATE_HZ, nperseg=_WINDOW, noverlap=_WINDOW - _HOP, boundary=None, padded=False)
     power = np.abs(spectrum) ** 2
     edges = np.geomspace(_LOW_HZ, _HIGH_HZ, _BANDS + 1)

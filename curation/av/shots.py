@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -35,6 +34,8 @@ class ContentScores:
 
     def add(self, frames: Pixels) -> Floats:
         """Scores of these frames; shape [n]."""
+        import cv2  # at the first call, as below: recipes are read without it
+
         num, height, width, _ = frames.shape
         flat = cv2.cvtColor(frames.reshape(num * height, width, 3), cv2.COLOR_RGB2HSV)
         hsv = flat.reshape(num, -1, 3).astype(np.int16)
@@ -146,6 +147,8 @@ def _correlation(a: Floats, b: Floats) -> float:
 
 
 def _structure(frame: Pixels) -> Pixels:
+    import cv2
+
     grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
     edges = cv2.Canny(grey, 100, 200)
     return np.asarray(cv2.resize(np.maximum(grey, edges), (128, 128), interpolation=cv2.INTER_AREA), np.uint8)
@@ -153,6 +156,8 @@ def _structure(frame: Pixels) -> Pixels:
 
 def ssim(a: Pixels, b: Pixels) -> float:
     """Structural similarity of two grey pictures (-1 to 1), mean over 7 x 7 windows (Wang et al. 2004)."""
+    import cv2
+
     x, y = a.astype(np.float64), b.astype(np.float64)
 
     def mean(values: Floats) -> Floats:

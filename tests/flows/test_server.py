@@ -67,10 +67,11 @@ def test_the_profile_is_the_one_that_prefect_reads(home: Path) -> None:
 
 
 def test_prefect_is_not_imported_and_gets_its_settings() -> None:
-    """Nor is numba, nor anything else that the command line needs seldom and that takes long to import."""
+    """Nor is anything else that takes long to import and that the command line, recipes and downloading need seldom."""
     code = (
         "import sys, os; from flows import cli, server; server.prefect_is_configured(); server.prepare_environment();"
-        "assert cli.__name__ and not {'prefect', 'ray', 'numba', 'torch'} & set(sys.modules);"
+        "import pipelines.recipe, pipelines.download;"
+        "assert cli.__name__ and not {'prefect', 'ray', 'numba', 'torch', 'scipy', 'cv2', 'av'} & set(sys.modules);"
         "print(os.environ['PREFECT_RESULTS_DEFAULT_SERIALIZER'], os.environ['DO_NOT_TRACK'])"
     )
     given = {name: value for name, value in environment(DO_NOT_TRACK="0").items() if name not in SETTINGS}
