@@ -30,9 +30,14 @@ def near_meanings(con: database.Connection, uid: str) -> list[str]:
     """What a medium or a text was found to be like by its embedding, the likest first."""
     rows = database.rows(
         con,
-        "with near as (select case when uid = $u then other_uid else uid end as other, similarity, cluster "
-        "from semantic_edges where uid = $u or other_uid = $u) "
-        "select n.*, coalesce(m.url, t.text) as what from near n left join media m on m.media_uid = n.other "
+        # of equal vectors the pairs of the first stand for all
+        "with own as (select $u as uid union select unnest([uid, other_uid]) from semantic_edges "
+        "where ends_with(kind, '(same)') and (uid = $u or other_uid = $u)), "
+        "near as (select unnest([uid, other_uid]) as other, similarity, cluster from semantic_edges "
+        "where uid in (from own) or other_uid in (from own)), "
+        "likest as (select other, max(similarity) as similarity, any_value(cluster) as cluster from near "
+        "where other <> $u group by other) "
+        "select n.*, coalesce(m.url, t.text) as what from likest n left join media m on m.media_uid = n.other "
         "left join texts t on t.text_uid = n.other order by n.similarity desc, n.other limit 20",
         {"u": uid},
     )
