@@ -8,7 +8,6 @@ from pydantic import BeforeValidator, PlainSerializer
 from torch import nn
 
 from pretrain.component import parser, to_spec
-from pretrain.model import Model
 from pretrain.targets.base import HeadTarget, Reads, Target, TargetModule
 
 
@@ -31,9 +30,6 @@ class NestedTarget(HeadTarget):
 
     def momentum(self) -> float | None:
         return self.target.momentum()
-
-    def build_for(self, model: Model) -> nn.Module:
-        raise NotImplementedError
 
 
 class NestedModule(TargetModule):
