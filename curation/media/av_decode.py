@@ -55,6 +55,7 @@ class AvDecoder:
 
     A medium of which two children died gets `av.decoder_crash`, `av.decoder_timeout` or `av.decoder_memory`, and is not
     tried again: `fatal` maps its SHA-256 to that code. Pass its keys as `quarantine` to a later AvDecoder.
+    decoder_s: CPU seconds that FFmpeg's decoders took so far, of all that it did.
     """
 
     def __init__(self, limits: AvLimits | None = None, quarantine: Iterable[str] = ()) -> None:
@@ -62,6 +63,7 @@ class AvDecoder:
         self.quarantine = frozenset(quarantine)
         self.fatal: dict[str, str] = {}
         self.num_starts = 0
+        self.decoder_s = 0.0
         self._child: _Child | None = None
         self._lock = threading.Lock()
 
@@ -117,7 +119,9 @@ class AvDecoder:
             for _ in range(_MAX_DEATHS):
                 into = collector()
                 try:
-                    return self._start().ask(file.fileno(), request, into), into
+                    outcome = self._start().ask(file.fileno(), request, into)
+                    self.decoder_s += outcome.decoder_s
+                    return outcome, into
                 except ChildDied as death:
                     reason, detail = death.reason.value, str(death)
                     self._discard()

@@ -81,6 +81,11 @@ class FrameTap:
                 self._take(frame, time_s, is_damaged)
             self._count += 1
 
+    @property
+    def is_served(self) -> bool:
+        """Whether no later frame can be wanted."""
+        return self._spec["rule"] == "times" and self._next >= len(self._spec["value"])
+
     def _has_wanted_before(self, end_s: float) -> bool:
         """Whether a wanted time lies before `end_s`, beyond those that were served; these are then served."""
         if self._spec["rule"] == "times":
@@ -141,6 +146,8 @@ class MotionTap:
 
     -1 in a cell where the frame has no vectors at all (a key frame; a codec that does not export them).
     """
+
+    is_served = False
 
     def __init__(self, answer: Any, window: tuple[float, float]) -> None:
         self._answer, self._window = answer, window

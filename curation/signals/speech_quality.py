@@ -13,7 +13,6 @@ from curation.av.speech import (
     dnsmos,
     dnsmos_weights,
     file_digest,
-    speech_probabilities_of_cut,
     vad_weights,
 )
 
@@ -50,7 +49,7 @@ class SpeechQuality(SegmentSignal):
             return row
         pcm = found.pcm[:, 0].clip(-1, 1)
         length_s = len(pcm) / found.rate_hz
-        spans = self.spans.of(speech_probabilities_of_cut(pcm), length_s)
+        spans = self.spans.of(segment.voice, length_s)
         share = sum(span.length_s for span in spans) / length_s
         row["speech_share"] = share
         scores = dnsmos(pcm) if share >= self.min_speech_share else None
