@@ -133,8 +133,8 @@ def main() -> None:
         for each in (costs.total, costs.decoder):
             each["cut and " + name] = each["cut"] + each[name]
     seconds = args.films * max(1, round(args.seconds / 4)) * 4.0
-    print(f"{args.films} films of {seconds / args.films:.0f} s, {args.codec}, {args.height} lines, {num_segments} segments, "
-          f"{time.strftime('%F')}\n")  # fmt: skip
+    films = f"{args.films} films of {seconds / args.films:.0f} s, {args.codec}, {args.height} lines"
+    print(f"{films}, {num_segments} segments, {time.strftime('%F')}\n")
     print("| what | CPU s | x decode | decoder | segments a CPU s | s of film a CPU s |\n|---|---|---|---|---|---|")
     for name, total in costs.total.items():
         share, times = costs.decoder[name] / total, total / costs.total["decode"]
