@@ -35,7 +35,14 @@ _MESSAGE = struct.Struct("<cIQ")
 _MAX_DEATHS = 2
 _START_TIMEOUT_S = 60.0  # a loaded machine; a start takes 0.4 s
 _MAX_MESSAGE_BYTES = 1 << 30  # a child that was taken over may answer anything
-_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+# Threads would reserve memory. And glibc should keep a frame's memory (and that of its motion vectors) for the next one:
+# given back and asked for again it costs as much as half of the decoding.
+_ENVIRONMENT = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MALLOC_MMAP_THRESHOLD_": "1000000000",
+    "MALLOC_TRIM_THRESHOLD_": "1000000000",
+}
 
 Source = bytes | Path
 """A medium: its bytes, or a file that holds them."""

@@ -198,6 +198,7 @@ class AudioPass:
         self._window, self._limits, self._out, self._zero_s = window, limits, out, medium.start_s
         self._taps = [taps.AudioTap(k, each, window, answer) for k, each in enumerate(request["audio"])]
         self._num_samples = 0
+        self._floats = taps.Floats()
 
     def take(self, packet: Any, damages: Damages) -> None:
         try:
@@ -224,8 +225,9 @@ class AudioPass:
             self._num_samples += frame.samples
             if self._num_samples > self._limits["max_duration_s"] * self._limits["max_sample_rate_hz"]:
                 raise child.Refused("av.bomb", "more samples than its time can hold")
+            samples = self._floats.of(frame)
             for tap in self._taps:
-                tap.offer(frame, time_s)
+                tap.offer(samples, frame.sample_rate, time_s)
             self.end_s = time_s + length_s
 
     def finish(self) -> None:

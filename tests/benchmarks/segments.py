@@ -1,6 +1,9 @@
 """What cutting and scoring video costs beside decoding it: CPU seconds of one process, the same films, in turns.
 
-    python tests/benchmarks/segments.py [--films 3] [--seconds 20] [--height 720] [--codec mp4]
+    python tests/benchmarks/segments.py [--films 3] [--seconds 20] [--height 720] [--codec mp4] [--grain 5]
+
+What a second of video costs to decode grows with its bit rate, what signals cost does not, so the share depends on the
+films: they have grain, which brings H.264 of 720 lines to the 2 to 3 Mbit/s that the web has (`--grain 0`: 0.7 Mbit/s).
 
 `decode` is PyAV's decoder alone, pictures and sound, one thread, nothing made of a frame: the floor. `cut` is the stage
 `segment` (one decoding at small size, shots, cutting, the middle picture), `score` the signals of segments: first those
@@ -22,6 +25,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import av
+import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -32,6 +36,7 @@ from curation.media.av_decode import AvDecoder
 from curation.signals.audio_levels import AudioLevels
 from curation.signals.media_fingerprint import MediaFingerprint
 from curation.signals.sound_and_picture import SoundAndPicture
+from curation.signals.sound_kinds import SoundKinds
 from curation.signals.speech_quality import SpeechQuality
 from curation.signals.video_motion import VideoMotion
 from pipelines.segment import _middle_picture
@@ -39,20 +44,22 @@ from tests.curation.av import media
 from tests.curation.av.test_speech import voice
 
 PLAIN: list[SegmentSignal] = [VideoMotion(), AudioLevels(), SoundAndPicture(), MediaFingerprint()]
-VOICE: list[SegmentSignal] = [*PLAIN, SpeechQuality(min_speech_share=1.0)]
+VOICE: list[SegmentSignal] = [*PLAIN, SoundKinds()]
 ALL: list[SegmentSignal] = [*PLAIN, SpeechQuality()]
 OPTIONS = SegmentOptions(shots=Segmentation(min_s=1.0))
 
 
-def film(seed: int, seconds: float, height: int, codec: str) -> bytes:
-    """Shots of four seconds; speech over music; a key frame every two seconds."""
+def film(seed: int, seconds: float, height: int, codec: str, grain: float = 0.0) -> bytes:
+    """Shots of four seconds; speech over music; a key frame every two seconds. grain: standard deviation, levels."""
     width, per_shot = height * 8 // 9 * 2, 4 * media.FPS
     num = max(1, round(seconds * media.FPS / per_shot))
     frames = [frame for k in range(num) for frame in media.pan(10 * seed + k, per_shot, 3, width, height)]
+    if grain:
+        noise = np.random.default_rng(seed).normal(0, grain, (16, height, width, 1)).astype(np.int16)
+        frames = [(frame + noise[k % 16]).clip(0, 255).astype(np.uint8) for k, frame in enumerate(frames)]
     sound = 0.3 * media.music(num * 4.0, seed)[:, 0] + 0.7 * voice(num * 4.0, seed, media.RATE_HZ)
-    return media.write(
-        frames, sound[:, None], codec, options={"g": "50"} | ({"preset": "veryfast"} if codec == "mp4" else {})
-    )
+    options = {"g": "50"} | ({"preset": "medium", "crf": "23"} if codec == "mp4" else {})
+    return media.write(frames, sound[:, None], codec, options=options)
 
 
 def decode(body: bytes) -> None:
@@ -114,8 +121,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--height", type=int, default=720)
     parser.add_argument("--codec", choices=[name for name, codec in media.CODECS.items() if codec[1]], default="mp4")
+    parser.add_argument("--grain", type=float, default=5.0)
     args = parser.parse_args()
-    bodies = [film(seed, args.seconds, args.height, args.codec) for seed in range(args.films)]
+    bodies = [film(seed, args.seconds, args.height, args.codec, args.grain) for seed in range(args.films)]
     with AvDecoder() as decoder:  # what is loaded at first use is no cost of a segment
         score(decoder, cut(decoder, bodies[0])[:1], ALL)
     costs, num_segments = Costs(), 0
@@ -134,6 +142,7 @@ def main() -> None:
             each["cut and " + name] = each["cut"] + each[name]
     seconds = args.films * max(1, round(args.seconds / 4)) * 4.0
     films = f"{args.films} films of {seconds / args.films:.0f} s, {args.codec}, {args.height} lines"
+    films += f", {sum(map(len, bodies)) * 8e-6 / seconds:.1f} Mbit/s"
     print(f"{films}, {num_segments} segments, {time.strftime('%F')}\n")
     print("| what | CPU s | x decode | decoder | segments a CPU s | s of film a CPU s |\n|---|---|---|---|---|---|")
     for name, total in costs.total.items():
