@@ -68,14 +68,18 @@ def media_of_pages(pages: Sequence[str], options: PageOptions | None = None) -> 
     """
     options = options or PageOptions()
     with Fetcher(options.fetch) as fetcher:
-        for page in pages:
-            yield from _of_page(page, fetcher, options)
+        guarded = _extractor(fetcher, options)
+        try:
+            for page in pages:
+                yield from _of_page(page, guarded, fetcher, options)
+        finally:
+            guarded.close()
 
 
-def _of_page(page: str, fetcher: Fetcher, options: PageOptions) -> list[Found]:
+def _of_page(page: str, guarded: Any, fetcher: Fetcher, options: PageOptions) -> list[Found]:
     import yt_dlp
 
-    guarded = _extractor(fetcher, options)
+    guarded.failures, guarded.direct = [], None
     try:
         with _time_limit(options.timeout_s):
             info = guarded.extract_info(page, download=False)
@@ -87,8 +91,6 @@ def _of_page(page: str, fetcher: Fetcher, options: PageOptions) -> list[Found]:
         if guarded.direct is not None:
             return [Found(page, url=guarded.direct)]
         return [Found(page, reason=_reason(error, guarded.failures), detail=_words(error, guarded.failures))]
-    finally:
-        guarded.close()
     return found or [Found(page, reason=Reason.AV_NO_STREAM.value, detail="no medium on the page")]
 
 
@@ -99,7 +101,9 @@ def _extractor(fetcher: Fetcher, options: PageOptions) -> Any:
         """yt-dlp without a network of its own."""
 
         failures: list[Fetched]
-        direct: str | None = None
+        """Requests of the page at hand that failed."""
+        direct: str | None
+        """The page itself, where it is a medium that is larger than pages may be."""
 
         def build_request_director(self, _handlers: Any, _preferences: Any = None) -> Any:
             """Nothing but the guarded fetcher."""
@@ -117,7 +121,6 @@ def _extractor(fetcher: Fetcher, options: PageOptions) -> Any:
         auto_init=False,
     )  # fmt: skip
     made.add_default_info_extractors()
-    made.failures = []
     return made
 
 
@@ -148,7 +151,7 @@ def _handler(fetcher: Fetcher, owner: Any) -> Any:
             owner.failures.append(got)
             is_medium = (got.content_type or "").startswith(("video/", "audio/"))
             if got.reason == Reason.DL_TOO_LARGE.value and is_medium:
-                owner.direct = where  # the page is a medium itself, larger than pages may be
+                owner.direct = where
             if got.http_status is not None and got.http_status >= 400:
                 raise HTTPError(Response(io.BytesIO(b""), where, headers, status=got.http_status))
             raise TransportError(f"{got.reason}: {got.detail}")

@@ -35,8 +35,8 @@ _MESSAGE = struct.Struct("<cIQ")
 _MAX_DEATHS = 2
 _START_TIMEOUT_S = 60.0  # a loaded machine; a start takes 0.4 s
 _MAX_MESSAGE_BYTES = 1 << 30  # a child that was taken over may answer anything
-# Threads would reserve memory. And glibc should keep a frame's memory (and that of its motion vectors) for the next one:
-# given back and asked for again it costs as much as half of the decoding.
+# Threads would reserve memory. And glibc should keep a frame's memory, and that of its motion vectors, for the next:
+# given back and asked for again it costs up to half as much as the decoding.
 _ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",

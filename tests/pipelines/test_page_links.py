@@ -20,7 +20,6 @@ pytest.importorskip("yt_dlp")
 
 OPTIONS = PageOptions(
     fetch=FetchOptions(allow_networks=("127.0.0.0/8",), max_bytes=50_000, retries=0, total_timeout_s=5),
-    extractors=("generic",),
 )
 VTT = "WEBVTT\n\n00:00.500 --> 00:01.500\nwords\n"
 HTML = {"Content-Type": "text/html"}
@@ -62,7 +61,7 @@ def found(server: loopback.Server) -> dict[str, list[Found]]:
 
 def test_the_media_of_a_page(server: loopback.Server, found: dict[str, list[Found]]) -> None:
     (film,) = found["page"]
-    assert (film.url, film.title, film.reason) == (server.url("/film.mp4"), "A film", None)
+    assert (film.url, film.title, film.reason) == (server.url("/film.mp4"), "A film (1)", None)
     assert found["film.mp4"][0].url == server.url("/film.mp4")
     assert found["large.mp4"][0].url == server.url("/large.mp4")  # larger than a page may be, but a medium
     assert film.subtitles == [("en", VTT)]
@@ -74,7 +73,7 @@ def test_pages_without_media_say_why(found: dict[str, list[Found]]) -> None:
         "missing": "http.4xx_gone",
         "refused": "policy.robots",
         "huge": "dl.too_large",
-        "away": "http.redirect_blocked",
+        "away": "net.blocked_address",
         "private": "net.blocked_address",
         "file": "av.no_stream",
     }
@@ -98,7 +97,7 @@ def test_the_command_writes_a_link_table(server: loopback.Server, tmp_path: Path
     assert done.stdout.startswith("2 pages: 1 media in ")
     rows = pq.read_table(out).to_pylist()
     assert [(row["url"], row["title"], row["reason"]) for row in rows] == [
-        (server.url("/film.mp4"), "A film", None),
+        (server.url("/film.mp4"), "A film (1)", None),
         (server.url("/film.mp4"), None, None),
         (None, None, "http.4xx_gone"),
     ]
