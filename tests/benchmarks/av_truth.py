@@ -3,8 +3,8 @@
     python tests/benchmarks/av_truth.py [--scale 1.0]
 
 Everything goes through files: films are encoded, cut by the code of the stage `segment`, decoded by the limited child.
-At scale 1: 60 films with 240 hard cuts (and as many with dissolves), 120 offsets, 120 sounds, 20 films x 9 encodings.
-About ten minutes on one core.
+At scale 1: 30 films with 120 hard cuts (and as many with dissolves), 110 offsets, 100 sounds, 20 films x 9 encodings.
+Some minutes on one core.
 """
 
 from __future__ import annotations
@@ -238,7 +238,7 @@ def table(scale: float = 1.0) -> list[Line]:
     """All lines; printed as they come."""
     lines: list[Line] = []
     parts: list[tuple[Callable[[AvDecoder, int], list[Line]], int]] = [
-        (cuts, 60), (offsets, 120), (levels, 120), (pictures, 60), (duplicates, 20),
+        (cuts, 30), (offsets, 110), (levels, 100), (pictures, 50), (duplicates, 20),
     ]  # fmt: skip
     print(f"| {'what':44} | {'on':20} | {'goal':9} | {'found':52} |\n|{'-' * 46}|{'-' * 22}|{'-' * 11}|{'-' * 54}|")
     with AvDecoder() as decoder:

@@ -103,7 +103,8 @@ def test_laws(signal: SegmentSignal) -> None:
     copy = pickle.loads(pickle.dumps(signal))  # noqa: S301 - made here
     assert copy.key() == signal.key() == key
     text = type(signal).__doc__ or ""
-    assert all(word in text for word in ("Column", "Unit:", "Model:", "Source:", *signal.writes().names))
+    columns = [name.replace("clap_", "{name}_") for name in signal.writes().names]
+    assert all(word in text for word in ("Column", "Unit:", "Model:", "Source:", *columns))
     assert "version" in vars(type(signal))
 
 
@@ -157,8 +158,8 @@ def decoder() -> Iterator[AvDecoder]:
 def test_one_decoding_serves_all(decoder: AvDecoder) -> None:
     wanted, names = wanted_for(SIGNALS)
     assert len(wanted.frames) == 2
-    assert len(wanted.audio) == 3
-    assert names == ["grey", "hash_frames", "native", "speech", "low"]
+    assert len(wanted.audio) == 4
+    assert names == ["grey", "hash_frames", "native", "speech", "low", "wide"]
     found = decoded_segment(decoder, media.small("mp4", 3.0), SIGNALS)
     assert found is not None
     assert found.end_s == pytest.approx(3.0, abs=0.05)
