@@ -97,7 +97,7 @@ def _of_page(page: str, guarded: Any, fetcher: Fetcher, options: PageOptions) ->
 def _extractor(fetcher: Fetcher, options: PageOptions) -> Any:
     import yt_dlp
 
-    class Guarded(yt_dlp.YoutubeDL):
+    class Guarded(yt_dlp.YoutubeDL):  # type: ignore[misc]
         """yt-dlp without a network of its own."""
 
         failures: list[Fetched]

@@ -29,7 +29,8 @@ def flow_of_frames(grey: Grey, times_s: npt.NDArray[np.float64], pairs_hz: float
     rows, columns = np.linspace(0, height, GRID + 1).astype(int), np.linspace(0, width, GRID + 1).astype(int)
     found = np.empty((len(firsts), GRID * GRID), np.float32)
     for k, first in enumerate(firsts):
-        flow = search.calc(grey[first], grey[first + 1], None)
+        begin = np.zeros((height, width, 2), np.float32)
+        flow = np.asarray(search.calc(grey[first], grey[first + 1], begin))
         speed = np.hypot(flow[..., 0], flow[..., 1]) / height / max(float(times_s[first + 1] - times_s[first]), 1e-3)
         sums = np.add.reduceat(np.add.reduceat(speed, rows[:-1], axis=0), columns[:-1], axis=1)
         found[k] = (sums / np.outer(np.diff(rows), np.diff(columns))).ravel()
