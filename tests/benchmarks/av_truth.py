@@ -84,7 +84,7 @@ def cuts(decoder: AvDecoder, num: int) -> list[Line]:
     lines: list[Line] = []
     for what, dissolve in (("hard cuts", 0), ("dissolves of 12 frames", 12)):
         films = [film_with_cuts(seed, dissolve) for seed in range(num)]
-        for detector in ("content", "koala"):
+        for detector in ("content", "koala") if dissolve == 0 else ("content",):
             options = SegmentOptions(shots=Segmentation(detector=detector, min_s=0.0, min_shot_frames=12))  # type: ignore[arg-type]
             num_hits = num_found = num_true = 0
             for body, truth in films:
