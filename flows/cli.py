@@ -20,14 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows import (
-    evalset_commands,
-    export_commands,
-    metadata_commands,
-    page_commands,
-    policy_commands,
-    training_commands,
-)
+from flows import evalset_commands, export_commands, metadata_commands, pages, policy_commands, training_commands
 
 app = typer.Typer(
     help="Sieve links into pre-training corpora, and corpora into models; every row keeps every signal and decision.",
@@ -338,7 +331,7 @@ def _cell(value: object) -> Text:
 
 
 evalset_commands.register(app, _explained, _print, _say)
-page_commands.register(app)
+pages.register(app)
 policy_commands.register(app, _explained, _print, _say)
 training_commands.register(app, _explained, _print, _say)
 
