@@ -31,6 +31,9 @@ class SpeechQuality(SegmentSignal):
 
     spans: SpeechSpans = SpeechSpans()
     min_speech_share: float = Field(default=0.1, ge=0, le=1)
+    quality: bool = True
+    """Whether DNSMOS is asked at all: it costs ten times what everything else about a segment does. Without, its three
+    columns are null."""
     dnsmos_hop_s: float = Field(default=4.0, gt=0)
     """Between the windows of 9.01 s over which DNSMOS is averaged. At 1 (speechmos) it costs four times as much; on
     five mixes of 25 s of spoken captions and noise the overall quality moved by at most 0.04."""
@@ -55,7 +58,7 @@ class SpeechQuality(SegmentSignal):
         spans = self.spans.of(segment.voice, length_s)
         share = sum(span.length_s for span in spans) / length_s
         row["speech_share"] = share
-        scores = dnsmos(pcm, self.dnsmos_hop_s) if share >= self.min_speech_share else None
+        scores = dnsmos(pcm, self.dnsmos_hop_s) if self.quality and share >= self.min_speech_share else None
         if scores is not None:
             row |= {name: round(value, 3) for name, value in zip(self.writes().names[1:], scores, strict=True)}
         return row
