@@ -46,7 +46,7 @@ def find_matches(
     has_video = {row["media_uid"]: row["seen"] for row in rows}
     edges, facts = [], []
     for kind in ("video", "audio"):
-        for pair in _pairs(run, files, kind, search):  # type: ignore[arg-type]
+        for pair in _pairs(run, files, kind, search):
             one, other = pair["media_uid"], pair["other_uid"]
             if one not in has_video or other not in has_video:
                 continue  # found by an earlier run among what is no longer there

@@ -63,7 +63,7 @@ class ClapScorer:
         depend on its neighbours; its windows of 10 s go together."""
         vectors_ND = np.zeros((len(sounds), self.embed_dim), np.float32)
         is_there = np.array([sound is not None and len(sound) > 0 for sound in sounds], bool)
-        for row in np.flatnonzero(is_there):
+        for row in np.flatnonzero(is_there).tolist():
             sound = sounds[row]
             assert sound is not None
             vectors_ND[row] = self._encode_one(np.asarray(sound, np.float32))

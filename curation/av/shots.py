@@ -38,7 +38,7 @@ class ContentScores:
 
         num, height, width, _ = frames.shape
         flat = cv2.cvtColor(frames.reshape(num * height, width, 3), cv2.COLOR_RGB2HSV)
-        hsv = flat.reshape(num, -1)
+        hsv = np.asarray(flat, np.uint8).reshape(num, -1)
         before = hsv[:1] if self._last is None else self._last
         self._last = hsv[-1:].copy()
         differences = np.asarray(cv2.absdiff(np.concatenate([before, hsv[:-1]]), hsv))

@@ -28,7 +28,7 @@ class ClapScore(ColumnSignal):
     def table_name(self) -> str:
         return f"{self.name}_score"
 
-    def reads(self) -> tuple[str, str]:
+    def reads(self) -> tuple[str, ...]:
         return (f"{self.name}_audio_embedding", f"{self.name}_text_embedding")
 
     def writes(self) -> pa.Schema:
