@@ -19,7 +19,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows import evalset_commands, export_commands, metadata_commands, policy_commands, training_commands
+from flows import (
+    ablation_commands,
+    evalset_commands,
+    export_commands,
+    metadata_commands,
+    policy_commands,
+    training_commands,
+)
 
 app = typer.Typer(
     help="Sieve links into pre-training corpora, and corpora into models; every row keeps every signal and decision.",
@@ -326,6 +333,7 @@ def _cell(value: object) -> Text:
 
 evalset_commands.register(app, _explained, _print, _say)
 policy_commands.register(app, _explained, _print, _say)
+ablation_commands.register(app, _explained, _print, _say)
 training_commands.register(app, _explained, _print, _say)
 
 

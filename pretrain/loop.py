@@ -93,15 +93,18 @@ def train_worker(job: Job, on_metrics: Callable[[Metrics], None] = lambda _: Non
     start = load_checkpoint(checkpoints, objective, engine.optimizer, engine.is_sharded)
     engine.distribute()
     log = _open_log(run / METRICS_FILE, start) if rank == 0 else None
-    began = time.monotonic()
+    began, cpu_s = time.monotonic(), time.process_time()
     with log if log is not None else contextlib.nullcontext():
         for ready in loader.batches(start, num_steps, rank, num_workers):
             lr = learning_rate(ready.step, num_steps, config)
             objective.set_progress(ready.step / max(1, num_steps - 1))
             losses, norm = engine.step(ready, lr)
             done = ready.step + 1
+            before, cpu_s = cpu_s, time.process_time()
             metrics = (
-                _shared(objective, ready, losses, norm) | _where(done, num_steps, config, data.reader) | {"lr": lr}
+                _shared(objective, ready, losses, norm, cpu_s - before)
+                | _where(done, num_steps, config, data.reader)
+                | {"lr": lr}
             )
             metrics["samples_per_s"] = (done - start) * config.batch_size / (time.monotonic() - began)
             if not math.isfinite(metrics["loss"]):
@@ -122,8 +125,9 @@ def train_worker(job: Job, on_metrics: Callable[[Metrics], None] = lambda _: Non
         dist.barrier()
 
 
-def _shared(objective: Objective, ready: Ready, losses: dict[str, Tensor], norm: Tensor) -> Metrics:
-    """What all workers together say of a step: means of the losses, the digest of its samples."""
+def _shared(objective: Objective, ready: Ready, losses: dict[str, Tensor], norm: Tensor, cpu_s: float) -> Metrics:
+    """What all workers together say of a step: means of the losses, the digest of its samples, CPU-seconds (of the
+    workers themselves, not of processes that read for them)."""
     names = sorted(losses)
     means = mean_over_workers(torch.stack([losses[name].detach() for name in names]))
     metrics: Metrics = dict(zip(names, means.tolist(), strict=True))
@@ -133,11 +137,13 @@ def _shared(objective: Objective, ready: Ready, losses: dict[str, Tensor], norm:
         metrics["logit_scale"] = float(scales[0].detach().exp())
     # int64 wraps round, so a sum over workers is the sum modulo 2^64
     signed = ready.samples_digest - (1 << 64 if ready.samples_digest >= 1 << 63 else 0)
-    counts = torch.tensor([signed, ready.num_missing_images], dtype=torch.int64, device=means.device)
+    numbers = [signed, ready.num_missing_images, round(cpu_s * 1e6)]
+    counts = torch.tensor(numbers, dtype=torch.int64, device=means.device)
     if world()[1] > 1:
         dist.all_reduce(counts)
     metrics["samples_digest"] = int(counts[0]) % (1 << 64)
     metrics["num_workers"] = world()[1]
+    metrics["cpu_s"] = int(counts[2]) / 1e6
     if counts[1]:
         metrics["images_missing"] = int(counts[1])
     return metrics
