@@ -28,7 +28,7 @@ from pretrain.comparison import Incomparable, RunRows, Wanted, compare
 from pretrain.config import ConfigError, TrainConfig, load_config
 from pretrain.evaluate import evaluate, evaluation_files
 from pretrain.run import RunResult, train
-from pretrain.version import Version, VersionError, find_version, open_version
+from pretrain.version import Version, VersionError, open_version
 
 NAME_DIGITS = 12
 
@@ -81,7 +81,7 @@ def training(ablation: Ablation, address: str) -> TrainConfig:
 
 def _evaluated_on(ablation: Ablation, store: Store) -> Version:
     wanted = ablation.evaluate.dataset
-    return open_version(wanted) if "/" in wanted else find_version(store.root, wanted)
+    return open_version(wanted if "/" in wanted else store.version_path(wanted))
 
 
 def _runs(

@@ -60,7 +60,12 @@ def replace_object(caption: str, objects: Sequence[str], own: Collection[str] = 
         return None
     mine = {name.lower() for name in own}
     there = span.group(0).lower()
-    others = [o for o in objects if o.lower() not in mine and o.lower() != there and not _pattern((o,)).search(caption)]
+    others = [
+        other
+        for other in objects
+        # `bald eagle` for `eagle` would still be true
+        if other.lower() not in mine and not _share_words(other, there) and not _pattern((other,)).search(caption)
+    ]
     return _replaced("object", caption, span, others)
 
 
@@ -126,6 +131,10 @@ def _replaced(kind: str, caption: str, span: re.Match[str], others: Sequence[str
     if span.group(0)[0].isupper():
         other = other[0].upper() + other[1:]
     return Edit(kind, caption, f"{caption[: span.start()]}{other}{caption[span.end() :]}")
+
+
+def _share_words(a: str, b: str) -> bool:
+    return bool(set(a.lower().split()) & set(b.lower().split()))
 
 
 def _first(caption: str, objects: Sequence[str]) -> re.Match[str] | None:

@@ -110,7 +110,7 @@ def linear_probe(
 def accuracy_row(
     metric: str, right_P: np.ndarray, chance: float, seed: int = 0, cluster_P: np.ndarray | None = None
 ) -> dict[str, Any]:
-    """A row {metric, value, lo, hi, chance, n} of a share, with its 95% bootstrap interval over pictures or clusters."""
+    """A row {metric, value, lo, hi, chance, n} of a share; 95% bootstrap interval over pictures, or over clusters."""
     weight_RP = cluster_weights(np.arange(len(right_P)) if cluster_P is None else cluster_P, seed)
     share_R = weight_RP @ right_P.astype(np.float64) / weight_RP.sum(axis=1)
     lo, hi = np.quantile(share_R, ((1 - INTERVAL) / 2, (1 + INTERVAL) / 2))

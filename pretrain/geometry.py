@@ -74,14 +74,16 @@ def _own_cosines(image_PD: np.ndarray, text_TD: np.ndarray, positive_TP: np.ndar
 
 
 def _uniformities(vector_ND: np.ndarray, weight_RN: np.ndarray) -> np.ndarray:
-    """(R,) uniformity of each resampling; pairs of a row with itself do not count, however often it was drawn."""
+    """Uniformity of each resampling that draws two different rows; pairs of a row with itself do not count, however
+    often it was drawn."""
     x = vector_ND.astype(np.float64)
     squares = (x**2).sum(axis=1)
     kernel_NN = np.exp(-UNIFORMITY_T * np.maximum(squares[:, None] + squares[None, :] - 2 * x @ x.T, 0))
     np.fill_diagonal(kernel_NN, 0)
     weight = weight_RN.astype(np.float64)
     total_R = ((weight @ kernel_NN) * weight).sum(axis=1)
-    return np.asarray(np.log(total_R / (weight.sum(axis=1) ** 2 - (weight**2).sum(axis=1))))
+    pairs_R = weight.sum(axis=1) ** 2 - (weight**2).sum(axis=1)
+    return np.asarray(np.log(total_R[pairs_R > 0] / pairs_R[pairs_R > 0]))
 
 
 def _row(metric: str, value: float, values_R: np.ndarray, chance: float | None, n: int) -> dict[str, Any]:
