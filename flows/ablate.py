@@ -91,7 +91,8 @@ def _runs(
     """All runs, trained and evaluated, by policy. The seeds go round before the policies' second ones, so that a table
     of what is there so far compares like with like."""
     made: dict[str, list[RunResult]] = {each.policy: [] for each in versions}
-    total, done, took = len(versions) * len(ablation.seeds), 0, []
+    total, done = len(versions) * len(ablation.seeds), 0
+    took: list[float] = []
     for seed in ablation.seeds:
         for each in versions:
             done += 1

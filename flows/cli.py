@@ -245,18 +245,6 @@ def train(
         _say(f"model: {train_config(config, store, address, _say)}")
 
 
-@app.command("eval")
-def evaluate(
-    config: Annotated[Path, typer.Argument(help="The training config whose model is evaluated.")],
-    store: StoreOption,
-) -> None:
-    """Evaluate a trained model: retrieval on held-out pictures and held-out languages, beside chance."""
-    with _explained():
-        from flows.training import evaluate_config
-
-        evaluate_config(config, store, _say)
-
-
 classifier = typer.Typer(help="Text classifiers: trained on two selections of a store's texts.", no_args_is_help=True)
 app.add_typer(classifier, name="classifier")
 

@@ -6,7 +6,7 @@ policies is known better than either of the two. Shape suffixes: S seeds, Q quer
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +41,7 @@ class Incomparable(ValueError):
     """Runs that do not have the figure, or did not answer the same questions."""
 
 
-def compare(wanted: Wanted, policies: dict[str, Sequence[RunRows]], seed: int = 0) -> dict[str, dict[str, Any]]:
+def compare(wanted: Wanted, policies: Mapping[str, Sequence[RunRows]], seed: int = 0) -> dict[str, dict[str, Any]]:
     """Policy -> {value, lo, hi, chance, interval, gain, gain_lo, gain_hi, seed_lo, seed_hi}.
 
     value: mean over the policy's runs. lo, hi: 95% of resamplings in which the runs (seeds) are drawn with replacement
@@ -66,7 +66,7 @@ def compare(wanted: Wanted, policies: dict[str, Sequence[RunRows]], seed: int = 
     for name, rows in single.items():
         values = [float(row["value"]) for row in rows]
         lo, hi = np.quantile(resampled_R[name], tails).tolist()
-        gain = {"gain": None, "gain_lo": None, "gain_hi": None}
+        gain: dict[str, float | None] = {"gain": None, "gain_lo": None, "gain_hi": None}
         if name != first:
             gain_lo, gain_hi = np.quantile(resampled_R[name] - resampled_R[first], tails).tolist()
             base = float(np.mean([row["value"] for row in single[first]]))
@@ -97,7 +97,7 @@ class _Queries:
     values: dict[str, list[np.ndarray]]
 
 
-def _queries(wanted: Wanted, policies: dict[str, Sequence[RunRows]]) -> _Queries | None:
+def _queries(wanted: Wanted, policies: Mapping[str, Sequence[RunRows]]) -> _Queries | None:
     """The single outcomes behind the figure, in one order for all runs; None where it is not made of any."""
     measure = RANK if wanted.metric == "median_rank" or wanted.metric.startswith("recall_at_") else wanted.metric
     asked: list[tuple[str, str]] | None = None

@@ -1,5 +1,5 @@
-"""Suites of a model with more streams than picture and text: retrieval between every two of them, and whether films need
-their order.
+"""Suites of a model with more streams than picture and text: retrieval between every two of them, and whether films
+need their order.
 
 Shape suffixes: N samples, D dimension, T frames, Q queries.
 """
@@ -30,7 +30,7 @@ def between_streams(
     `image_to_audio` and so on. vectors: stream -> (N, D); present: stream -> bool (N,). Row n of all is one sample."""
     found = Found()
     for a, b in combinations(sorted(vectors), 2):
-        both = np.flatnonzero(present[a] & present[b])
+        both = np.flatnonzero(present[a] & present[b]).tolist()
         if len(both) < MIN_PAIRS:
             continue
         names = [uids[row] for row in both]
@@ -66,7 +66,7 @@ def shuffled_frames(
     texts: Sequence[str],
     seed: int = 0,
 ) -> Found:
-    """HiTeA's shuffling test (arXiv:2212.14546, section 4.4): what text-to-video R@1 loses when frames are in another order.
+    """HiTeA's shuffling test (arXiv:2212.14546): what text-to-video R@1 loses when frames are in another order.
 
     films: (T, ...) frames of each film; encode: films -> (N, D) unit vectors; positive_QN: which texts describe which.
     A model that takes the mean of its frames loses exactly nothing.

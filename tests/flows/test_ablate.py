@@ -26,7 +26,7 @@ from tests.stores import ROOT, command, digests, environment
 
 sys.path.append(str(ROOT / "tests" / "pretrain"))
 
-from tiny import spec  # noqa: E402
+from tiny import spec
 
 COSTS = {"train_cpu_s", "select_cpu_s", "pack_cpu_s"}
 SEEDS = [0, 1]

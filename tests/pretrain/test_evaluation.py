@@ -1,4 +1,4 @@
-"""The evaluation job: geometry and rank variance against simulation, streams, the tables, and clip_benchmark's figures."""
+"""The evaluation job: geometry and ranks against simulation, streams, the tables, and clip_benchmark's figures."""
 
 from __future__ import annotations
 
@@ -230,10 +230,9 @@ def test_the_job_writes_every_figure_and_what_it_is_made_of(tmp_path: Path) -> N
             row["value"] for row in outcomes
             if (row["suite"], row["direction"], row["measure"]) == (suite, direction, RANK)
         ]  # fmt: skip
-        figure = next(
-            row for row in rows
-            if (row["suite"], row["direction"], row["metric"], row["language"]) == (suite, direction, "recall_at_5", None)
-        )  # fmt: skip
+        wanted = (suite, direction, "recall_at_5", None)
+        names = ("suite", "direction", "metric", "language")
+        figure = next(row for row in rows if tuple(row[name] for name in names) == wanted)
         assert np.mean(np.array(mine) <= 5) == pytest.approx(figure["value"])
     elsewhere = evaluate(run, tmp_path / "empty", str(version.folder), progress=lambda _: None)
     assert elsewhere == rows  # a version by its path; the answer is there already
