@@ -19,6 +19,7 @@ from pretrain import found as files
 from pretrain.config import ConfigError, TrainConfig, parse_config
 from pretrain.embed import TwoTowerScorer
 from pretrain.evaluate_labels import by_labels
+from pretrain.evaluate_streams import by_streams
 from pretrain.found import FIGURES, OUTCOMES, Found, Row
 from pretrain.pictures import cached_pictures
 from pretrain.retrieval import of_suite
@@ -89,11 +90,14 @@ def evaluate_scorer(
 ) -> Found:
     """What any scorer comes to, with the suites that `config` (excluded languages, conditions) implies."""
     model = scorer.model
+    found = by_streams(scorer, config, version, store / "cache", split_column, held_out, progress)
+    if not {"image", "text"} <= set(model.sources.values()) or "image" not in version.columns():
+        progress("evaluate: no pictures and texts to match: the model lacks a stream, or the version has no pictures")
+        return found
     folder = store / "cache" / "pictures"
     pixels, is_whole = cached_pictures(folder, version, model.image_size, model.fit, model.resample, progress)
     vectors = Vectors(scorer, pixels)
     tags = _tags(version)
-    found = Found()
     for suite in suites(version, config, is_whole, split_column, held_out):
         progress(f"evaluate: {suite.name}: {len(suite.rows):,} pictures, {len(suite.texts):,} texts")
         found += of_one_suite(suite, vectors, None if tags is None else [tags[row] for row in suite.rows])

@@ -6,13 +6,13 @@ Shape suffixes: N samples, D dimension, T frames, Q queries.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
-from pretrain.found import RANK, Found
+from pretrain.found import Found
 from pretrain.geometry import geometry_rows
 from pretrain.keyed import key
 from pretrain.metrics import INTERVAL, chance_within, cluster_weights
@@ -24,17 +24,24 @@ _K = 1
 
 
 def between_streams(
-    suite: str, vectors: Mapping[str, np.ndarray], present: Mapping[str, np.ndarray], uids: Sequence[str]
+    suite: str,
+    vectors: Mapping[str, np.ndarray],
+    present: Mapping[str, np.ndarray],
+    uids: Sequence[str],
+    texts: Sequence[str] = (),
 ) -> Found:
     """Retrieval and geometry of every two streams, among the samples that have both: `audio_to_image`,
-    `image_to_audio` and so on. vectors: stream -> (N, D); present: stream -> bool (N,). Row n of all is one sample."""
+    `image_to_audio` and so on. vectors: stream -> (N, D); present: stream -> bool (N,). Row n of all is one sample.
+
+    texts: (N,) what the vectors of the stream `text` are of; samples with one text are right for each other's.
+    """
     found = Found()
     for a, b in combinations(sorted(vectors), 2):
         both = np.flatnonzero(present[a] & present[b]).tolist()
         if len(both) < MIN_PAIRS:
             continue
         names = [uids[row] for row in both]
-        own = np.eye(len(both), dtype=bool)
+        own = alike([texts[row] for row in both]) if "text" in (a, b) else np.eye(len(both), dtype=bool)
         sides = (Side(a, vectors[a][both], names, names), Side(b, vectors[b][both], names, names))
         found += match(suite, *sides, own)[0]
         rows = [
@@ -42,6 +49,12 @@ def between_streams(
         ]
         found.add_figures(rows, suite=suite, direction=f"{a}_to_{b}")
     return found
+
+
+def alike(texts: Sequence[str]) -> np.ndarray:
+    """bool (N, N): which texts are equal."""
+    number_N = np.unique(np.array(texts), return_inverse=True)[1]
+    return np.asarray(number_N[:, None] == number_N[None, :])
 
 
 def shuffled_order(uid: str, num_frames: int) -> np.ndarray:
@@ -58,28 +71,27 @@ def shuffled_order(uid: str, num_frames: int) -> np.ndarray:
 
 def shuffled_frames(
     suite: str,
-    films: Sequence[np.ndarray],
-    uids: Sequence[str],
-    encode: Callable[[Sequence[np.ndarray]], np.ndarray],
     text_QD: np.ndarray,
+    in_order_ND: np.ndarray,
+    shuffled_ND: np.ndarray,
     positive_QN: np.ndarray,
     texts: Sequence[str],
+    uids: Sequence[str],
     seed: int = 0,
 ) -> Found:
     """HiTeA's shuffling test (arXiv:2212.14546): what text-to-video R@1 loses when frames are in another order.
 
-    films: (T, ...) frames of each film; encode: films -> (N, D) unit vectors; positive_QN: which texts describe which.
-    A model that takes the mean of its frames loses exactly nothing.
+    in_order_ND, shuffled_ND: vectors of the films as they are, and with their frames in `shuffled_order`;
+    positive_QN: which texts describe which. A model that takes the mean of its frames loses nothing.
     """
     found = Found()
     fixed: dict[str, Any] = {"suite": suite, "direction": "text_to_video"}
-    mixed = [film[shuffled_order(uid, len(film))] for film, uid in zip(films, uids, strict=True)]
-    before_Q, after_Q = (ranks(text_QD, encode(some), positive_QN) for some in (list(films), mixed))
+    before_Q, after_Q = (ranks(text_QD, vectors, positive_QN) for vectors in (in_order_ND, shuffled_ND))
     cluster_Q = positive_QN.argmax(axis=1)
-    names = [uids[place] for place in cluster_Q]
+    names = [uids[place] for place in cluster_Q.tolist()]
     weight_RQ = cluster_weights(cluster_Q, seed)
     hits = (before_Q <= _K).astype(np.float64), (after_Q <= _K).astype(np.float64)
-    chance = float(chance_within(positive_QN.sum(axis=1), len(films), _K).mean())
+    chance = float(chance_within(positive_QN.sum(axis=1), len(in_order_ND), _K).mean())
     for metric, value_Q, none in (
         (f"recall_at_{_K}_in_order", hits[0], chance),
         (f"recall_at_{_K}_frames_shuffled", hits[1], chance),
@@ -87,7 +99,6 @@ def shuffled_frames(
     ):
         lo, hi = np.quantile(weight_RQ @ value_Q / weight_RQ.sum(axis=1), ((1 - INTERVAL) / 2, (1 + INTERVAL) / 2))
         row = {"metric": metric, "value": float(value_Q.mean()), "lo": float(lo), "hi": float(hi), "chance": none}
-        found.add_figures([{**row, "n": len(value_Q)}], **fixed, num_candidates=len(films))
+        found.add_figures([{**row, "n": len(value_Q)}], **fixed, num_candidates=len(in_order_ND))
         found.add_outcomes(value_Q, texts, names, **fixed, measure=metric)
-    found.add_outcomes(after_Q, texts, names, suite=f"{suite}:shuffled", direction="text_to_video", measure=RANK)
     return found

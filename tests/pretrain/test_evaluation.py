@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from clip_benchmark.metrics import zeroshot_classification, zeroshot_retrieval
-from tiny import config, sample, write_version
+from segmented import segment, write_segments
+from tiny import config, sample, uid, write_version
 
 from pretrain import found as files
+from pretrain.config import TrainConfig
 from pretrain.diagnostics import class_vectors, rank_variance_rows, uniformity, within_top
 from pretrain.evaluate import evaluate, evaluation_files
+from pretrain.evaluate_streams import by_streams, stream_vectors
 from pretrain.found import RANK
 from pretrain.geometry import geometry_rows, random_uniformity
 from pretrain.metrics import chance_rank_moments, chance_reciprocal_rank, first_ranks
@@ -196,7 +200,8 @@ def test_a_mean_of_frames_loses_nothing_when_they_are_shuffled() -> None:
     own = np.eye(30, dtype=bool)
 
     def rows(encode: Any) -> dict[str, dict[str, Any]]:
-        return figures_of(shuffled_frames("f", films, uids, encode, encode(films), own, uids).figures)
+        mixed = [film[shuffled_order(uid, len(film))] for film, uid in zip(films, uids, strict=True)]
+        return figures_of(shuffled_frames("f", encode(films), encode(films), encode(mixed), own, uids, uids).figures)
 
     mean = rows(lambda some: norm(np.stack([film.mean(axis=0) for film in some])))
     assert mean["recall_at_1_in_order"]["value"] == mean["recall_at_1_frames_shuffled"]["value"] == 1
@@ -204,8 +209,8 @@ def test_a_mean_of_frames_loses_nothing_when_they_are_shuffled() -> None:
     ordered = rows(lambda some: norm(np.stack([film.reshape(-1) for film in some])))
     assert ordered["recall_at_1_in_order"]["value"] == 1
     assert ordered["recall_at_1_shuffle_drop"]["lo"] > 0
-    for uid in uids:
-        order = shuffled_order(uid, 5)
+    for name in uids:
+        order = shuffled_order(name, 5)
         assert sorted(order) == list(range(5)) != order.tolist()
     assert shuffled_order("u", 1).tolist() == [0]
 
@@ -238,6 +243,53 @@ def test_the_job_writes_every_figure_and_what_it_is_made_of(tmp_path: Path) -> N
     assert elsewhere == rows  # a version by its path; the answer is there already
     with pytest.raises(VersionError, match="no sealed dataset version"):
         find_version(tmp_path, "no/such/folder")
+
+
+def segment_config(**streams: Any) -> TrainConfig:
+    transformer = {"use": "pretrain.encoders.transformer.Transformer", "layers": 1, "heads": 2}
+    frame = {"use": "pretrain.embeddings.pictures.Patches", "width": 16, "patch_size": 8}
+    known = {
+        "text": {"embedding": {"use": "pretrain.embeddings.byte_tokens.ByteTokens", "width": 16, "max_tokens": 16},
+                 "encoder": transformer},
+        "audio": {"embedding": {"use": "pretrain.embeddings.audio.LogMel", "width": 16, "num_mels": 20,
+                                "max_seconds": 2}, "encoder": transformer},
+        "video": {"embedding": {"use": "pretrain.embeddings.video.EachFrame", "num_frames": 4, "frame": frame},
+                  "encoder": {"use": "pretrain.encoders.frames.FrameEncoder", "layers": streams.pop("layers", 1),
+                              "heads": 2, "frame": transformer}},
+    }  # fmt: skip
+    return config(
+        model={"embed_dim": 16, "streams": known}, image_size=32,
+        targets=[{"use": "pretrain.targets.info_nce.InfoNCE", "a": "audio", "b": "text"}],
+    )  # fmt: skip
+
+
+@pytest.mark.family("F11")
+@pytest.mark.family("F12")
+def test_held_out_segments_are_matched_between_their_streams(tmp_path: Path) -> None:
+    """Two of six lack something; the film of one mean-of-frames model loses nothing when its frames are shuffled."""
+    rows = [{**segment(n, sound=n != 2, texts=n != 3), "split": "val"} for n in range(6)]
+    version = write_segments(tmp_path, [*rows, {**segment(6), "split": "train"}])
+    torch.manual_seed(0)
+    for layers in (0, 1):
+        settings = segment_config(layers=layers)
+        scorer: Any = SimpleNamespace(model=settings.model.build(32).eval(), device=torch.device("cpu"))
+        found = by_streams(scorer, settings, version, tmp_path / "cache", progress=lambda _: None)
+        figures = {(row["direction"], row["metric"]): row for row in found.figures}
+        assert {row["suite"] for row in found.figures} == {"held_out_segments"}
+        counts = {
+            pair: figures[pair, "recall_at_1"]["n"] for pair in ("audio_to_text", "audio_to_video", "text_to_video")
+        }
+        assert counts == {"audio_to_text": 4, "audio_to_video": 5, "text_to_video": 5}
+        ordered = figures["text_to_video", "recall_at_1"]["value"]
+        assert figures["text_to_video", "recall_at_1_in_order"]["value"] == ordered
+        assert layers or figures["text_to_video", "recall_at_1_shuffle_drop"]["hi"] == 0
+    made = stream_vectors(scorer, settings, version, tmp_path / "cache")
+    assert sorted(made.uids) == sorted(uid("segment", n) for n in range(7))
+    assert made.shuffled_ND is not None
+    assert np.abs(made.shuffled_ND - made.vectors["video"]).max() > 1e-4  # with layers the order matters
+    assert made.present["audio"].sum() == 6
+    pictures = write_version(tmp_path / "b", [sample(1), sample(2)])
+    assert not by_streams(scorer, settings, pictures, tmp_path / "cache", progress=lambda _: None).figures
 
 
 def test_ranks_are_those_of_both_sides() -> None:
