@@ -85,7 +85,7 @@ def stream_vectors(
     """
     asked = config.model_copy(
         update={
-            "where": where, "subset": None, "mixture": (), "exclude_languages": (), "texts": TextPolicy(),
+            "where": where, "subset": None, "mixture": (), "exclude_languages": (), "texts": TextPolicy.model_validate({}),
             "augment": False, "longer_sounds": "middle", "captions_per_image": 1, "batch_size": BATCH,
             "micro_batch": None, "num_workers": 1, "loader_workers": 0, "decontamination": "waived",
             "pictures": "streamed", "targets": (),

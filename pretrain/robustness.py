@@ -30,6 +30,8 @@ WRONG = ("object", "attribute", "relation", "word_order")
 HARMLESS = ("attribute_inserted", "word_order")
 """Edits whose cost in retrieval is measured."""
 LANGUAGE = "en"
+EQUAL = 1e-5
+"""Cosines that differ by less are equal: the same words in another order give float32 sums that differ by some 1e-7."""
 MIN_EDITS = 10
 """Captions that an edit must apply to for its figure."""
 Encode = Callable[[Sequence[str]], np.ndarray]
@@ -88,7 +90,7 @@ def robustness(
         edited_ED = encode([edit.text for _, edit in edits])
         if kind in WRONG:
             own_ED = image_PD[picture_E]
-            right_E = (own_ED * text_TD[places]).sum(axis=1) > (own_ED * edited_ED).sum(axis=1)
+            right_E = (own_ED * (text_TD[places] - edited_ED)).sum(axis=1) > EQUAL
             metric = f"prefers_true_over_{kind}"
             found.add_figures([accuracy_row(metric, right_E, 0.5, seed, cluster_P=picture_E)], suite=name)
             found.add_outcomes(right_E, texts, clusters, suite=name, measure=metric)

@@ -79,7 +79,7 @@ def _suite(name: str, samples: Samples, wanted: Callable[[Text], bool]) -> Suite
         for text in filter(wanted, texts):
             if text.text in place:
                 positive_TP[place[text.text], column] = True
-    described: np.ndarray = positive_TP.any(axis=0)
+    described = np.asarray(positive_TP.any(axis=0))
     if not described.any():
         return None
     spoken = [tuple(sorted(languages[text])) for text in names]
