@@ -83,14 +83,12 @@ def stream_vectors(
 
     Raises ConfigError where no sample has at least two of the streams.
     """
-    asked = config.model_copy(
-        update={
-            "where": where, "subset": None, "mixture": (), "exclude_languages": (), "texts": TextPolicy.model_validate({}),
-            "augment": False, "longer_sounds": "middle", "captions_per_image": 1, "batch_size": BATCH,
-            "micro_batch": None, "num_workers": 1, "loader_workers": 0, "decontamination": "waived",
-            "pictures": "streamed", "targets": (),
-        }
-    )  # fmt: skip
+    plain = {
+        "where": where, "subset": None, "mixture": (), "exclude_languages": (), "targets": (), "augment": False,
+        "texts": TextPolicy.model_validate({}), "longer_sounds": "middle", "captions_per_image": 1, "batch_size": BATCH,
+        "micro_batch": None, "num_workers": 1, "loader_workers": 0, "decontamination": "waived", "pictures": "streamed",
+    }  # fmt: skip
+    asked = config.model_copy(update=plain)
     model, device = scorer.model, scorer.device
     place = version.place if "://" in version.place else version.folder
     data = open_data(asked, [place], cache, model)
