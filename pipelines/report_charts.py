@@ -156,7 +156,7 @@ def _padded(values: Sequence[float], name: str) -> Axis:
     """An axis with room beyond both ends; not below zero where no value is."""
     lo, hi = min(values), max(values)
     room = (hi - lo) * 0.15 or abs(hi) * 0.1 or 1.0
-    return Axis(lo - room if lo < 0 else max(0.0, lo - room), hi + room, name)
+    return Axis(lo - room if lo < 0 else max(0.0, lo - room), hi + 1.5 * room, name)  # the name stands above the plot
 
 
 def _thinned(counts: Sequence[int]) -> list[Point]:
