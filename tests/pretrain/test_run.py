@@ -93,7 +93,7 @@ def test_progress_is_visible(store: Path) -> None:
     said: list[str] = []
     train(config(name="loud", steps=3), store, "serial", progress=said.append)
     text = "\n".join(said)
-    for part in ("40 pictures", "120 texts", "step 1/3", "step 3/3", "samples/s", "done"):
+    for part in ("40 samples", "120 texts", "step 1/3", "step 3/3", "samples/s", "done"):
         assert part in text
 
 
