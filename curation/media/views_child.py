@@ -83,27 +83,3 @@ def answer(source: Source, asked: list[list[Any]], orientation: int, making: Any
             made[key] = making.turn(source.view(*key), orientation)
     out["view_sizes"] = [list(pixels.shape[:2]) for pixels in made.values()]
     return list(made.values())
-
-
-class Shared:
-    """The memory that the parent reads pixels from: some pages that neither side can shrink, so that reading them never
-    fails. What does not fit goes through the pipe."""
-
-    def __init__(self, descriptor: int, num_bytes: int) -> None:
-        import mmap
-        import os
-
-        import numpy as np
-
-        self._pages = np.frombuffer(mmap.mmap(descriptor, num_bytes), np.uint8)
-        os.close(descriptor)
-
-    def put(self, arrays: list[Any]) -> bool:
-        """Lay the arrays there one after the other; False where there is no room."""
-        if sum(each.size for each in arrays) > self._pages.size:
-            return False
-        start = 0
-        for each in arrays:
-            self._pages[start : start + each.size].reshape(each.shape)[...] = each
-            start += each.size
-        return True
