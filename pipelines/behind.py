@@ -46,7 +46,7 @@ class Behind:
         self._num_put = self._put_bytes = 0
         self._lock = threading.Lock()
         self._rows: SimpleQueue[Row | None] = SimpleQueue()
-        self._is_given_up = False
+        self._is_given_up = self._has_ended = False
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="decode")
         self._working = self._pool.submit(self._work)
 
@@ -66,7 +66,7 @@ class Behind:
 
     def put(self, index: int, fetched: Fetched) -> None:
         """Called by the fetching thread as each row ends."""
-        if self._working.done():
+        if self._has_ended:
             fetched.drop_body()
             self._raise()
         size = len(fetched.body or b"")
@@ -84,10 +84,16 @@ class Behind:
         return self._waiting_bytes + expected_bytes > self._max_waiting_bytes
 
     def _raise(self) -> None:
-        if self._working.done():
+        if self._has_ended:
             self._working.result()
 
     def _work(self) -> None:
+        try:
+            self._work_on()
+        finally:
+            self._has_ended = True
+
+    def _work_on(self) -> None:
         while rows := self._next_rows():
             size = sum(len(fetched.body or b"") for _, fetched in rows)
             try:

@@ -5,6 +5,7 @@ it starts in some 50 ms (0.2 s where pictures are to be resized: numpy, OpenCV a
 what it gives up before it reads the first byte, `serve_child` what it is asked and answers.
 """
 
+import gc
 import importlib.util
 import io
 import json
@@ -295,7 +296,10 @@ def main() -> None:
     `ImageOutput`), requests on stdin, answers on stdout."""
     sys.path.extend(json.loads(sys.argv[1]))
     limits = json.loads(sys.argv[2])
+    gc.disable()
     load_codecs(limits["with_arrays"])
+    gc.freeze()  # modules stay; to look through them again and again costs more than a header
+    gc.enable()
     shared = serving.Shared(*limits["shared"]) if limits["shared"] is not None else None
     lockdown.limit_resources(limits["max_memory_bytes"])
 

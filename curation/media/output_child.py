@@ -132,6 +132,8 @@ def resize(pixels: Any, target: Size, was_scaled: bool) -> Any:
 
 def turn(pixels: Any, orientation: int) -> Any:
     """`pixels` upright (EXIF 2.32, 4.6.4)."""
+    if orientation == 1:
+        return pixels
     import numpy as np
 
     if orientation >= 5:  # 5-8 swap the sides
@@ -148,6 +150,8 @@ def lay_out(pixels: Any, canvas: Size) -> Any:
     import cv2
 
     height, width = pixels.shape[:2]
+    if (width, height) == canvas:
+        return pixels
     left, top = (width - canvas[0]) // 2, (height - canvas[1]) // 2
     if left > 0 or top > 0:
         pixels = pixels[max(0, top) : max(0, top) + canvas[1], max(0, left) : max(0, left) + canvas[0]]
