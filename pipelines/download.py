@@ -22,7 +22,7 @@ from pipelines.stage import Run, Wanted, run_parts
 from pipelines.store import PoolPart
 from pipelines.workers import Task
 
-VERSION = 4
+VERSION = 5
 """Of the rules that decide a row's status and the bytes that are stored."""
 MAX_TASK_ROWS = 100_000
 """Rows of the parts that one task makes. Its hosts that hang leave the worker idle once for each task, not for each
