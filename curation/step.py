@@ -13,7 +13,6 @@ from typing import Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic_core import PydanticCustomError
 
-
 _PLAIN = frozenset({type(None), bool, int, str})
 """What is its own canonical form. Not its subclasses."""
 

@@ -38,7 +38,15 @@ def _neighbour(name: str) -> Any:
     return module
 
 
-_NAMES = ("header_child", "output_child", "metadata_child", "views_child", "blur_child", "serve_child", "lockdown_child")
+_NAMES = (
+    "header_child",
+    "output_child",
+    "metadata_child",
+    "views_child",
+    "blur_child",
+    "serve_child",
+    "lockdown_child",
+)
 header, making, metadata, views, blurring, serving, lockdown = map(_neighbour, _NAMES)
 
 

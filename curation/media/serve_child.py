@@ -38,7 +38,7 @@ class Shared:
         self._pictures, self._made = pages[:in_bytes], pages[in_bytes:]
 
     def put(self, pieces: Sequence[Any], at: int = 0) -> int | None:
-        """Lay bytes or arrays there, one behind the other; returns how many bytes that was, None if there is no room."""
+        """Lay bytes or arrays there, one behind the other; returns how many bytes, None if there is no room."""
         flat = [memoryview(piece).cast("B") for piece in pieces if len(piece)]
         num_bytes = sum(map(len, flat))
         if at + num_bytes > len(self._made):

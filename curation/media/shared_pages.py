@@ -53,7 +53,7 @@ class SharedPages:
             at += len(item)
 
     def read(self, num_bytes: int, at: int = 0) -> npt.NDArray[np.uint8]:
-        """Bytes of the answer, not copied: the next answer will overwrite them. Errors: ValueError if there are fewer."""
+        """Of the answer, not copied: the next answer will overwrite them. Errors: ValueError if there are fewer."""
         return np.frombuffer(self._pages, np.uint8, num_bytes, IN_BYTES + at)
 
     def close(self) -> None:

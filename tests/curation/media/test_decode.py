@@ -1,9 +1,7 @@
 import hashlib
 import importlib.util
 import io
-import json
 import os
-import select
 import signal
 import struct
 import sys
@@ -19,7 +17,6 @@ import pytest
 from PIL import Image
 
 from curation.media.decode import Decoded, DecodeLimits, Decoder
-from curation.media.image_output import ImageOutput
 from curation.reasons import Reason
 
 HERE = Path(__file__).parent
@@ -243,42 +240,6 @@ def test_a_killed_child_loses_nothing() -> None:
         np.testing.assert_array_equal(a.pixels, b.pixels)
 
 
-SMALLER = ImageOutput(resize_mode="keep_ratio", image_size=60, keep_original_bytes=False)
-
-
-@pytest.mark.parametrize("output", [ImageOutput(), SMALLER])
-def test_several_at_once_are_as_each_alone(output: ImageOutput, monkeypatch: pytest.MonkeyPatch) -> None:
-    datas = [*pictures.valid().values(), *(data for data, _ in BAD.values()), b"", *pictures.mutants(100, seed=5)]
-    with Decoder(output=output) as decoder:
-        alone = [decoder.convert(data) for data in datas]
-        assert decoder.convert_several(datas) == alone
-        assert decoder.convert_several([]) == []
-        monkeypatch.setattr("curation.media.child.IN_BYTES", max(map(len, datas)))  # no room for all of them
-        assert decoder.convert_several(datas) == alone
-    monkeypatch.setattr("curation.media.child.OUT_BYTES", 10_000)  # nor for all of what they become
-    monkeypatch.setattr("curation.media.shared_pages.OUT_BYTES", 10_000)
-    monkeypatch.setattr("curation.media.child.IN_BYTES", 8 << 20)
-    with Decoder(output=output) as decoder:
-        assert decoder.convert_several(datas) == alone
-    monkeypatch.setattr("curation.media.child.SharedPages.make", lambda: None)
-    with Decoder(output=output) as decoder:
-        assert decoder.convert_several(datas) == alone
-
-
-def test_of_several_only_the_one_that_kills_is_lost() -> None:
-    slow = pictures.png(6000, 6000, 8, 2, zlib.compress(bytes(6000 * 18001), 1))
-    datas = [JPEG, slow, PNG, b"no picture"]
-    with Decoder(DecodeLimits(timeout_s=0.02)) as decoder:
-        reasons = [each.reason for each in decoder.convert_several(datas)]
-        assert reasons == [None, "img.decoder_timeout", None, "img.not_image"]
-        assert decoder.num_starts == 4  # together, for the first one, for the slow one again, for those behind it
-        assert [each.reason for each in decoder.convert_several(datas)] == reasons
-        assert decoder.num_starts == 4
-        stop_child(decoder, signal.SIGKILL)
-        assert [each.reason for each in decoder.convert_several(datas)] == reasons
-        assert list(decoder.fatal) == [hashlib.sha256(slow).hexdigest()]
-
-
 def test_bytes_that_kill_twice_are_tried_no_more() -> None:
     """A picture that takes 0.3 s and a limit of 20 ms stand for one that never ends."""
     slow = pictures.png(6000, 6000, 8, 2, zlib.compress(bytes(6000 * 18001), 1))
@@ -367,20 +328,3 @@ def test_nonsense_from_the_child_is_a_death() -> None:
         assert decoder.decode(JPEG).reason is None  # the nonsense ended the first child; the second answered
         assert decoder.num_starts == 2
         os.close(read_end)
-
-
-@pytest.mark.parametrize("sizes", [[-1, 5], [1 << 60, 0], [5], [0, 0, 0]])
-def test_nonsense_about_several_is_a_death(sizes: list[int]) -> None:
-    said = json.dumps({"answers": [{}] * 2, "sizes": sizes}).encode()
-    with Decoder() as decoder:
-        decoder.decode(JPEG)
-        assert decoder._child is not None
-        read_end, write_end = os.pipe()
-        os.write(write_end, struct.pack("<IQ", len(said), 0) + said)
-        decoder._child._poll.unregister(decoder._child._out)
-        decoder._child._out = read_end
-        decoder._child._poll.register(read_end, select.POLLIN)
-        assert [each.reason for each in decoder.convert_several([JPEG, PNG])] == [None, None]
-        assert decoder.num_starts == 2
-        os.close(read_end)
-        os.close(write_end)
