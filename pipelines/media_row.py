@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -25,6 +25,12 @@ UNCHANGED = "unchanged"
 def decoder(limits: DecodeLimits, output: ImageOutput | None = None) -> Decoder:
     """This process's decoder child, started at first use."""
     return Decoder(limits, output=output)
+
+
+def quarantine(settings: Download, fatal: Mapping[str, tuple[str, str | None]]) -> None:
+    """Let this process's decoder answer for bytes with these SHA-256 with the reason and detail given, unseen."""
+    known = decoder(settings.decode, settings.image).fatal
+    known |= {sha256: Decoded(reason=reason, detail=detail) for sha256, (reason, detail) in fatal.items()}
 
 
 def unfetched_row(link: dict[str, Any]) -> dict[str, Any]:
