@@ -131,18 +131,44 @@ def _decode(data: bytes, short_side_px: int, want_pixels: bool, limits: dict[str
 
 
 def _views(data: bytes, asked: list[list[Any]], limits: dict[str, Any], out: dict[str, Any]) -> list[Any]:
+    plain = _plain_source(data, limits, out)
+    if plain is not None:
+        arrays = views.answer(plain, asked, 1, making, out)
+        out["has_alpha"] = False
+        return list(arrays)
     image = _open(data, limits, out)
     orientation = _orientation(image)
-    arrays = views.answer(views.Source(data, image, making, making.flatten), asked, orientation, making, out)
+    arrays = views.answer(_source(data, image), asked, orientation, making, out)
     out["has_alpha"] = out["format"] != "JPEG" and image.has_transparency_data
     if orientation >= 5:
         out["width_px"], out["height_px"] = image.size[1], image.size[0]
     return list(arrays)
 
 
+def _source(data: bytes, image: Any) -> Any:
+    is_plain_jpeg = image.format == "JPEG" and image.mode in ("L", "RGB")
+    return views.Source(data, image.size, is_plain_jpeg, lambda: image, making)
+
+
+def _plain_source(data: bytes, limits: dict[str, Any], out: dict[str, Any]) -> Any | None:
+    """Of a JPEG of which Pillow could say no more than its segments do (see `_plain`); None of others."""
+    found = header.plain_jpeg(data) if "JPEG" in limits["formats"] else None
+    if found is None:
+        return None
+    out["format"] = "JPEG"
+    _check_size(found[0], limits, out)
+    out["num_frames"] = 1
+
+    def opened() -> Any:
+        out.clear()
+        return _open(data, limits, out)
+
+    return views.Source(data, found[0], True, opened, making)
+
+
 def _blurred(data: bytes, asked: dict[str, Any], limits: dict[str, Any], out: dict[str, Any]) -> bytes:
     image = _open(data, limits, out)
-    source = views.Source(data, image, making, making.flatten)
+    source = _source(data, image)
     return bytes(blurring.answer(source.view(max(image.size), True), _orientation(image), asked, making, out))
 
 

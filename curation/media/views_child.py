@@ -5,6 +5,7 @@ Loaded as a file by `decode_child.py`; numpy, OpenCV, which is given pixels only
 whose header has been checked.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 MARGIN = 1.5  # a JPEG is decoded at the smallest of 1/1 .. 1/8 that keeps this many times the side wanted
@@ -16,17 +17,21 @@ PLAIN_MARGIN = 2.0  # of pictures that have no such scales: areas are averaged d
 class Source:
     """One picture that has been opened and checked, decoded at each scale at most once."""
 
-    def __init__(self, data: bytes, image: Any, making: Any, flatten: Any) -> None:
-        self._data, self._image, self._making, self._flatten = data, image, making, flatten
+    def __init__(
+        self, data: bytes, size: tuple[int, int], is_plain_jpeg: bool, opened: Callable[[], Any], making: Any
+    ) -> None:
+        """size: width and height. is_plain_jpeg: grey or of three colours. opened: Pillow's image, asked for where it
+        is no such JPEG or has a flaw that Pillow should put a name to."""
+        self._data, self._size, self._opened, self._making = data, size, opened, making
         self._by_scale: dict[int, Any] = {}
         self._whole: Any = None
         # a file that is not whole is left to Pillow, which names its flaw
-        self._scales = image.format == "JPEG" and image.mode in ("L", "RGB") and data.rfind(b"\xff\xd9", -64) >= 0
+        self._scales = is_plain_jpeg and data.rfind(b"\xff\xd9", -64) >= 0
 
     def view(self, short_side_px: int, exact: bool) -> Any:
         """Pixels (H, W, 3), red first, not turned upright. exact: the shorter side is at most `short_side_px`; else at
         least (for a larger picture) ROUGH_MARGIN times and less than about 4 times that; the caller filters."""
-        width, height = self._image.size
+        width, height = self._size
         factor = min(width, height) / short_side_px
         if factor <= 1:
             return self._scaled(1)
@@ -39,7 +44,7 @@ class Source:
     def _roughly(self, factor: float) -> Any:
         import cv2
 
-        width, height = self._image.size
+        width, height = self._size
         scale = next((n for n in (8, 4, 2) if factor >= ROUGH_MARGIN * n), 1) if self._scales else 1
         pixels = self._scaled(scale)
         times = int(factor / scale / PLAIN_MARGIN)
@@ -58,15 +63,16 @@ class Source:
         if self._whole is None:
             import numpy as np
 
-            self._image.load()
-            self._whole = np.asarray(self._flatten(self._image))
+            image = self._opened()
+            image.load()
+            self._whole = np.asarray(self._making.flatten(image))
         return self._whole
 
     def _jpeg(self, scale: int) -> Any | None:
         """At 1/scale; None if it has a flaw that Pillow should put a name to."""
         import simplejpeg
 
-        width, height = -(-self._image.size[0] // scale), -(-self._image.size[1] // scale)
+        width, height = -(-self._size[0] // scale), -(-self._size[1] // scale)
         try:
             pixels = simplejpeg.decode_jpeg(self._data, "RGB", min_height=height, min_width=width)
         except ValueError:
