@@ -5,6 +5,7 @@ it starts in some 50 ms (0.2 s where pictures are to be resized: numpy, OpenCV a
 what it gives up before it reads the first byte, `serve_child` what it is asked and answers.
 """
 
+import functools
 import gc
 import importlib.util
 import io
@@ -133,9 +134,9 @@ def _decode(data: bytes, short_side_px: int, want_pixels: bool, limits: dict[str
 def _views(data: bytes, asked: list[list[Any]], limits: dict[str, Any], out: dict[str, Any]) -> list[Any]:
     plain = _plain_source(data, limits, out)
     if plain is not None:
-        arrays = views.answer(plain, asked, 1, making, out)
+        arrays: list[Any] = views.answer(plain, asked, 1, making, out)
         out["has_alpha"] = False
-        return list(arrays)
+        return arrays
     image = _open(data, limits, out)
     orientation = _orientation(image)
     arrays = views.answer(_source(data, image), asked, orientation, making, out)
@@ -337,12 +338,8 @@ def main() -> None:
     shared = serving.Shared(*limits["shared"]) if limits["shared"] is not None else None
     lockdown.limit_resources(limits["max_memory_bytes"])
 
-    def answer(data: bytes, short_side_px: int, wanted: int) -> tuple[dict[str, Any], list[Any]]:
-        return decode(data, short_side_px, wanted, limits)
-
-    def begin() -> None:
-        lockdown.refresh_cpu_limit(limits["timeout_s"])
-
+    answer = functools.partial(decode, limits=limits)
+    begin = functools.partial(lockdown.refresh_cpu_limit, limits["timeout_s"])
     with open(0, "rb", BUFFER_BYTES, closefd=False) as source, open(1, "wb", BUFFER_BYTES, closefd=False) as sink:
         serving.serve(source, sink, shared, answer, begin)
 
