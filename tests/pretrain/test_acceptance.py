@@ -7,23 +7,19 @@ import json
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 import torch
 from assembled import FUSIONS, WRITING, assembled, batch_of, objective_of, overfit
-from segmented import hertz, segment, write_segments
+from segmented import hertz
 from test_families import small
 from test_matching import accuracy
 from test_segments import STREAMS, settings
 
 from pretrain.config import parse_config
-from pretrain.dataset import open_data
 from pretrain.embeddings.byte_tokens import ByteTokens
 from pretrain.inputs import model_inputs
-from pretrain.loader import Loader
-from pretrain.loop import METRICS_FILE, WEIGHTS_FILE, Job, read_lines, train_worker
-from pretrain.model import load_weights
+from pretrain.loop import METRICS_FILE, Job, read_lines, train_worker
 from pretrain.objective import Batch
 from pretrain.targets.base import hidden, ids
 from pretrain.version import Version
@@ -95,37 +91,3 @@ def edits(one: str, other: str) -> int:
         for j, b in enumerate(other, 1):
             row[j] = min(last[j] + 1, row[j - 1] + 1, last[j - 1] + (a != b))
     return row[-1]
-
-
-@pytest.mark.family("F11")
-def test_128_spoken_captions_find_their_pictures(tmp_path: Path) -> None:
-    """F11 (e): packed sounds against packed pictures through the loader, R@1 of at least 0.9 once overfitted."""
-    generator, rows = np.random.default_rng(0), []
-    for number in range(128):
-        row = segment(0, seconds=0.8, film=False, sound=False, picture=False)
-        letters = "".join("abcd"[number // 4**place % 4] for place in range(4))
-        pcm = np.concatenate([media.tone(0.2, hertz(letter)) for letter in letters])
-        cells = generator.integers(0, 256, (4, 4, 3), dtype=np.uint8)
-        picture = cv2.imencode(".png", cv2.resize(cells, (32, 32), interpolation=cv2.INTER_NEAREST))[1].tobytes()
-        row |= {
-            "sample_uid": f"{number:032x}",
-            "audio": media.write(None, pcm, "ogg"),
-            "image": picture,
-            "has_audio": True,
-        }
-        rows.append(row)
-    version = write_segments(tmp_path, rows)
-    targets = [{"use": "info_nce.InfoNCE", "a": "audio", "b": "image"}]
-    spec = settings("audio image", targets, batch_size=128, steps=150, augment=False, lr=3e-3, checkpoint_every=150)
-    spec["model"]["embed_dim"] = 32
-    train_worker(Job(spec, (str(version.folder),), str(tmp_path / "run"), str(tmp_path / "cache")))
-    config = parse_config(spec)
-    model = config.model.build(config.image_size)
-    load_weights(model, tmp_path / "run" / WEIGHTS_FILE)
-    data = open_data(config, [version.folder], tmp_path / "cache", model)
-    loader = Loader(data.reader, model, data.columns, config, torch.device("cpu"))
-    (batch,) = loader.ready(0, data.reader.raw(0)).pieces
-    with torch.no_grad():
-        audio, image = (model.eval().encode(name, batch.inputs[name]) for name in ("audio", "image"))
-    assert len(set(batch.group_B.tolist())) == 128
-    assert float(((audio @ image.T).argmax(dim=1) == torch.arange(128)).float().mean()) >= 0.9
