@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import shutil
 import subprocess
 import tarfile
@@ -20,7 +21,10 @@ from curation.media.av_types import AudioTap, Wanted
 from flows.main_job import perform
 from pipelines.pack_segments import FIXED, MODALITIES
 from pipelines.store import Store
+from pipelines.verify import verify_store
 from pipelines.why import story
+from pretrain.rows import map_rows
+from pretrain.version import open_version
 from tests.curation.av import media
 from tests.pipelines import loopback
 from tests.pipelines.test_audit import Row, change, found
@@ -252,6 +256,22 @@ def test_a_version_holds_bytes_by_modality(finished: Finished) -> None:
             assert row["texts"][0]["start_s"] is None
     timed = [text for row in packed for text in row["texts"] if text["start_s"] is not None]
     assert {text["source"] for text in timed} == {"subtitles"}
+
+
+def test_training_finds_every_medium_by_the_index_beside_the_shards(finished: Finished, tmp_path: Path) -> None:
+    (manifest,) = (finished.store / "versions").glob("*/manifest.json")
+    indexes = [{"image": each["ranges"], **each["media_ranges"]} for each in json.loads(manifest.read_text())["shards"]]
+    assert all(set(each) == set(MODALITIES) for each in indexes)
+    made = map_rows(tmp_path, open_version(manifest.parent))
+    packed = [row for path in shards(finished) for row in pq.read_table(path).to_pylist()]
+    for name in MODALITIES:
+        assert [made.medium(row, name) or None for row in range(len(made))] == [row[name] for row in packed]
+    assert [made.duration_s(row) for row in range(len(made))] == [row["duration_s"] for row in packed]
+    index = manifest.parent / indexes[0]["audio"]
+    whole = index.read_bytes()
+    index.write_bytes(whole[:-1])
+    assert any("ranges" in each for each in verify_store(Store.open(finished.store), lambda _: None))
+    index.write_bytes(whole)
 
 
 def test_a_second_run_makes_nothing_and_a_lost_shard_is_made_as_it_was(finished: Finished) -> None:
