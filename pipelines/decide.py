@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -25,13 +25,16 @@ from pipelines import balance, database
 from pipelines.balance import PROBABILITY
 from pipelines.decided import Asked
 from pipelines.pool_rows import Rows
-from pipelines.rule_sql import PREFIX, balances, columns_read, double, finite, sparse_names
+from pipelines.rule_sql import PREFIX, balances, columns_read, double, finite, sparse_columns, sparse_names
 from pipelines.select_duplicates import tables_read
 from pipelines.sparse import Sparse
 
 Result = TypeVar("Result")
+Arrays = Mapping[str, np.ndarray]
 VERSION = 3
 """Of what decides about rows in this file, pipelines/solve*.py, pipelines/balance.py and sql/select/."""
+MEMORY_LIMIT = "2GB"
+"""Of the common database, beyond which it spills."""
 AHEAD = 4
 """Batches that may wait for the main thread, beyond those being worked on."""
 
@@ -41,6 +44,16 @@ def passed_before(decider: Decider, batch: int, until: int) -> pa.Array:
     if until == 0:
         return pa.array(np.ones(decider.sizes[batch], dtype=bool))
     return decider.asked(batch, until, [], {})[1]
+
+
+class Said(Protocol):
+    """What a rule over many rows says of those that it rejects."""
+
+    def lost(self, batch: int, size: int) -> np.ndarray:
+        """bool (size): which rows of a batch it rejects."""
+
+    def column(self, name: str, batch: int, size: int) -> pa.Array | pa.ChunkedArray:
+        """What it says of each row of a batch, null where it does not reject it."""
 
 
 class Decider:
@@ -55,18 +68,20 @@ class Decider:
         policy: Sequence[PolicyItem],
         searches: Mapping[str, pa.Table | Sequence[Path]] | None = None,
         threads: int | None = None,
+        spill: Path | None = None,
     ) -> None:
-        """`searches`: what the stage dedupe found, such as `duplicates`: tables or Parquet files by name."""
-        self.rows, self.policy = rows, list(policy)
+        """`searches`: what the stage dedupe found, such as `duplicates`: tables or Parquet files by name. `spill`: a
+        folder for what does not fit into memory."""
+        self.rows, self.policy, self.spill = rows, list(policy), spill
         self.threads = threads or len(os.sched_getaffinity(0))
-        self.con = database.connect(threads=self.threads)
+        self.con = database.connect(threads=self.threads, spill=spill, memory_limit=MEMORY_LIMIT)
         self.sizes = list(rows.sizes)
         self.known = dict(rows.types)
         self.reads = [[name for name in columns_read(item) if name in self.known] for item in self.policy]
         self.solved: dict[int, dict[str, Any]] = {}
         """Figures of the rules over many rows, by place in the policy."""
-        self.sparse: dict[str, tuple[Sparse, str]] = {}
-        """Columns of few rows: name -> where they come from and their name there."""
+        self.said: dict[int, Said] = {}
+        """By place in the policy: what a rule over many rows says of those that it rejects."""
         self.tables: set[str] = set()
         """Tables of the common database."""
         self._passed: dict[int, tuple[int, pa.Array]] = {}
@@ -118,10 +133,19 @@ class Decider:
 
     # columns of one batch ---------------------------------------------------------------------------------------------
 
-    def table(self, batch: int, columns: Sequence[str], until: int, since: int = 0, balance_at: int = -1) -> pa.Table:
+    def table(
+        self,
+        batch: int,
+        columns: Sequence[str],
+        until: int,
+        since: int = 0,
+        balance_at: int = -1,
+        all_said: bool = False,
+    ) -> pa.Table:
         """Columns of a batch, with what the rules from `since` to before `until` need, and row numbers.
 
-        A balance (or one at `balance_at`) needs what the balances before it say, too.
+        A balance (or one at `balance_at`) needs what the balances before it say, too. `all_said`: with all that rules
+        over many rows say of those that they reject.
         """
         places = list(range(since, until))
         last = max([balance_at, *(n for n in places if isinstance(self.policy[n], Balance))])
@@ -133,9 +157,10 @@ class Decider:
         table = table.append_column(f"{PREFIX}row", pa.array(np.arange(table.num_rows, dtype=np.int64)))
         for n in sorted([*earlier, *places]):
             item = self.policy[n]
-            for name in sparse_names(n, item):
-                source, column = self.sparse[name]
-                table = table.append_column(name, source.column(column, batch, table.num_rows))
+            if n in self.said:
+                table = table.append_column(f"{PREFIX}lost_{n}", pa.array(self.said[n].lost(batch, table.num_rows)))
+                for name, column in zip(sparse_names(n, item), sparse_columns(item), strict=True) if all_said else ():
+                    table = table.append_column(name, self.said[n].column(column, batch, table.num_rows))
             if isinstance(item, Balance):
                 table = table.append_column(f"{PROBABILITY}{n}", balance.probabilities(self, table, n, item))
         return table
@@ -187,13 +212,27 @@ class Decider:
         self, name: str, key: object, searches: Sequence[str], columns: Sequence[str], find: Callable[[], pa.Table]
     ) -> pa.Table:
         """What `find` makes of these tables of searches and columns, or what it made of the same ones before."""
-        files = [self.searches.get(table, ()) for table in searches]
-        if any(isinstance(each, pa.Table) for each in files):
-            return find()  # no name tells one table in memory from another
-        names = [[path.name for path in each] for each in files]
-        return self.rows.remembered(
-            name, [key, list(zip(searches, names, strict=True))], columns, lambda: Sparse(find()).table
-        )
+        names = self._file_names(searches)
+        if names is None:
+            return find()
+        return self.rows.remembered(name, [key, names], columns, lambda: Sparse(find()).table)
+
+    def arrays_of(
+        self, name: str, key: object, searches: Sequence[str], columns: Sequence[str], find: Callable[[], Arrays]
+    ) -> Arrays:
+        """The same for arrays, which are pages of a file then."""
+        names = self._file_names(searches)
+        return find() if names is None else self.rows.remembered_arrays(name, [key, names], columns, find)
+
+    def _file_names(self, searches: Sequence[str]) -> list[tuple[str, list[str]]] | None:
+        """What stands for the content of these tables; None where one is in memory: no name tells it from another."""
+        found = []
+        for table in searches:
+            given = self.searches.get(table, ())
+            if isinstance(given, pa.Table):
+                return None
+            found.append((table, [path.name for path in given]))
+        return found
 
     # the rules --------------------------------------------------------------------------------------------------------
 
@@ -211,9 +250,9 @@ class Decider:
                 tied = f"({value} = {cut} and text_uid <= {database.literal(solved['cut_uid'])})"
                 return f"coalesce({value} > {cut} or {tied}, false)"
             case Quota() as quota:
-                return f"(({quota.per}\n) is not null and {PREFIX}num_{n} is null)"
-            case Dedupe() | Decontaminate() as item:
-                return f"({sparse_names(n, item)[0]} is null)"
+                return f"(({quota.per}\n) is not null and not {PREFIX}lost_{n})"
+            case Dedupe() | Decontaminate():
+                return f"(not {PREFIX}lost_{n})"
             case Weight() as weight:
                 return f"coalesce({finite(weight.value)} > 0, false)"
             case Balance():
@@ -235,7 +274,7 @@ class Decider:
         """The decisions about a batch, in the order of its rows, as they are stored (`pipelines/decided.py`)."""
         count, asked = len(self.policy), self.asked_policy()
         passes = "".join(f", {each}" for each in self.passes(0, count))
-        table = self.table(batch, ["text_uid"], count)
+        table = self.table(batch, ["text_uid"], count, all_said=True)
         with self.candidates(table) as con:
             answers = database.arrow(
                 con,

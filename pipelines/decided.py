@@ -110,7 +110,9 @@ class Asked:
                 seen_by[name] = seen_by.get(name, 0) | 1 << n
         columns |= {name: answers.column(name) for name in answers.column_names}
         for name, rules in seen_by.items():
-            if name not in FIXED:
+            if name.startswith(PREFIX) and not name.startswith(balance.PROBABILITY):
+                columns[SAW + name] = table.column(name)  # null elsewhere already
+            elif name not in FIXED:
                 column = table.column(name)
                 rejected = pa.array(bits & rules != 0)
                 columns[SAW + name] = pc.if_else(rejected, column, pa.scalar(None, column.type))

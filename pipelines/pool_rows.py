@@ -26,6 +26,8 @@ from pipelines.store import State, Store
 BATCH_ROWS = 100_000
 """Texts of a batch, a little more or less: whole parts of the pool. A part of the decisions holds one batch."""
 
+Arrays = Mapping[str, np.ndarray]
+
 
 class Misaligned(RuntimeError):
     """Tables of one pool whose parts do not hold the same rows."""
@@ -42,11 +44,14 @@ class Rows(Protocol):
     def sizes(self) -> Sequence[int]:
         """Number of rows of each batch."""
 
-    def read(self, batch: int, columns: Sequence[str]) -> pa.Table:
-        """These columns of one batch, in this order."""
+    def read(self, batch: int, columns: Sequence[str], keep: bool = True) -> pa.Table:
+        """These columns of one batch, in this order. `keep`: whether they may be wanted again soon."""
 
     def remembered(self, name: str, key: object, columns: Sequence[str], find: Callable[[], pa.Table]) -> pa.Table:
         """What `find` gives, or gave before for the same `key`, rows and values of these columns."""
+
+    def remembered_arrays(self, name: str, key: object, columns: Sequence[str], find: Callable[[], Arrays]) -> Arrays:
+        """The same for named arrays."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +70,16 @@ class TableRows:
         starts = range(0, self.table.num_rows, self.batch_rows)
         return [min(self.batch_rows, self.table.num_rows - start) for start in starts]
 
-    def read(self, batch: int, columns: Sequence[str]) -> pa.Table:
+    def read(self, batch: int, columns: Sequence[str], keep: bool = True) -> pa.Table:
+        del keep
         return self.table.select(list(columns)).slice(batch * self.batch_rows, self.batch_rows)
 
     def remembered(self, name: str, key: object, columns: Sequence[str], find: Callable[[], pa.Table]) -> pa.Table:
         del name, key, columns  # nothing outlives the table
+        return find()
+
+    def remembered_arrays(self, name: str, key: object, columns: Sequence[str], find: Callable[[], Arrays]) -> Arrays:
+        del name, key, columns
         return find()
 
 
@@ -92,7 +102,8 @@ class PoolRows:
                     f"{table} has {len(files)} parts and the pool {len(self.texts)}: `tamis run` makes those that are "
                     "missing"
                 )
-        self._media_rows: dict[int, tuple[int, np.ndarray | None]] = {}
+        self._media_rows: dict[int, tuple[int, _Steps | None]] = {}
+        self._arrays: dict[str, Arrays] = {}
         self._batches = list(_batches([part.num_rows for part in self.texts]))
 
     @cached_property
@@ -131,7 +142,7 @@ class PoolRows:
         """The parts of `media`."""
         return [open_part(path) for path in self._files["media"]]
 
-    def read(self, batch: int, columns: Sequence[str]) -> pa.Table:
+    def read(self, batch: int, columns: Sequence[str], keep: bool = True) -> pa.Table:
         keys = {name: self._key(batch, name) for name in columns}
         found = {name: self._cache.get(name, batch, key) for name, key in keys.items()}
         missing = [name for name, column in found.items() if column is None]
@@ -139,20 +150,32 @@ class PoolRows:
             read = pa.concat_tables([self._read_part(part, missing) for part in self._batches[batch]])
             for name in missing:
                 found[name] = read.column(name)
-                self._cache.put(name, batch, keys[name], read.column(name))
+                if keep:
+                    self._cache.put(name, batch, keys[name], read.column(name))
         return pa.table({name: found[name] for name in columns})
 
     def remembered(self, name: str, key: object, columns: Sequence[str], find: Callable[[], pa.Table]) -> pa.Table:
-        tables = {self.provider[column] for column in columns if column in self.provider} | {"texts", "media"}
-        parts = range(len(self.texts))
-        whole = digest(
-            "table", key, list(self.sizes), {table: self._identities(table, parts) for table in sorted(tables)}
-        )
+        whole = self._whole("table", key, columns)
         found = self._cache.table(name, whole)
         if found is None:
             found = find()
             self._cache.put_table(name, whole, found)
         return found
+
+    def remembered_arrays(self, name: str, key: object, columns: Sequence[str], find: Callable[[], Arrays]) -> Arrays:
+        whole = self._whole("arrays", key, columns)
+        found = self._arrays.get(whole) or self._cache.arrays(name, whole)
+        if found is None:
+            found = find()
+            self._cache.put_arrays(name, whole, found)
+        self._arrays[whole] = found  # a sweep asks for it in every cell, and keeps no files
+        return found
+
+    def _whole(self, kind: str, key: object, columns: Sequence[str]) -> str:
+        """Digest of what something about all rows comes from."""
+        tables = {self.provider[column] for column in columns if column in self.provider} | {"texts", "media"}
+        parts = range(len(self.texts))
+        return digest(kind, key, list(self.sizes), {table: self._identities(table, parts) for table in sorted(tables)})
 
     def tidy_cache(self) -> None:
         """Keep what selections have left to the size that this pool warrants."""
@@ -179,21 +202,29 @@ class PoolRows:
         by_table: dict[str, list[str]] = {}
         for name in columns:
             by_table.setdefault(self.provider[name], []).append(name)
+        asks_media = any(self._levels[table] == "media" for table in by_table)
+        owners = _OWNERS if asks_media and part not in self._media_rows else {}  # in one go with the others
+        read = {
+            table: self._columns(table, part, [*names, *owners.get(table, ())]) for table, names in by_table.items()
+        }
+        if asks_media:
+            num_media, rows = self._rows_of_media(part, read)
         found: dict[str, pa.ChunkedArray] = {}
         for table, names in by_table.items():
-            read = self._columns(table, part, names)
-            of_media = self._levels[table] == "media"
-            num_rows, rows = self._rows_of_media(part) if of_media else (self.texts[part].num_rows, None)
-            if read.num_rows != num_rows:
+            of_media, rows_there = self._levels[table] == "media", read[table].select(names)
+            num_rows = num_media if of_media else self.texts[part].num_rows
+            if rows_there.num_rows != num_rows:
                 raise Misaligned(
-                    f"{self._files[table][part]} has {read.num_rows} rows, its part of the pool {num_rows}"
+                    f"{self._files[table][part]} has {rows_there.num_rows} rows, its part of the pool {num_rows}"
                 )
-            read = read if rows is None else read.take(pa.array(rows, mask=rows < 0))
-            found |= {name: read.column(name) for name in names}
+            if of_media and rows is not None:
+                rows_there = rows_there.take(rows)
+            found |= {name: rows_there.column(name) for name in names}
         return pa.table({name: found[name] for name in columns})
 
     def _columns(self, table: str, part: int, names: Sequence[str]) -> pa.Table:
         """Columns of one file, null where it lacks one, of types that the database takes."""
+        names = list(dict.fromkeys(names))
         with pq.ParquetFile(self._files[table][part], page_checksum_verification=True) as file:
             there = set(file.schema_arrow.names)
             read = file.read(columns=[name for name in names if name in there], use_threads=False)
@@ -205,22 +236,43 @@ class PoolRows:
             columns[name] = column if column.type == kind else column.cast(kind)
         return pa.table(columns)
 
-    def _rows_of_media(self, part: int) -> tuple[int, np.ndarray | None]:
-        """Number of media, and for each text the row of its sample's primary medium (-1 where there is none).
+    def _rows_of_media(self, part: int, read: Mapping[str, pa.Table]) -> tuple[int, pa.Array | None]:
+        """Number of media, and for each text the row of its sample's primary medium, null where there is none.
 
-        None in place of the rows where texts and media lie side by side already.
+        None in place of the rows where texts and media lie side by side already. `read`: tables that are there already.
         """
         if part not in self._media_rows:
             media, texts = (
-                self._plain("media", part, ["sample_uid", "role"]),
-                self._plain("texts", part, ["sample_uid"]),
+                read[table] if table in read else self._columns(table, part, names) for table, names in _OWNERS.items()
             )
-            self._media_rows[part] = media.num_rows, _matching(texts.column(0), media.column(0), media.column(1))
-        return self._media_rows[part]
+            matched = _matching(texts.column("sample_uid"), media.column("sample_uid"), media.column("role"))
+            self._media_rows[part] = media.num_rows, matched if matched is None else _Steps.of(matched)
+        num_media, steps = self._media_rows[part]
+        return num_media, steps.rows() if isinstance(steps, _Steps) else None
 
-    def _plain(self, table: str, part: int, names: list[str]) -> pa.Table:
-        with pq.ParquetFile(self._files[table][part], page_checksum_verification=True) as file:
-            return file.read(columns=names, use_threads=False)
+
+_OWNERS = {"media": ("sample_uid", "role"), "texts": ("sample_uid",)}
+"""Columns that tell which medium is whose."""
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """Rows of media, one for each text; a bit for each where it is always that of the text before or the next one."""
+
+    num: int
+    packed: np.ndarray
+
+    @classmethod
+    def of(cls, rows: np.ndarray) -> _Steps:
+        """int32, -1 for none."""
+        steps = np.diff(rows, prepend=np.int32(-1))
+        is_packed = ((steps == 0) | (steps == 1)).all() and (rows[:1] == 0).all()
+        return cls(len(rows), np.packbits(steps.astype(bool)) if is_packed else rows)
+
+    def rows(self) -> pa.Array:
+        if self.packed.dtype != np.uint8:
+            return pa.array(self.packed, mask=self.packed < 0)
+        return pa.array(np.cumsum(np.unpackbits(self.packed, count=self.num), dtype=np.int32) - np.int32(1))
 
 
 def _matching(wanted: pa.ChunkedArray, samples: pa.ChunkedArray, roles: pa.ChunkedArray) -> np.ndarray | None:

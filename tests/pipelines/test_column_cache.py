@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -68,7 +69,7 @@ def read(store: Store, keeps: bool, columns: Sequence[str] = COLUMNS) -> list[di
 
 
 def kept(store: Store) -> list[Path]:
-    return sorted((store.root / "cache" / "columns").rglob("*.parquet"))
+    return sorted((store.root / "cache" / "columns").rglob("*.arrays"))
 
 
 def test_columns_are_read_from_the_tables_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,12 +97,32 @@ def test_another_outcome_under_the_same_name_is_read_anew(store: Store) -> None:
 
 def test_a_damaged_file_is_made_again(store: Store) -> None:
     plain = read(store, keeps=True)
-    for path in kept(store):
+    for path, at in zip(kept(store), (0, 8, 40, -2, None), strict=True):
         whole = path.read_bytes()
-        path.write_bytes(whole[:8] + bytes([whole[8] ^ 255]) + whole[9:] if path.parent.name != "status" else b"")
+        damaged = bytearray(whole if at is not None else b"")
+        if at is not None:
+            damaged[at] ^= 255
+        path.write_bytes(damaged)
         assert read(store, keeps=False) == plain
         assert read(store, keeps=True) == plain
         assert path.read_bytes() == whole
+
+
+def test_arrays_are_pages_of_a_file_the_next_time(store: Store) -> None:
+    found = [np.arange(3, dtype=np.int32)]
+
+    def ask(keeps: bool) -> np.ndarray:
+        rows = PoolRows(store, store.state(), keeps)
+        made = rows.remembered_arrays("groups", "one", ["status"], lambda: {"a": found.pop()})
+        assert rows.remembered_arrays("groups", "one", ["status"], dict)["a"] is made["a"]
+        return made["a"]
+
+    assert ask(keeps=True).tolist() == ask(keeps=True).tolist() == ask(keeps=False).tolist() == [0, 1, 2]
+    assert not ask(keeps=False).flags.writeable
+    (path,) = kept(store)
+    path.write_bytes(path.read_bytes()[:-1])
+    found.append(np.array([7]))
+    assert ask(keeps=True).tolist() == [7]
 
 
 def test_what_was_used_last_stays(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
