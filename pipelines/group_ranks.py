@@ -186,14 +186,14 @@ def _find(decider: Decider, prefer: str, reads: Sequence[str]) -> dict[str, np.n
 
 def _grouped(decider: Decider, reads: Sequence[str], named: _Named, batch: int) -> _Found:
     """The texts of one batch whose medium is in a group; a medium is what its first text says it is."""
-    uids = decider.rows.read(batch, ["media_uid"], keep=False).column(0).combine_chunks()
-    place = named.index.find(decider.worker(), uids)
+    names = dict.fromkeys(["media_uid", "sample_uid", *reads])
+    table = decider.rows.read(batch, list(names), keep=False)
+    place = named.index.find(decider.worker(), table.column("media_uid").combine_chunks())
     rows = np.flatnonzero(place >= 0).astype(np.int32)
     different, first, media = np.unique(place[rows], return_index=True, return_inverse=True)
     by_text = np.argsort(first)
     number = np.empty(len(by_text), np.int32)
     number[by_text] = np.arange(len(by_text))
-    first_rows = pa.array(rows[first[by_text]])
-    table = decider.rows.read(batch, list(dict.fromkeys(["sample_uid", *reads])), keep=False).take(first_rows)
+    table = table.take(pa.array(rows[first[by_text]]))
     samples = table.column("sample_uid").combine_chunks()
     return _Found(rows, number[media], different[by_text], samples, table.select(list(reads)))

@@ -7,13 +7,13 @@ put side by side by position: no hash join, and memory for a few batches only, h
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation.schema import MEDIA, SEGMENTS, TEXTS, UNSEEN
@@ -21,6 +21,7 @@ from curation.step import digest
 from curation.table import Part, open_part
 from pipelines.column_cache import ColumnCache
 from pipelines.database import readable
+from pipelines.media_rows import MEDIA_ROWS, OWNERS, MediaRows
 from pipelines.store import State, Store
 
 BATCH_ROWS = 100_000
@@ -102,7 +103,7 @@ class PoolRows:
                     f"{table} has {len(files)} parts and the pool {len(self.texts)}: `tamis run` makes those that are "
                     "missing"
                 )
-        self._media_rows: dict[int, tuple[int, _Steps | None]] = {}
+        self._media_rows: dict[int, MediaRows] = {}
         self._arrays: dict[str, Arrays] = {}
         self._batches = list(_batches([part.num_rows for part in self.texts]))
 
@@ -147,7 +148,8 @@ class PoolRows:
         found = {name: self._cache.get(name, batch, key) for name, key in keys.items()}
         missing = [name for name, column in found.items() if column is None]
         if missing:
-            read = pa.concat_tables([self._read_part(part, missing) for part in self._batches[batch]])
+            with self._media_rows_kept(batch, missing):
+                read = pa.concat_tables([self._read_part(part, missing) for part in self._batches[batch]])
             for name in missing:
                 found[name] = read.column(name)
                 if keep:
@@ -181,6 +183,23 @@ class PoolRows:
         """Keep what selections have left to the size that this pool warrants."""
         self._cache.tidy(sum(self.sizes))
 
+    @contextmanager
+    def _media_rows_kept(self, batch: int, columns: Sequence[str]) -> Iterator[None]:
+        """Which medium is whose is looked up where it was kept, and kept where it is found out."""
+        parts = self._batches[batch]
+        if all(self._levels[self.provider[name]] != "media" or parts[-1] in self._media_rows for name in columns):
+            yield
+            return
+        identities = {table: self._identities(table, parts) for table in OWNERS}
+        key = digest("media rows", identities)
+        found = self._cache.arrays(MEDIA_ROWS, key, batch)
+        for place, part in enumerate(parts) if found is not None else ():
+            self._media_rows[part] = MediaRows.read(found, place)
+        yield
+        if found is None:
+            each = [self._media_rows[part].arrays(place) for place, part in enumerate(parts)]
+            self._cache.put_arrays(MEDIA_ROWS, key, {name: a for arrays in each for name, a in arrays.items()}, batch)
+
     def _key(self, batch: int, name: str) -> str:
         """Digest of what a column of a batch comes from, and of its type."""
         table = self.provider[name]
@@ -203,7 +222,7 @@ class PoolRows:
         for name in columns:
             by_table.setdefault(self.provider[name], []).append(name)
         asks_media = any(self._levels[table] == "media" for table in by_table)
-        owners = _OWNERS if asks_media and part not in self._media_rows else {}  # in one go with the others
+        owners = OWNERS if asks_media and part not in self._media_rows else {}  # in one go with the others
         read = {
             table: self._columns(table, part, [*names, *owners.get(table, ())]) for table, names in by_table.items()
         }
@@ -225,7 +244,7 @@ class PoolRows:
     def _columns(self, table: str, part: int, names: Sequence[str]) -> pa.Table:
         """Columns of one file, null where it lacks one, of types that the database takes."""
         names = list(dict.fromkeys(names))
-        with pq.ParquetFile(self._files[table][part], page_checksum_verification=True) as file:
+        with pq.ParquetFile(self._files[table][part], page_checksum_verification=True, memory_map=True) as file:
             there = set(file.schema_arrow.names)
             read = file.read(columns=[name for name in names if name in there], use_threads=False)
             num_rows = file.metadata.num_rows
@@ -243,46 +262,11 @@ class PoolRows:
         """
         if part not in self._media_rows:
             media, texts = (
-                read[table] if table in read else self._columns(table, part, names) for table, names in _OWNERS.items()
+                read[table] if table in read else self._columns(table, part, names) for table, names in OWNERS.items()
             )
-            matched = _matching(texts.column("sample_uid"), media.column("sample_uid"), media.column("role"))
-            self._media_rows[part] = media.num_rows, matched if matched is None else _Steps.of(matched)
-        num_media, steps = self._media_rows[part]
-        return num_media, steps.rows() if isinstance(steps, _Steps) else None
-
-
-_OWNERS = {"media": ("sample_uid", "role"), "texts": ("sample_uid",)}
-"""Columns that tell which medium is whose."""
-
-
-@dataclass(frozen=True)
-class _Steps:
-    """Rows of media, one for each text; a bit for each where it is always that of the text before or the next one."""
-
-    num: int
-    packed: np.ndarray
-
-    @classmethod
-    def of(cls, rows: np.ndarray) -> _Steps:
-        """int32, -1 for none."""
-        steps = np.diff(rows, prepend=np.int32(-1))
-        is_packed = ((steps == 0) | (steps == 1)).all() and (rows[:1] == 0).all()
-        return cls(len(rows), np.packbits(steps.astype(bool)) if is_packed else rows)
-
-    def rows(self) -> pa.Array:
-        if self.packed.dtype != np.uint8:
-            return pa.array(self.packed, mask=self.packed < 0)
-        return pa.array(np.cumsum(np.unpackbits(self.packed, count=self.num), dtype=np.int32) - np.int32(1))
-
-
-def _matching(wanted: pa.ChunkedArray, samples: pa.ChunkedArray, roles: pa.ChunkedArray) -> np.ndarray | None:
-    is_primary = pc.equal(roles, "primary").to_numpy()
-    if is_primary.all() and wanted.equals(samples):
-        return None
-    primary: np.ndarray = np.append(np.flatnonzero(is_primary), -1).astype(np.int32)
-    place = pc.fill_null(pc.index_in(wanted, samples.filter(pa.array(is_primary))), -1).to_numpy()
-    found: np.ndarray = primary[place]
-    return found
+            self._media_rows[part] = MediaRows.of(texts, media)
+        found = self._media_rows[part]
+        return found.num_media, found.rows()
 
 
 def _batches(sizes: Sequence[int], least: int = BATCH_ROWS) -> Iterator[range]:
