@@ -18,12 +18,11 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from curation.policy import Balance, Decontaminate, Dedupe, PolicyItem, Quota, Rule, Top, Weight
 from pipelines import balance, database
 from pipelines.balance import PROBABILITY
-from pipelines.decided import Asked
+from pipelines.decided import FIXED, Asked
 from pipelines.pool_rows import Rows
 from pipelines.rule_sql import PREFIX, balances, columns_read, double, finite, sparse_columns, sparse_names
 from pipelines.select_duplicates import tables_read
@@ -84,8 +83,9 @@ class Decider:
         """By place in the policy: what a rule over many rows says of those that it rejects."""
         self.tables: set[str] = set()
         """Tables of the common database."""
-        self._passed: dict[int, tuple[int, pa.Array]] = {}
-        """Batch -> how many rules have been asked so far, and which rows passed all of them."""
+        self._rejections: dict[int, tuple[int, np.ndarray]] = {}
+        """Batch -> how many rules have been asked so far, and for each row a bit for every one that rejects it."""
+        self._bits = np.min_scalar_type((1 << len(self.policy)) - 1)
         self._local = threading.local()
         self._executor = ThreadPoolExecutor(self.threads, thread_name_prefix="decide")
         self.searches = dict(searches or {})
@@ -150,7 +150,9 @@ class Decider:
         places = list(range(since, until))
         last = max([balance_at, *(n for n in places if isinstance(self.policy[n], Balance))])
         earlier = [n for n in balances(self.policy, last) if n not in places]
-        reads = [name for n in [*earlier, *places] for name in self.reads[n]]
+        # what searches found was judged when the rule was solved
+        asking = [n for n in [*earlier, *places] if not isinstance(self.policy[n], Dedupe | Decontaminate)]
+        reads = [name for n in asking for name in self.reads[n]]
         ties = any(self.solved.get(n, {}).get("cut_uid") is not None for n in places)
         names = dict.fromkeys([*columns, *reads, *(["text_uid"] if ties else [])])
         table = self.rows.read(batch, list(names) or ["text_uid"])
@@ -165,29 +167,28 @@ class Decider:
                 table = table.append_column(f"{PROBABILITY}{n}", balance.probabilities(self, table, n, item))
         return table
 
-    def passes(self, since: int, until: int) -> list[str]:
-        """SQL: one boolean for each of these rules, never null."""
-        return [f"{self._passes(n)} as {PREFIX}pass_{n}" for n in range(since, until)]
-
     def asked(
         self, batch: int, until: int, columns: Sequence[str], extra: Mapping[str, str]
     ) -> tuple[pa.Table, pa.Array]:
         """`extra` (name -> SQL over `columns`) for all rows of a batch, and which passed all rules before `until`."""
-        since, before = self._passed.get(batch, (0, None)) if until else (0, None)
+        since, before = self._rejections.get(batch, (0, self._bits.type(0))) if until else (0, self._bits.type(0))
         at = until if until < len(self.policy) and isinstance(self.policy[until], Balance) else -1
         table = self.table(batch, columns, until, since, at)
-        passed = " and ".join(f"{PREFIX}pass_{n}" for n in range(since, until)) or "true"
-        fields = "".join(f", {expression} as {name}" for name, expression in extra.items())
-        with self.candidates(table) as con:
-            passes = "".join(f", {each}" for each in self.passes(since, until))
-            found = database.arrow(
-                con, f"select {passed} as {PREFIX}passed{fields} from (select *{passes} from candidates)"
-            )
-        now = found.column(f"{PREFIX}passed").combine_chunks()
+        found = self._judged(table, since, until, extra)
+        rejections = found.column("rejections").to_numpy().astype(self._bits) | before
         if until:
-            now = now if before is None else pc.and_(before, now)
-            self._passed[batch] = until, now
-        return found.drop_columns([f"{PREFIX}passed"]), now
+            self._rejections[batch] = until, rejections
+        return found.drop_columns(["rejections"]), pa.array(rejections == 0)
+
+    def _judged(self, table: pa.Table, since: int, until: int, extra: Mapping[str, str]) -> pa.Table:
+        """`rejections` by the rules from `since` to before `until`, and `extra`, of each row."""
+        passes = "".join(f", {self._passes(n)} as {PREFIX}pass_{n}" for n in range(since, until))
+        fields = "".join(f", {expression} as {name}" for name, expression in extra.items())
+        bits = " + ".join(f"(not {PREFIX}pass_{n})::bigint * {1 << n}" for n in range(since, until)) or "0"
+        with self.candidates(table) as con:
+            return database.arrow(
+                con, f"select ({bits})::bigint as rejections{fields} from (select *{passes} from candidates)"
+            )
 
     @contextmanager
     def candidates(self, table: pa.Table, name: str = "candidates") -> Iterator[database.Connection]:
@@ -273,13 +274,11 @@ class Decider:
     def decisions(self, batch: int) -> pa.Table:
         """The decisions about a batch, in the order of its rows, as they are stored (`pipelines/decided.py`)."""
         count, asked = len(self.policy), self.asked_policy()
-        passes = "".join(f", {each}" for each in self.passes(0, count))
-        table = self.table(batch, ["text_uid"], count, all_said=True)
-        with self.candidates(table) as con:
-            answers = database.arrow(
-                con,
-                f"select {asked.bits()} as rejections{asked.later_fields()} from (select *{passes} from candidates)",
-            )
-        made = asked.stored(table, answers)
+        later = asked.later_fields()
+        table = self.table(batch, ["text_uid", *(name for name in FIXED if name in later)], count, all_said=True)
+        since, before = self._rejections.get(batch, (0, self._bits.type(0)))
+        answers = self._judged(table, since, count, later)
+        rejections = answers.column("rejections").to_numpy() | before.astype(np.int64)
+        made = asked.stored(table, answers.set_column(0, "rejections", pa.array(rejections)))
         # how the columns were read must not show in the bytes: pages end where chunks do
         return made.combine_chunks()
