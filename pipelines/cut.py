@@ -51,7 +51,8 @@ def _bins(values: np.ndarray, kind: np.dtype) -> np.ndarray:
     bits = (values.astype(kind, copy=False) + kind.type(0)).view(unsigned)
     sign = unsigned(1 << (width - 1))
     turned = np.where(bits & sign, ~bits, bits | sign)
-    return (turned >> unsigned(width - _BITS)).astype(np.int64)
+    bins: np.ndarray = (turned >> unsigned(width - _BITS)).astype(np.int64)
+    return bins
 
 
 def more_than(pieces: list[np.ndarray], at_most: int) -> np.ndarray:

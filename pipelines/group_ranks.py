@@ -96,7 +96,8 @@ def dedupe_media(decider: Decider, n: int, item: Dedupe) -> Survived:
 
     def good(batch: int) -> np.ndarray:
         rows, medium = ranks.texts(batch)
-        return medium[passed_before(decider, batch, n).to_numpy(zero_copy_only=False)[rows]]
+        those: np.ndarray = medium[passed_before(decider, batch, n).to_numpy(zero_copy_only=False)[rows]]
+        return those
 
     for _, media in decider.each(good, ranks.batches()):
         passed[media] = True

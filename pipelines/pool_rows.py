@@ -193,8 +193,8 @@ class PoolRows:
         identities = {table: self._identities(table, parts) for table in OWNERS}
         key = digest("media rows", identities)
         found = self._cache.arrays(MEDIA_ROWS, key, batch)
-        for place, part in enumerate(parts) if found is not None else ():
-            self._media_rows[part] = MediaRows.read(found, place)
+        if found is not None:
+            self._media_rows |= {part: MediaRows.read(found, place) for place, part in enumerate(parts)}
         yield
         if found is None:
             each = [self._media_rows[part].arrays(place) for place, part in enumerate(parts)]

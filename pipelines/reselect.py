@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from pipelines.policy_file import load_policy
 from pipelines.pool_rows import Misaligned, PoolRows
 from pipelines.recipe import Recipe, are_boxes
@@ -36,6 +38,10 @@ def reselect(
     store = Store.open(folder)
     rows = stored_rows(store)
     chosen, _ = load(recipe, Recipe)
+    try:
+        chosen = chosen.changed(name=name)
+    except ValidationError as error:
+        raise RecipeError(f"--name {name!r}: {error.errors()[0]['msg']}") from error
     items = load_policy(policy, rows.types)
     known = set(rows.types) | {"keep_probability", "sampling_weight"}
     for at, column in chosen.pack.column_names():
@@ -47,7 +53,7 @@ def reselect(
     started = time.time()
     with store.locked():
         run = Run(
-            chosen.changed(name=name, policy=items, rounds=[], train=None),
+            chosen.changed(policy=items, rounds=[], train=None),
             store,
             make_workers(address),
             store.state(),

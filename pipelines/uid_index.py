@@ -42,7 +42,8 @@ def hashes(con: database.Connection, uids: pa.Array) -> np.ndarray:
     """uint64 of each, in their order. `con`: of one thread."""
     con.register("hashed_uids", pa.table({"uid": uids}))
     try:
-        return database.arrow(con, "select hash(uid) as hash from hashed_uids").column(0).to_numpy()
+        found: np.ndarray = database.arrow(con, "select hash(uid) as hash from hashed_uids").column(0).to_numpy()
+        return found
     finally:
         con.unregister("hashed_uids")
 
