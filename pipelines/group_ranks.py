@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.policy import Dedupe
-from curation.table import read_part
+from curation.table import read_groups
 from pipelines import database
 from pipelines.decide import VERSION, Decider, passed_before
 from pipelines.strings import Strings, StringsWriter
@@ -122,15 +122,23 @@ class _Named:
     def of(cls, decider: Decider) -> _Named:
         """From the table `duplicates`; media that are in no group are not among them."""
         given = decider.searches.get("duplicates", ())
-        tables = [given] if isinstance(given, pa.Table) else map(read_part, given)
-        parts = [table.filter(pc.is_valid(table.column("duplicate_group"))) for table in tables]
-        table = pa.concat_tables([DUPLICATES.empty_table(), *(part.select(DUPLICATES.names) for part in parts)])
-        return cls(decider.worker(), *(_one(table.column(name)) for name in DUPLICATES.names))
+        tables = [given] if isinstance(given, pa.Table) else (group for path in given for group in read_groups(path))
+        columns: list[list[pa.ChunkedArray]] = [[] for _ in DUPLICATES.names]
+        for table in tables:  # a row group at a time: of a large pool the whole table is several gigabytes
+            grouped = table.filter(pc.is_valid(table.column("duplicate_group")))
+            for column, name in zip(columns, DUPLICATES.names, strict=True):
+                column.append(grouped.column(name))
+        groups, uids = _one(columns.pop()), _one(columns.pop())
+        return cls(decider.worker(), uids, groups)
 
 
-def _one(column: pa.ChunkedArray) -> pa.Array:
-    """A column in one piece; beyond 2 GB of letters as a `large_string`."""
-    return (column if column.nbytes < 2**31 else column.cast(pa.large_string())).combine_chunks()
+def _one(columns: list[pa.ChunkedArray]) -> pa.Array:
+    """Columns of strings in one piece; beyond 2 GB of letters as a `large_string`."""
+    chunks = [chunk for column in columns for chunk in column.chunks]
+    columns.clear()
+    if sum(chunk.nbytes for chunk in chunks) >= 2**31:
+        chunks = [chunk.cast(pa.large_string()) for chunk in chunks]
+    return pa.concat_arrays(chunks) if chunks else pa.array([], pa.string())
 
 
 @dataclass(frozen=True)
