@@ -34,22 +34,35 @@ def cache_folder() -> Path | None:
     return folder if os.access(folder, os.W_OK | os.X_OK) else None
 
 
-def save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write the arrays and publish the file; if a rival process has published it already, that one is kept."""
+def save(path: Path, arrays: Mapping[str, np.ndarray], durable: bool = True) -> None:
+    """Write the arrays and publish the file; if a rival process has published it already, that one is kept.
+
+    No copy of them is made, so they may be as large as the memory, or mapped themselves. `durable`: whether to wait for
+    the disk; after a loss of power a file for which nobody waited may be damaged, and `load` says so.
+    """
     placed: list[dict[str, Any]] = []
-    end = 0
+    whole, end = xxhash.xxh3_64(), 0
     for name, array in arrays.items():
-        begin = -(-end // _ALIGNMENT) * _ALIGNMENT
+        begin = _aligned(end)
         placed.append({"name": name, "type": array.dtype.str, "shape": list(array.shape), "begin": begin})
+        whole.update(bytes(begin - end))
+        whole.update(_bytes(array))
         end = begin + array.nbytes
-    body = bytearray(end)
-    for place, array in zip(placed, arrays.values(), strict=True):
-        body[place["begin"] : place["begin"] + array.nbytes] = np.ascontiguousarray(array).data.cast("B")
-    header = json.dumps({"arrays": placed, "size": end, "xxh3": xxhash.xxh3_64_hexdigest(body)}).encode()
+    header = json.dumps({"arrays": placed, "size": end, "xxh3": whole.hexdigest()}).encode()
     header += b" " * (-(16 + len(header)) % _ALIGNMENT)
-    with publishing(path.absolute()) as temporary, temporary.open("wb") as file:
+    with publishing(path.absolute(), durable) as temporary, temporary.open("wb") as file:
         file.write(_MAGIC + len(header).to_bytes(8, "little") + header)
-        file.write(body)
+        for place, array in zip(placed, arrays.values(), strict=True):
+            file.write(bytes(16 + len(header) + place["begin"] - file.tell()))
+            file.write(_bytes(array))
+
+
+def _aligned(place: int) -> int:
+    return -(-place // _ALIGNMENT) * _ALIGNMENT
+
+
+def _bytes(array: np.ndarray) -> memoryview:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 def load(path: Path) -> dict[str, np.ndarray]:

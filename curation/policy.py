@@ -32,6 +32,7 @@ Predicates, orders and values look at one row: sums and windows over many rows a
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, Literal, Self
 
@@ -66,6 +67,9 @@ class Rule(Step):
 
     @model_validator(mode="after")
     def _every_threshold_is_used(self) -> Self:
+        endless = [name for name, value in self.at.items() if isinstance(value, float) and not math.isfinite(value)]
+        if endless:
+            raise ValueError(f"`at` has {self.at[endless[0]]} for {endless[0]!r}: a threshold is a finite number")
         used = {found[1] for found in _PIECES.finditer(self.keep) if found[1]}
         if used != self.at.keys():
             missing, idle = sorted(used - self.at.keys()), sorted(self.at.keys() - used)

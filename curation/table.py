@@ -187,8 +187,10 @@ def read_groups(path: Path, columns: list[str] | None = None) -> Iterator[pa.Tab
 
 
 @contextmanager
-def publishing(path: Path) -> Iterator[Path]:
+def publishing(path: Path, durable: bool = True) -> Iterator[Path]:
     """Give a private temporary path; on success sync it and link it in place if nothing is there yet.
+
+    Not `durable`: without syncing, for what can be made again and says itself whether it is whole.
 
     A rename would overwrite a rival attempt's file unnoticed. A killed attempt leaves only a temporary file, for
     `remove_temporaries`.
@@ -197,10 +199,12 @@ def publishing(path: Path) -> Iterator[Path]:
     temporary = path.parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}-{path.name}"
     try:
         yield temporary
-        sync(temporary)
+        if durable:
+            sync(temporary)
         with suppress(FileExistsError):
             os.link(temporary, path)
-        sync(path.parent)
+        if durable:
+            sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 PROBABILITY = "tamis__probability_"
 """Begins the name of the column with a balance's keep probabilities; its place in the policy ends it."""
+_IDS = pa.list_(pa.int32())
 SHARES = pa.schema({"group_key": pa.string(), "share": pa.float64()})
 
 
@@ -59,20 +60,26 @@ def prior(places: Sequence[int]) -> str:
 def solve_balance(decider: Decider, n: int, item: Balance) -> None:
     """Find what `probabilities` needs: the counts of the entries, or the share of each group that stays."""
     scope = f"coalesce(({item.where}\n), false)"
-    if item.by is None:
-        language = "entry_language" if item.per_language else "null::varchar"
-        columns = {"scope": scope, "entries": f"{item.entries}::integer[]", "language": language}
-    else:
-        earlier = [k for k, other in enumerate(decider.policy[:n]) if isinstance(other, Balance)]
-        unused = f"draw / coalesce({prior(earlier)}, 1.0)"
-        columns = {"scope": scope, "group_key": f"({item.by})::varchar", "unused_draw": unused}
+    earlier = [k for k, other in enumerate(decider.policy[:n]) if isinstance(other, Balance)]
+    unused = f"draw / coalesce({prior(earlier)}, 1.0)"
 
-    def counted(batch: int) -> pa.Table:
+    def drawn(batch: int) -> pa.Table:
+        columns = {"scope": scope, "group_key": f"({item.by})::varchar", "unused_draw": unused}
         found, passed = decider.asked(batch, n, decider.reads[n], columns)
         return found.filter(pc.and_(found.column("scope"), passed)).drop_columns(["scope"])
 
+    def counted(batch: int) -> pa.Table:
+        found, passed = decider.asked(
+            batch, n, [name for name in database.columns_of(item.where) if name in decider.known], {"scope": scope}
+        )
+        names = [item.entries, *(["entry_language"] if item.per_language else [])]
+        table = decider.rows.read(batch, names)
+        language = table.column("entry_language") if item.per_language else pa.nulls(table.num_rows, pa.string())
+        matched = pa.table({"entries": _ids(table.column(item.entries)), "language": language})
+        return matched.filter(pc.and_(found.column("scope"), passed))
+
     if item.by is not None:
-        for batch, found in decider.each(counted):
+        for batch, found in decider.each(drawn):
             decider.fill("grouped", batch, found.filter(pc.is_valid(found.column("group_key"))))
         shares = _shares(decider.con, item) if decider.sizes else SHARES.empty_table()
         decider.drop("grouped")
@@ -80,6 +87,9 @@ def solve_balance(decider: Decider, n: int, item: Balance) -> None:
         return
     counts = EntryCounts()
     for _, found in decider.each(counted):
+        if not item.per_language:
+            counts.add(found.column("entries"))
+            continue
         # languages one by one, in a fixed order; an entry that texts of two languages match is a mistake
         for name in sorted(pc.unique(found.column("language")).to_pylist(), key=lambda each: (each is not None, each)):
             spoken = pc.equal(found.column("language"), name) if name else pc.is_null(found.column("language"))
@@ -93,21 +103,27 @@ def solve_balance(decider: Decider, n: int, item: Balance) -> None:
 
 def probabilities(decider: Decider, table: pa.Table, n: int, item: Balance) -> pa.Array:
     """The keep probability of each row of `table` by this balance alone; null where it does not speak of the row."""
-    key = f"({item.by})::varchar" if item.by is not None else f"{item.entries}::integer[]"
+    key = f"({item.by})::varchar" if item.by is not None else "null"
     with decider.candidates(table) as con:
         found = database.arrow(con, f"select coalesce(({item.where}\n), false) as scope, {key} as key from candidates")
-    keys = found.column("key")
     solved = decider.solved[n]
     if item.by is None:
+        keys = _ids(table.column(item.entries))
         matched = pc.fill_null(pc.greater(pc.list_value_length(keys), 0), False)
         share = solved["keep"](keys)
     else:
+        keys = found.column("key")
         matched = pc.is_valid(keys)
         place = pc.index_in(keys, solved["shares"].column("group_key").combine_chunks())
         share = pc.fill_null(pc.take(solved["shares"].column("share").combine_chunks(), place), 1.0)
     unmatched = pa.scalar(1.0 if item.no_match == "keep" else 0.0)
     probability = pc.if_else(matched, share, unmatched)
     return pc.if_else(found.column("scope"), probability, pa.scalar(None, pa.float64()))
+
+
+def _ids(entries: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Lists of ids as whole numbers of 32 bits, which they mostly are."""
+    return entries if entries.type == _IDS else entries.cast(_IDS)
 
 
 def _shares(con: database.Connection, item: Balance) -> pa.Table:

@@ -42,6 +42,9 @@ def curve(rows: Rows, options: CurveOptions, threads: int | None = None) -> pa.T
 
     Raises SourceError where the value or the predicate cannot be bound.
     """
+    for threshold in options.thresholds:
+        if not math.isfinite(threshold):
+            raise SourceError(f"the threshold {threshold} is no finite number")
     for expression, wanted in ((options.value, "NUMBER"), (options.where, "BOOLEAN")):
         try:
             database.columns_of(expression)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from importlib import resources
@@ -18,6 +20,7 @@ NUMERIC = frozenset(
     ["TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT",
      "FLOAT", "DOUBLE", "DECIMAL"]
 )  # fmt: skip
+_UNKNOWN_COLUMN = re.compile(r'Referenced column "([^"]+)" not found')
 MEMORY_LIMIT = "4GB"
 """Beyond this DuckDB spills to disk; balancing and selection of 10^7 rows stay below it."""
 
@@ -154,9 +157,18 @@ def check_in_where(expression: str, types: Mapping[str, pa.DataType]) -> None:
 
 def _bound(sql: str, types: Mapping[str, pa.DataType]) -> duckdb.DuckDBPyRelation:
     con = connect()
-    con.register("candidates", pa.schema([(n, readable(t)) for n, t in types.items()]).empty_table())
+    con.register("candidates", pa.table({name: pa.nulls(1, readable(kind)) for name, kind in types.items()}))
     try:
-        return con.sql(sql)
+        found = con.sql(sql)
+        found.fetchall()  # one row of nulls: a constant that cannot be converted is found now
+        return found
+    except duckdb.BinderException as error:
+        unknown = _UNKNOWN_COLUMN.search(str(error))
+        if unknown is None:
+            raise ValueError(str(error).splitlines()[0]) from error
+        near = difflib.get_close_matches(unknown[1], list(types), n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"there is no column {unknown[1]!r}{hint}") from error
     except duckdb.Error as error:
         raise ValueError(str(error).splitlines()[0]) from error
 

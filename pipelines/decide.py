@@ -14,24 +14,26 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from curation.policy import Balance, Decontaminate, Dedupe, PolicyItem, Quota, Rule, Top, Weight
 from pipelines import balance, database
 from pipelines.balance import PROBABILITY
-from pipelines.decided import Asked
+from pipelines.decided import FIXED, Asked
 from pipelines.pool_rows import Rows
-from pipelines.rule_sql import PREFIX, balances, columns_read, double, finite, sparse_names
+from pipelines.rule_sql import PREFIX, balances, columns_read, double, finite, sparse_columns, sparse_names
 from pipelines.select_duplicates import tables_read
 from pipelines.sparse import Sparse
 
 Result = TypeVar("Result")
+Arrays = Mapping[str, np.ndarray]
 VERSION = 3
 """Of what decides about rows in this file, pipelines/solve*.py, pipelines/balance.py and sql/select/."""
+MEMORY_LIMIT = "2GB"
+"""Of the common database, beyond which it spills."""
 AHEAD = 4
 """Batches that may wait for the main thread, beyond those being worked on."""
 
@@ -41,6 +43,16 @@ def passed_before(decider: Decider, batch: int, until: int) -> pa.Array:
     if until == 0:
         return pa.array(np.ones(decider.sizes[batch], dtype=bool))
     return decider.asked(batch, until, [], {})[1]
+
+
+class Said(Protocol):
+    """What a rule over many rows says of those that it rejects."""
+
+    def lost(self, batch: int, size: int) -> np.ndarray:
+        """bool (size): which rows of a batch it rejects."""
+
+    def column(self, name: str, batch: int, size: int) -> pa.Array | pa.ChunkedArray:
+        """What it says of each row of a batch, null where it does not reject it."""
 
 
 class Decider:
@@ -55,22 +67,25 @@ class Decider:
         policy: Sequence[PolicyItem],
         searches: Mapping[str, pa.Table | Sequence[Path]] | None = None,
         threads: int | None = None,
+        spill: Path | None = None,
     ) -> None:
-        """`searches`: what the stage dedupe found, such as `duplicates`: tables or Parquet files by name."""
-        self.rows, self.policy = rows, list(policy)
+        """`searches`: what the stage dedupe found, such as `duplicates`: tables or Parquet files by name. `spill`: a
+        folder for what does not fit into memory."""
+        self.rows, self.policy, self.spill = rows, list(policy), spill
         self.threads = threads or len(os.sched_getaffinity(0))
-        self.con = database.connect(threads=self.threads)
+        self.con = database.connect(threads=self.threads, spill=spill, memory_limit=MEMORY_LIMIT)
         self.sizes = list(rows.sizes)
         self.known = dict(rows.types)
         self.reads = [[name for name in columns_read(item) if name in self.known] for item in self.policy]
         self.solved: dict[int, dict[str, Any]] = {}
         """Figures of the rules over many rows, by place in the policy."""
-        self.sparse: dict[str, tuple[Sparse, str]] = {}
-        """Columns of few rows: name -> where they come from and their name there."""
+        self.said: dict[int, Said] = {}
+        """By place in the policy: what a rule over many rows says of those that it rejects."""
         self.tables: set[str] = set()
         """Tables of the common database."""
-        self._passed: dict[int, tuple[int, pa.Array]] = {}
-        """Batch -> how many rules have been asked so far, and which rows passed all of them."""
+        self._rejections: dict[int, tuple[int, np.ndarray]] = {}
+        """Batch -> how many rules have been asked so far, and for each row a bit for every one that rejects it."""
+        self._bits = np.min_scalar_type((1 << len(self.policy)) - 1)
         self._local = threading.local()
         self._executor = ThreadPoolExecutor(self.threads, thread_name_prefix="decide")
         self.searches = dict(searches or {})
@@ -118,51 +133,62 @@ class Decider:
 
     # columns of one batch ---------------------------------------------------------------------------------------------
 
-    def table(self, batch: int, columns: Sequence[str], until: int, since: int = 0, balance_at: int = -1) -> pa.Table:
+    def table(
+        self,
+        batch: int,
+        columns: Sequence[str],
+        until: int,
+        since: int = 0,
+        balance_at: int = -1,
+        all_said: bool = False,
+    ) -> pa.Table:
         """Columns of a batch, with what the rules from `since` to before `until` need, and row numbers.
 
-        A balance (or one at `balance_at`) needs what the balances before it say, too.
+        A balance (or one at `balance_at`) needs what the balances before it say, too. `all_said`: with all that rules
+        over many rows say of those that they reject.
         """
         places = list(range(since, until))
         last = max([balance_at, *(n for n in places if isinstance(self.policy[n], Balance))])
         earlier = [n for n in balances(self.policy, last) if n not in places]
-        reads = [name for n in [*earlier, *places] for name in self.reads[n]]
+        # what searches found was judged when the rule was solved
+        asking = [n for n in [*earlier, *places] if not isinstance(self.policy[n], Dedupe | Decontaminate)]
+        reads = [name for n in asking for name in self.reads[n]]
         ties = any(self.solved.get(n, {}).get("cut_uid") is not None for n in places)
         names = dict.fromkeys([*columns, *reads, *(["text_uid"] if ties else [])])
         table = self.rows.read(batch, list(names) or ["text_uid"])
         table = table.append_column(f"{PREFIX}row", pa.array(np.arange(table.num_rows, dtype=np.int64)))
         for n in sorted([*earlier, *places]):
             item = self.policy[n]
-            for name in sparse_names(n, item):
-                source, column = self.sparse[name]
-                table = table.append_column(name, source.column(column, batch, table.num_rows))
+            if n in self.said:
+                table = table.append_column(f"{PREFIX}lost_{n}", pa.array(self.said[n].lost(batch, table.num_rows)))
+                for name, column in zip(sparse_names(n, item), sparse_columns(item), strict=True) if all_said else ():
+                    table = table.append_column(name, self.said[n].column(column, batch, table.num_rows))
             if isinstance(item, Balance):
                 table = table.append_column(f"{PROBABILITY}{n}", balance.probabilities(self, table, n, item))
         return table
-
-    def passes(self, since: int, until: int) -> list[str]:
-        """SQL: one boolean for each of these rules, never null."""
-        return [f"{self._passes(n)} as {PREFIX}pass_{n}" for n in range(since, until)]
 
     def asked(
         self, batch: int, until: int, columns: Sequence[str], extra: Mapping[str, str]
     ) -> tuple[pa.Table, pa.Array]:
         """`extra` (name -> SQL over `columns`) for all rows of a batch, and which passed all rules before `until`."""
-        since, before = self._passed.get(batch, (0, None)) if until else (0, None)
+        since, before = self._rejections.get(batch, (0, self._bits.type(0))) if until else (0, self._bits.type(0))
         at = until if until < len(self.policy) and isinstance(self.policy[until], Balance) else -1
         table = self.table(batch, columns, until, since, at)
-        passed = " and ".join(f"{PREFIX}pass_{n}" for n in range(since, until)) or "true"
-        fields = "".join(f", {expression} as {name}" for name, expression in extra.items())
-        with self.candidates(table) as con:
-            passes = "".join(f", {each}" for each in self.passes(since, until))
-            found = database.arrow(
-                con, f"select {passed} as {PREFIX}passed{fields} from (select *{passes} from candidates)"
-            )
-        now = found.column(f"{PREFIX}passed").combine_chunks()
+        found = self._judged(table, since, until, extra)
+        rejections = found.column("rejections").to_numpy().astype(self._bits) | before
         if until:
-            now = now if before is None else pc.and_(before, now)
-            self._passed[batch] = until, now
-        return found.drop_columns([f"{PREFIX}passed"]), now
+            self._rejections[batch] = until, rejections
+        return found.drop_columns(["rejections"]), pa.array(rejections == 0)
+
+    def _judged(self, table: pa.Table, since: int, until: int, extra: Mapping[str, str]) -> pa.Table:
+        """`rejections` by the rules from `since` to before `until`, and `extra`, of each row."""
+        passes = "".join(f", {self._passes(n)} as {PREFIX}pass_{n}" for n in range(since, until))
+        fields = "".join(f", {expression} as {name}" for name, expression in extra.items())
+        bits = " + ".join(f"(not {PREFIX}pass_{n})::bigint * {1 << n}" for n in range(since, until)) or "0"
+        with self.candidates(table) as con:
+            return database.arrow(
+                con, f"select ({bits})::bigint as rejections{fields} from (select *{passes} from candidates)"
+            )
 
     @contextmanager
     def candidates(self, table: pa.Table, name: str = "candidates") -> Iterator[database.Connection]:
@@ -187,13 +213,27 @@ class Decider:
         self, name: str, key: object, searches: Sequence[str], columns: Sequence[str], find: Callable[[], pa.Table]
     ) -> pa.Table:
         """What `find` makes of these tables of searches and columns, or what it made of the same ones before."""
-        files = [self.searches.get(table, ()) for table in searches]
-        if any(isinstance(each, pa.Table) for each in files):
-            return find()  # no name tells one table in memory from another
-        names = [[path.name for path in each] for each in files]
-        return self.rows.remembered(
-            name, [key, list(zip(searches, names, strict=True))], columns, lambda: Sparse(find()).table
-        )
+        names = self._file_names(searches)
+        if names is None:
+            return find()
+        return self.rows.remembered(name, [key, names], columns, lambda: Sparse(find()).table)
+
+    def arrays_of(
+        self, name: str, key: object, searches: Sequence[str], columns: Sequence[str], find: Callable[[], Arrays]
+    ) -> Arrays:
+        """The same for arrays, which are pages of a file then."""
+        names = self._file_names(searches)
+        return find() if names is None else self.rows.remembered_arrays(name, [key, names], columns, find)
+
+    def _file_names(self, searches: Sequence[str]) -> list[tuple[str, list[str]]] | None:
+        """What stands for the content of these tables; None where one is in memory: no name tells it from another."""
+        found = []
+        for table in searches:
+            given = self.searches.get(table, ())
+            if isinstance(given, pa.Table):
+                return None
+            found.append((table, [path.name for path in given]))
+        return found
 
     # the rules --------------------------------------------------------------------------------------------------------
 
@@ -211,9 +251,9 @@ class Decider:
                 tied = f"({value} = {cut} and text_uid <= {database.literal(solved['cut_uid'])})"
                 return f"coalesce({value} > {cut} or {tied}, false)"
             case Quota() as quota:
-                return f"(({quota.per}\n) is not null and {PREFIX}num_{n} is null)"
-            case Dedupe() | Decontaminate() as item:
-                return f"({sparse_names(n, item)[0]} is null)"
+                return f"(({quota.per}\n) is not null and not {PREFIX}lost_{n})"
+            case Dedupe() | Decontaminate():
+                return f"(not {PREFIX}lost_{n})"
             case Weight() as weight:
                 return f"coalesce({finite(weight.value)} > 0, false)"
             case Balance():
@@ -234,13 +274,11 @@ class Decider:
     def decisions(self, batch: int) -> pa.Table:
         """The decisions about a batch, in the order of its rows, as they are stored (`pipelines/decided.py`)."""
         count, asked = len(self.policy), self.asked_policy()
-        passes = "".join(f", {each}" for each in self.passes(0, count))
-        table = self.table(batch, ["text_uid"], count)
-        with self.candidates(table) as con:
-            answers = database.arrow(
-                con,
-                f"select {asked.bits()} as rejections{asked.later_fields()} from (select *{passes} from candidates)",
-            )
-        made = asked.stored(table, answers)
+        later = asked.later_fields()
+        table = self.table(batch, ["text_uid", *(name for name in FIXED if name in later)], count, all_said=True)
+        since, before = self._rejections.get(batch, (0, self._bits.type(0)))
+        answers = self._judged(table, since, count, later)
+        rejections = answers.column("rejections").to_numpy() | before.astype(np.int64)
+        made = asked.stored(table, answers.set_column(0, "rejections", pa.array(rejections)))
         # how the columns were read must not show in the bytes: pages end where chunks do
         return made.combine_chunks()

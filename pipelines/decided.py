@@ -92,15 +92,11 @@ class Asked:
                 return [f"{balance.PROBABILITY}{k}" for k in balances(self.policy, n + 1)]
         return self.reads[n]
 
-    def bits(self) -> str:
-        """SQL: one bit for each rule that rejects the row. in: `tamis__pass_<n>`"""
-        bits = " + ".join(f"(not {PREFIX}pass_{n})::bigint * {1 << n}" for n in range(len(self.policy)))
-        return f"({bits or '0'})::bigint"
-
     def stored(self, table: pa.Table, answers: pa.Table) -> pa.Table:
         """What a part holds: each value where a rule that saw it rejects the row, and null elsewhere.
 
-        table: text_uid and the columns that the rules saw. answers: `rejections` (`bits`), and `later_fields`.
+        table: text_uid and the columns that the rules saw. answers: `rejections` (one bit for each rule that
+        rejects the row), and `later_fields`.
         """
         bits = answers.column("rejections").to_numpy()
         columns = {"text_uid": table.column("text_uid"), "kept": pa.array(bits == 0)}
@@ -110,14 +106,16 @@ class Asked:
                 seen_by[name] = seen_by.get(name, 0) | 1 << n
         columns |= {name: answers.column(name) for name in answers.column_names}
         for name, rules in seen_by.items():
-            if name not in FIXED:
+            if name.startswith(PREFIX) and not name.startswith(balance.PROBABILITY):
+                columns[SAW + name] = table.column(name)  # null elsewhere already
+            elif name not in FIXED:
                 column = table.column(name)
                 rejected = pa.array(bits & rules != 0)
                 columns[SAW + name] = pc.if_else(rejected, column, pa.scalar(None, column.type))
         return pa.table(columns)
 
-    def later_fields(self) -> str:
-        """SQL: what the policy says beside yes and no. in: what the rules over many rows gave"""
+    def later_fields(self) -> dict[str, str]:
+        """Name -> SQL of what the policy says beside yes and no. in: what the rules over many rows gave"""
         fields: dict[str, str] = {}
         for name, kind in KINDS.items():
             names = [f"{PREFIX}{name}_{n}" for n, item in enumerate(self.policy) if name in gives(item)]
@@ -127,7 +125,7 @@ class Asked:
         fields |= {"draw": "draw::double"} if any("draw" in reads for reads in self.reads) else {}
         weights = [finite(item.value) for item in self.policy if isinstance(item, Weight)]
         fields |= {"sampling_weight": f"({' * '.join(weights)})::double"} if weights else {}
-        return "".join(f", {expression} as {name}" for name, expression in fields.items())
+        return fields
 
     def view(self, source: str, there: Collection[str]) -> str:
         """SQL: the rows of parts (the view `source` with the columns `there`) with the columns of `DECIDED`."""

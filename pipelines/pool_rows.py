@@ -7,13 +7,13 @@ put side by side by position: no hash join, and memory for a few batches only, h
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation.schema import MEDIA, SEGMENTS, TEXTS, UNSEEN
@@ -21,10 +21,13 @@ from curation.step import digest
 from curation.table import Part, open_part
 from pipelines.column_cache import ColumnCache
 from pipelines.database import readable
+from pipelines.media_rows import MEDIA_ROWS, OWNERS, MediaRows
 from pipelines.store import State, Store
 
 BATCH_ROWS = 100_000
 """Texts of a batch, a little more or less: whole parts of the pool. A part of the decisions holds one batch."""
+
+Arrays = Mapping[str, np.ndarray]
 
 
 class Misaligned(RuntimeError):
@@ -42,11 +45,14 @@ class Rows(Protocol):
     def sizes(self) -> Sequence[int]:
         """Number of rows of each batch."""
 
-    def read(self, batch: int, columns: Sequence[str]) -> pa.Table:
-        """These columns of one batch, in this order."""
+    def read(self, batch: int, columns: Sequence[str], keep: bool = True) -> pa.Table:
+        """These columns of one batch, in this order. `keep`: whether they may be wanted again soon."""
 
     def remembered(self, name: str, key: object, columns: Sequence[str], find: Callable[[], pa.Table]) -> pa.Table:
         """What `find` gives, or gave before for the same `key`, rows and values of these columns."""
+
+    def remembered_arrays(self, name: str, key: object, columns: Sequence[str], find: Callable[[], Arrays]) -> Arrays:
+        """The same for named arrays."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +71,16 @@ class TableRows:
         starts = range(0, self.table.num_rows, self.batch_rows)
         return [min(self.batch_rows, self.table.num_rows - start) for start in starts]
 
-    def read(self, batch: int, columns: Sequence[str]) -> pa.Table:
+    def read(self, batch: int, columns: Sequence[str], keep: bool = True) -> pa.Table:
+        del keep
         return self.table.select(list(columns)).slice(batch * self.batch_rows, self.batch_rows)
 
     def remembered(self, name: str, key: object, columns: Sequence[str], find: Callable[[], pa.Table]) -> pa.Table:
         del name, key, columns  # nothing outlives the table
+        return find()
+
+    def remembered_arrays(self, name: str, key: object, columns: Sequence[str], find: Callable[[], Arrays]) -> Arrays:
+        del name, key, columns
         return find()
 
 
@@ -92,7 +103,8 @@ class PoolRows:
                     f"{table} has {len(files)} parts and the pool {len(self.texts)}: `tamis run` makes those that are "
                     "missing"
                 )
-        self._media_rows: dict[int, tuple[int, np.ndarray | None]] = {}
+        self._media_rows: dict[int, MediaRows] = {}
+        self._arrays: dict[str, Arrays] = {}
         self._batches = list(_batches([part.num_rows for part in self.texts]))
 
     @cached_property
@@ -131,32 +143,62 @@ class PoolRows:
         """The parts of `media`."""
         return [open_part(path) for path in self._files["media"]]
 
-    def read(self, batch: int, columns: Sequence[str]) -> pa.Table:
+    def read(self, batch: int, columns: Sequence[str], keep: bool = True) -> pa.Table:
         keys = {name: self._key(batch, name) for name in columns}
         found = {name: self._cache.get(name, batch, key) for name, key in keys.items()}
         missing = [name for name, column in found.items() if column is None]
         if missing:
-            read = pa.concat_tables([self._read_part(part, missing) for part in self._batches[batch]])
+            with self._media_rows_kept(batch, missing):
+                read = pa.concat_tables([self._read_part(part, missing) for part in self._batches[batch]])
             for name in missing:
                 found[name] = read.column(name)
-                self._cache.put(name, batch, keys[name], read.column(name))
+                if keep:
+                    self._cache.put(name, batch, keys[name], read.column(name))
         return pa.table({name: found[name] for name in columns})
 
     def remembered(self, name: str, key: object, columns: Sequence[str], find: Callable[[], pa.Table]) -> pa.Table:
-        tables = {self.provider[column] for column in columns if column in self.provider} | {"texts", "media"}
-        parts = range(len(self.texts))
-        whole = digest(
-            "table", key, list(self.sizes), {table: self._identities(table, parts) for table in sorted(tables)}
-        )
+        whole = self._whole("table", key, columns)
         found = self._cache.table(name, whole)
         if found is None:
             found = find()
             self._cache.put_table(name, whole, found)
         return found
 
+    def remembered_arrays(self, name: str, key: object, columns: Sequence[str], find: Callable[[], Arrays]) -> Arrays:
+        whole = self._whole("arrays", key, columns)
+        found = self._arrays.get(whole) or self._cache.arrays(name, whole)
+        if found is None:
+            found = find()
+            self._cache.put_arrays(name, whole, found)
+        self._arrays[whole] = found  # a sweep asks for it in every cell, and keeps no files
+        return found
+
+    def _whole(self, kind: str, key: object, columns: Sequence[str]) -> str:
+        """Digest of what something about all rows comes from."""
+        tables = {self.provider[column] for column in columns if column in self.provider} | {"texts", "media"}
+        parts = range(len(self.texts))
+        return digest(kind, key, list(self.sizes), {table: self._identities(table, parts) for table in sorted(tables)})
+
     def tidy_cache(self) -> None:
         """Keep what selections have left to the size that this pool warrants."""
         self._cache.tidy(sum(self.sizes))
+
+    @contextmanager
+    def _media_rows_kept(self, batch: int, columns: Sequence[str]) -> Iterator[None]:
+        """Which medium is whose is looked up where it was kept, and kept where it is found out."""
+        parts = self._batches[batch]
+        if all(self._levels[self.provider[name]] != "media" or parts[-1] in self._media_rows for name in columns):
+            yield
+            return
+        identities = {table: self._identities(table, parts) for table in OWNERS}
+        key = digest("media rows", identities)
+        found = self._cache.arrays(MEDIA_ROWS, key, batch)
+        if found is not None:
+            self._media_rows |= {part: MediaRows.read(found, place) for place, part in enumerate(parts)}
+        yield
+        if found is None:
+            each = [self._media_rows[part].arrays(place) for place, part in enumerate(parts)]
+            self._cache.put_arrays(MEDIA_ROWS, key, {name: a for arrays in each for name, a in arrays.items()}, batch)
 
     def _key(self, batch: int, name: str) -> str:
         """Digest of what a column of a batch comes from, and of its type."""
@@ -179,22 +221,30 @@ class PoolRows:
         by_table: dict[str, list[str]] = {}
         for name in columns:
             by_table.setdefault(self.provider[name], []).append(name)
+        asks_media = any(self._levels[table] == "media" for table in by_table)
+        owners = OWNERS if asks_media and part not in self._media_rows else {}  # in one go with the others
+        read = {
+            table: self._columns(table, part, [*names, *owners.get(table, ())]) for table, names in by_table.items()
+        }
+        if asks_media:
+            num_media, rows = self._rows_of_media(part, read)
         found: dict[str, pa.ChunkedArray] = {}
         for table, names in by_table.items():
-            read = self._columns(table, part, names)
-            of_media = self._levels[table] == "media"
-            num_rows, rows = self._rows_of_media(part) if of_media else (self.texts[part].num_rows, None)
-            if read.num_rows != num_rows:
+            of_media, rows_there = self._levels[table] == "media", read[table].select(names)
+            num_rows = num_media if of_media else self.texts[part].num_rows
+            if rows_there.num_rows != num_rows:
                 raise Misaligned(
-                    f"{self._files[table][part]} has {read.num_rows} rows, its part of the pool {num_rows}"
+                    f"{self._files[table][part]} has {rows_there.num_rows} rows, its part of the pool {num_rows}"
                 )
-            read = read if rows is None else read.take(pa.array(rows, mask=rows < 0))
-            found |= {name: read.column(name) for name in names}
+            if of_media and rows is not None:
+                rows_there = rows_there.take(rows)
+            found |= {name: rows_there.column(name) for name in names}
         return pa.table({name: found[name] for name in columns})
 
     def _columns(self, table: str, part: int, names: Sequence[str]) -> pa.Table:
         """Columns of one file, null where it lacks one, of types that the database takes."""
-        with pq.ParquetFile(self._files[table][part], page_checksum_verification=True) as file:
+        names = list(dict.fromkeys(names))
+        with pq.ParquetFile(self._files[table][part], page_checksum_verification=True, memory_map=True) as file:
             there = set(file.schema_arrow.names)
             read = file.read(columns=[name for name in names if name in there], use_threads=False)
             num_rows = file.metadata.num_rows
@@ -205,32 +255,18 @@ class PoolRows:
             columns[name] = column if column.type == kind else column.cast(kind)
         return pa.table(columns)
 
-    def _rows_of_media(self, part: int) -> tuple[int, np.ndarray | None]:
-        """Number of media, and for each text the row of its sample's primary medium (-1 where there is none).
+    def _rows_of_media(self, part: int, read: Mapping[str, pa.Table]) -> tuple[int, pa.Array | None]:
+        """Number of media, and for each text the row of its sample's primary medium, null where there is none.
 
-        None in place of the rows where texts and media lie side by side already.
+        None in place of the rows where texts and media lie side by side already. `read`: tables that are there already.
         """
         if part not in self._media_rows:
             media, texts = (
-                self._plain("media", part, ["sample_uid", "role"]),
-                self._plain("texts", part, ["sample_uid"]),
+                read[table] if table in read else self._columns(table, part, names) for table, names in OWNERS.items()
             )
-            self._media_rows[part] = media.num_rows, _matching(texts.column(0), media.column(0), media.column(1))
-        return self._media_rows[part]
-
-    def _plain(self, table: str, part: int, names: list[str]) -> pa.Table:
-        with pq.ParquetFile(self._files[table][part], page_checksum_verification=True) as file:
-            return file.read(columns=names, use_threads=False)
-
-
-def _matching(wanted: pa.ChunkedArray, samples: pa.ChunkedArray, roles: pa.ChunkedArray) -> np.ndarray | None:
-    is_primary = pc.equal(roles, "primary").to_numpy()
-    if is_primary.all() and wanted.equals(samples):
-        return None
-    primary: np.ndarray = np.append(np.flatnonzero(is_primary), -1).astype(np.int32)
-    place = pc.fill_null(pc.index_in(wanted, samples.filter(pa.array(is_primary))), -1).to_numpy()
-    found: np.ndarray = primary[place]
-    return found
+            self._media_rows[part] = MediaRows.of(texts, media)
+        found = self._media_rows[part]
+        return found.num_media, found.rows()
 
 
 def _batches(sizes: Sequence[int], least: int = BATCH_ROWS) -> Iterator[range]:

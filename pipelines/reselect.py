@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pyarrow as pa
+from pydantic import ValidationError
 
 from pipelines.policy_file import load_policy
 from pipelines.pool_rows import Misaligned, PoolRows
@@ -38,12 +39,16 @@ def reselect(
     store = Store.open(folder)
     rows = stored_rows(store)
     chosen, _ = load(recipe, Recipe)
+    try:
+        chosen = chosen.changed(name=name)
+    except ValidationError as error:
+        raise RecipeError(f"--name {name!r}: {error.errors()[0]['msg']}") from error
     items = load_policy(policy, rows.types)
     check_pack(recipe, chosen, rows.types)
     started = time.time()
     with store.locked():
         run = Run(
-            chosen.changed(name=name, policy=items, rounds=[], train=None),
+            chosen.changed(policy=items, rounds=[], train=None),
             store,
             make_workers(address),
             store.state(),

@@ -41,10 +41,14 @@ def double(value: float | None) -> str:
     return "null" if value is None else f"'{value!r}'::double"
 
 
+def sparse_columns(item: PolicyItem) -> tuple[str, ...]:
+    """What a rule over many rows says of the rows that it rejects."""
+    return ("num", "place") if isinstance(item, Quota) else gives(item)
+
+
 def sparse_names(n: int, item: PolicyItem) -> list[str]:
-    """Columns of few rows that a rule adds; the first is null just where the rule keeps the row."""
-    names = ("num", "place") if isinstance(item, Quota) else gives(item)
-    return [f"{PREFIX}{name}_{n}" for name in names]
+    """Columns of few rows that rule `n` adds."""
+    return [f"{PREFIX}{name}_{n}" for name in sparse_columns(item)]
 
 
 def balances(policy: list[PolicyItem], until: int) -> list[int]:

@@ -64,7 +64,8 @@ def select(run: Run, threads: int | None = None) -> dict[str, Any]:
     missing = [index for index, part in found.items() if part is None]
     policy = run.round.policy
     if missing:
-        with Decider(rows, policy, search_files(run.store, run.state), threads) as decider:
+        spill = run.store.root / "cache" / "spill"
+        with Decider(rows, policy, search_files(run.store, run.state), threads, spill) as decider:
             solve(decider)
 
             def write(batch: int) -> Part:

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from curation.policy import Balance, Decontaminate, Dedupe, Quota, Top
 from pipelines import database
 from pipelines.balance import solve_balance
+from pipelines.cut import cut_at, more_than, narrow
 from pipelines.decide import Decider, passed_before
 from pipelines.rule_sql import PREFIX, finite
 from pipelines.solve_found import solve_found
@@ -42,27 +43,29 @@ def solve(decider: Decider) -> None:
 
 
 def _solve_top(decider: Decider, n: int, item: Top) -> None:
-    def scores(batch: int) -> pa.Table:
-        return _scores(decider, batch, n, item, ["score"])
+    def scores(batch: int) -> tuple[np.ndarray, int]:
+        found = _scores(decider, batch, n, item, ["score"])
+        counted = found.filter(found.column("counted")).column("score")
+        return narrow(counted.to_numpy()), found.num_rows
 
-    total = pool = 0
-    for batch, found in decider.each(scores):
-        counted = found.filter(found.column("counted"))
-        total, pool = total + counted.num_rows, pool + found.num_rows
-        decider.fill("scored", batch, counted.select(["score"]))
+    pieces, pool = [], 0
+    for _, (counted, num) in decider.each(scores):
+        pieces.append(counted)
+        pool += num
+    total = sum(map(len, pieces))
     base = pool if item.of == "pool" else total
     # DataComp multiplies in floating point; ours is exact, so that 0.28 of 100 rows are 28 and not 29
     broken = math.ceil(Fraction(repr(item.fraction)) * base)
     place = min(total, int(base * item.fraction) + 1 if item.ties == "keep" else broken)
-    cut = database.rows(decider.con, database.query("select/top"), {"place": place}) if total else []
     solved: dict[str, Any] = {"cut": None, "cut_uid": None, "total": total}
-    if cut:
-        solved["cut"] = cut[0]["cut"]
-        among_ties = place - cut[0]["num_above"]
-        if item.ties == "break" and among_ties < cut[0]["num_equal"]:
-            solved["cut_uid"] = _last_of_ties(decider, n, item, cut[0]["cut"], among_ties)
+    if total:
+        cut = cut_at(pieces, place)
+        solved["cut"] = cut.value
+        among_ties = place - cut.num_above
+        if item.ties == "break" and among_ties < cut.num_equal:
+            batches = [batch for batch, piece in enumerate(pieces) if (piece == np.float64(cut.value)).any()]
+            solved["cut_uid"] = _last_of_ties(decider, n, item, cut.value, among_ties, batches)
     decider.solved[n] = solved
-    decider.drop("scored")
 
 
 def _scores(decider: Decider, batch: int, n: int, item: Top, wanted: list[str]) -> pa.Table:
@@ -74,18 +77,16 @@ def _scores(decider: Decider, batch: int, n: int, item: Top, wanted: list[str]) 
     return found.append_column("counted", counted).filter(pc.is_valid(found.column("score")))
 
 
-def _last_of_ties(decider: Decider, n: int, item: Top, cut: float, place: int) -> str:
-    """text_uid of the last row at the cut that stays: the `place`-th of them in the order of text_uid."""
-    with_ties = database.rows(
-        decider.con, "select distinct batch from scored where score = $cut order by batch", {"cut": cut}
-    )
+def _last_of_ties(decider: Decider, n: int, item: Top, cut: float, place: int, batches: list[int]) -> str:
+    """text_uid of the last row at the cut that stays: the `place`-th of them in the order of text_uid. `batches`: those
+    that have such rows."""
 
     def ties(batch: int) -> pa.Table:
         found = _scores(decider, batch, n, item, ["text_uid", "score"])
         at_cut = pc.and_(pc.equal(found.column("score"), cut), found.column("counted"))
         return found.filter(at_cut).select(["text_uid"])
 
-    for batch, found in decider.each(ties, [row["batch"] for row in with_ties]):
+    for batch, found in decider.each(ties, batches):
         decider.fill("ties", batch, found)
     ordered = "select text_uid from ties order by text_uid limit 1 offset $skipped"
     (last,) = database.rows(decider.con, ordered, {"skipped": place - 1})
@@ -97,8 +98,7 @@ def _last_of_ties(decider: Decider, n: int, item: Top, cut: float, place: int) -
 
 
 def _solve_quota(decider: Decider, n: int, item: Quota) -> None:
-    source = Sparse(decider.remembered(n, partial(_over_quota, decider, n, item)))
-    decider.sparse |= {f"{PREFIX}{name}_{n}": (source, name) for name in ("num", "place")}
+    decider.said[n] = Sparse(decider.remembered(n, partial(_over_quota, decider, n, item)))
     decider.solved[n] = {}
 
 
@@ -106,21 +106,15 @@ def _over_quota(decider: Decider, n: int, item: Quota) -> pa.Table:
     """Hashes of the values tell which may have too many rows; only rows of those are looked at closely."""
     until = n if item.among == "passed" else 0
 
-    def hashes(batch: int) -> pa.Table:
+    def hashes(batch: int) -> np.ndarray:
         hashed = {"value": f"case when ({item.per}\n) is not null then hash({item.per}\n) end"}
         found, passed = decider.asked(batch, until, decider.reads[n], hashed)
         counted = pc.is_valid(found.column("value"))
-        return found.filter(pc.and_(counted, passed) if item.among == "passed" else counted)
+        counted = pc.and_(counted, passed) if item.among == "passed" else counted
+        values: np.ndarray = found.column("value").filter(counted).to_numpy()
+        return values
 
-    for batch, found in decider.each(hashes):
-        decider.fill("hashed", batch, found)
-    many = (
-        database.arrow(
-            decider.con, "select value from hashed group by value having count(*) > $at_most", {"at_most": item.at_most}
-        )
-        if decider.sizes
-        else pa.table({"value": pa.array([], pa.uint64())})
-    )
+    many = pa.table({"value": more_than([found for _, found in decider.each(hashes)], item.at_most)})
     unit = "sample_uid" if item.unit == "samples" else "text_uid"
     order = f"{item.prefer}, " if item.prefer else ""
     keyed = f"md5({item.seed} || ':' || {unit}), {unit}, text_uid"
@@ -152,7 +146,7 @@ def _over_quota(decider: Decider, n: int, item: Quota) -> pa.Table:
         parameters = {"at_most": item.at_most, "thin": item.more == "thin"}
         rejected = database.arrow(decider.con, database.query("select/crowded"), parameters).cast(_REJECTED)
         decider.con.execute("drop view crowded")
-    decider.drop("hashed", "members")
+    decider.drop("members")
     return rejected
 
 

@@ -32,13 +32,11 @@ class Sparse:
         place[found.column("row").to_numpy()] = np.arange(found.num_rows)
         return pc.take(found.column(name), pa.array(place, mask=place < 0))
 
-    def look_up(self, name: str, places: pa.Table) -> pa.ChunkedArray:
-        """A column of the rows that `places` (batch, row) names, in its order; they must be here."""
-        mine, wanted = (
-            (table.column("batch").to_numpy().astype(np.int64) << 40) + table.column("row").to_numpy()
-            for table in (self.table, places)
-        )
-        return pc.take(self.table.column(name), pa.array(np.searchsorted(mine, wanted)))
+    def lost(self, batch: int, size: int) -> np.ndarray:
+        """bool (size): which rows of a batch are here."""
+        found = np.zeros(size, bool)
+        found[self.rows(batch)] = True
+        return found
 
     def _slice(self, batch: int) -> pa.Table:
         start, stop = np.searchsorted(self._batches, [batch, batch + 1])

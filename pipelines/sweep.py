@@ -90,6 +90,7 @@ def sweep(
     threads: int | None = None,
 ) -> pa.Table:
     """One row for each cell and language (null: all): the values set, texts, samples, pool_texts, keep_rate."""
+    _check(grid_cells, rows.types)
     lines: list[dict[str, Any]] = []
     for number, (chosen, policy) in enumerate(grid_cells, start=1):
         values = ", ".join(f"{name} = {value}" for name, value in chosen.items())
@@ -97,6 +98,23 @@ def sweep(
         say(f"  {number} of {len(grid_cells)}: {values}: {found[0]['texts']:,} texts")
         lines += [{**chosen, **line} for line in found]
     return pa.Table.from_pylist(lines)
+
+
+def _check(
+    grid_cells: Sequence[tuple[Mapping[str, Any], Sequence[PolicyItem]]], types: Mapping[str, pa.DataType]
+) -> None:
+    """Raises RecipeError for a value with which a rule is no predicate any more, before the first cell is counted."""
+    checked: set[str] = set()
+    for chosen, policy in grid_cells:
+        for item in policy:
+            if not isinstance(item, Rule) or item.predicate() in checked:
+                continue
+            checked.add(item.predicate())
+            try:
+                database.check_expression(item.predicate(), types, "BOOLEAN")
+            except ValueError as error:
+                values = ", ".join(f"{name} = {value!r}" for name, value in chosen.items())
+                raise RecipeError(f"{values}: the rule {item.name!r}: {error}") from error
 
 
 def _count(

@@ -143,7 +143,9 @@ def make_part(root: str, part: int, samples: int, light: bool) -> dict[str, Any]
             columns = {f.name: columns.get(f.name, pa.nulls(len(columns["sample_uid"]), f.type)) for f in base}
             table = pa.table(columns).cast(base)
         else:
-            table = pa.table({**columns, "reason": pa.nulls(len(next(iter(columns.values()))), pa.string())})
+            nothing = pa.nulls(len(next(iter(columns.values()))), pa.string())
+            columns |= dict.fromkeys([next(iter(columns))], nothing) if light else {}  # the uid, which nobody reads
+            table = pa.table({**columns, "reason": nothing})
         folder = tables / (name if base is not None else f"signal_{name}")
         plain = ["bytes"] if name == "media" else []
         paths[name] = write_part(folder, part, key, table, plain=plain).path.relative_to(root).as_posix()
@@ -210,7 +212,11 @@ def main() -> None:
     parser.add_argument("--part-samples", type=int, default=10_000)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--store", type=Path, help="where the store is made, or was made before")
-    parser.add_argument("--light", action="store_true", help="a store without captions, entries and draws")
+    parser.add_argument(
+        "--light",
+        action="store_true",
+        help="a store without captions, entries, draws, and uids in the tables of signals (selection reads none)",
+    )
     parser.add_argument("--policy", action="append", help="only these, by name")
     parser.add_argument("--check", action="store_true", help="again with one thread: the same bytes?")
     parser.add_argument("--cold", action="store_true", help="each without what selections before it have kept, too")

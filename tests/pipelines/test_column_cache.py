@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from curation.schema import MEDIA, TEXTS
 from curation.table import part_path, write_part
-from pipelines import column_cache, pool_rows
+from pipelines import column_cache, media_rows, pool_rows
 from pipelines.column_cache import ColumnCache
+from pipelines.media_rows import MEDIA_ROWS
 from pipelines.pool_rows import PoolRows
 from pipelines.store import Store
 
@@ -68,7 +70,7 @@ def read(store: Store, keeps: bool, columns: Sequence[str] = COLUMNS) -> list[di
 
 
 def kept(store: Store) -> list[Path]:
-    return sorted((store.root / "cache" / "columns").rglob("*.parquet"))
+    return sorted((store.root / "cache" / "columns").rglob("*.arrays"))
 
 
 def test_columns_are_read_from_the_tables_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +78,9 @@ def test_columns_are_read_from_the_tables_once(store: Store, monkeypatch: pytest
     assert kept(store) == []
     assert [row["width_px"] for row in plain] == [0, 0, 1, 2, 10, 10, 11, 12]
     assert read(store, keeps=True) == plain
-    assert {path.parent.name for path in kept(store)} == set(COLUMNS)
+    assert {path.parent.name for path in kept(store)} == {*COLUMNS, MEDIA_ROWS}
+    monkeypatch.setattr(media_rows, "_matching", lambda *_: pytest.fail("it is known which medium is whose"))
+    assert [row["height_px"] for row in read(store, keeps=True, columns=["height_px"])] == [None] * 8
     monkeypatch.setattr(PoolRows, "_read_part", lambda *_: pytest.fail("the tables are read again"))
     assert read(store, keeps=True) == plain
     assert read(store, keeps=False, columns=COLUMNS[::-1]) == [dict(reversed(row.items())) for row in plain]
@@ -96,12 +100,36 @@ def test_another_outcome_under_the_same_name_is_read_anew(store: Store) -> None:
 
 def test_a_damaged_file_is_made_again(store: Store) -> None:
     plain = read(store, keeps=True)
-    for path in kept(store):
+    (rows,) = (path for path in kept(store) if path.parent.name == MEDIA_ROWS)
+    for path, at in zip(kept(store), (0, 8, 40, -2, None, 100), strict=True):
         whole = path.read_bytes()
-        path.write_bytes(whole[:8] + bytes([whole[8] ^ 255]) + whole[9:] if path.parent.name != "status" else b"")
+        if path == rows:  # asked for where a column of media is not there
+            for column in kept(store):
+                column.unlink() if column.parent.name == "width_px" else None
+        damaged = bytearray(whole if at is not None else b"")
+        if at is not None:
+            damaged[at] ^= 255
+        path.write_bytes(damaged)
         assert read(store, keeps=False) == plain
         assert read(store, keeps=True) == plain
         assert path.read_bytes() == whole
+
+
+def test_arrays_are_pages_of_a_file_the_next_time(store: Store) -> None:
+    found = [np.arange(3, dtype=np.int32)]
+
+    def ask(keeps: bool) -> np.ndarray:
+        rows = PoolRows(store, store.state(), keeps)
+        made = rows.remembered_arrays("groups", "one", ["status"], lambda: {"a": found.pop()})
+        assert rows.remembered_arrays("groups", "one", ["status"], dict)["a"] is made["a"]
+        return made["a"]
+
+    assert ask(keeps=True).tolist() == ask(keeps=True).tolist() == ask(keeps=False).tolist() == [0, 1, 2]
+    assert not ask(keeps=False).flags.writeable
+    (path,) = kept(store)
+    path.write_bytes(path.read_bytes()[:-1])
+    found.append(np.array([7]))
+    assert ask(keeps=True).tolist() == [7]
 
 
 def test_what_was_used_last_stays(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +142,7 @@ def test_what_was_used_last_stays(store: Store, monkeypatch: pytest.MonkeyPatch)
     assert cache.tidy(8) == 0
     monkeypatch.setattr(column_cache, "MIN_FOLDER_BYTES", sum(path.stat().st_size for path in recent))
     assert ColumnCache(store.root / "cache" / "columns", writes=False).tidy(1) == 0
-    assert cache.tidy(1) == len(COLUMNS) - 2
+    assert cache.tidy(1) == len(COLUMNS) - 1
     assert kept(store) == recent
     monkeypatch.setattr(column_cache, "MIN_FOLDER_BYTES", 0)
     assert cache.tidy(10**6) == 0

@@ -100,7 +100,8 @@ def test_the_page_is_escaped_and_runs_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (CurveOptions("no_column"), "no_column"),
+        (CurveOptions("clip_scor"), "there is no column 'clip_scor'; did you mean 'clip_score'?"),
+        (CurveOptions("clip_score", thresholds=(0.5, float("nan"))), "nan is no finite number"),
         (CurveOptions("url"), "not NUMBER"),
         (CurveOptions("clip_score", where="clip_score"), "not BOOLEAN"),
         (CurveOptions("avg(clip_score)"), "aggregates"),

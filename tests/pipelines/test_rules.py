@@ -174,6 +174,7 @@ def test_thresholds_have_names_and_are_recorded() -> None:
         ({"keep": "clip_score > 3", "at": {"least": 1}}, "does not use $least"),
         ({"keep": "language = '$least'", "at": {"least": 1}}, "does not use $least"),
         ({"keep": "true -- $least", "at": {"least": 1}}, "does not use $least"),
+        ({"keep": "clip_score > $least", "at": {"least": math.nan}}, "`at` has nan for 'least'"),
     ],
 )
 def test_every_named_threshold_is_there_and_used(rule: dict[str, Any], said: str) -> None:

@@ -76,6 +76,14 @@ def test_what_cannot_be_set_is_named(settings: list[str], said: str) -> None:
     assert said in str(caught.value)
 
 
+def test_a_value_that_makes_no_predicate_is_named_before_anything_is_counted() -> None:
+    found = cells(TypeAdapter(Policy).validate_python(POLICY), read_grid(["wide.least=1,abc"], None))
+    said: list[str] = []
+    with pytest.raises(RecipeError, match=r"wide\.least = 'abc': the rule 'wide': .*'abc'"):
+        sweep(TableRows(pa.Table.from_pylist(ROWS, schema=COLUMNS)), found, {}, said.append)
+    assert said == []
+
+
 def test_a_grid_file(tmp_path: Path) -> None:
     path = tmp_path / "grid.yaml"
     path.write_text("set:\n  b.t: [1, 2]\n  wide.keep: ['width_px > $least', '$least < 3, 4 > 2']\n")

@@ -1,0 +1,71 @@
+"""Order and counts among very many numbers, in little more memory than they take themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+_BITS = 16
+"""Of a number that tell its bin: 65,536 bins, so that few of many values share the one that is sorted."""
+
+
+class Cut(NamedTuple):
+    """A value, and how many values are above it and equal to it."""
+
+    value: float
+    num_above: int
+    num_equal: int
+
+
+def narrow(values: np.ndarray) -> np.ndarray:
+    """Finite values (float64) in single precision where that says the same, which stored scores mostly are."""
+    with np.errstate(over="ignore"):
+        single = values.astype(np.float32)
+    return single if np.array_equal(single, values) else values
+
+
+def cut_at(pieces: Sequence[np.ndarray], place: int) -> Cut:
+    """The value at `place` (from 1, at most their number) of all finite values in falling order.
+
+    `pieces`: float32 or float64. Memory beyond them: that of one piece and of the values in one bin.
+    """
+    kind = np.result_type(np.float32, *pieces)
+    counts = np.zeros(1 << _BITS, np.int64)
+    for piece in pieces:
+        counts += np.bincount(_bins(piece, kind), minlength=1 << _BITS)
+    upto = np.cumsum(counts[::-1])
+    at = int(np.searchsorted(upto, place))
+    chosen, before = (1 << _BITS) - 1 - at, int(upto[at - 1]) if at else 0
+    inside = np.concatenate([piece.astype(kind, copy=False)[_bins(piece, kind) == chosen] for piece in pieces])
+    from_below = len(inside) - (place - before)
+    value = np.partition(inside, from_below)[from_below]
+    return Cut(float(value), before + int((inside > value).sum()), int((inside == value).sum()))
+
+
+def _bins(values: np.ndarray, kind: np.dtype) -> np.ndarray:
+    """The first bits of each value, so turned that a larger value has larger ones; zeros of both signs are one."""
+    unsigned = np.uint32 if kind == np.float32 else np.uint64
+    width = 8 * kind.itemsize
+    bits = (values.astype(kind, copy=False) + kind.type(0)).view(unsigned)
+    sign = unsigned(1 << (width - 1))
+    turned = np.where(bits & sign, ~bits, bits | sign)
+    bins: np.ndarray = (turned >> unsigned(width - _BITS)).astype(np.int64)
+    return bins
+
+
+def more_than(pieces: list[np.ndarray], at_most: int) -> np.ndarray:
+    """uint64, rising: the values that stand more than `at_most` times in the pieces (uint64), which are used up."""
+    values = np.empty(sum(map(len, pieces)), np.uint64)
+    end = len(values)
+    while pieces:
+        piece = pieces.pop()
+        values[end - len(piece) : end] = piece
+        end -= len(piece)
+    values.sort()
+    if len(values) <= at_most:
+        return values[:0]
+    # in order, a value that stands once more than allowed stands there again so many places further on
+    found: np.ndarray = np.unique(values[at_most:][values[at_most:] == values[: len(values) - at_most]])
+    return found

@@ -1,0 +1,72 @@
+"""Millions of strings as two arrays, which a file can hold and every process map."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_MOST_SMALL = 2**31 - 1
+"""Bytes that Arrow's `string` can hold; beyond it is a `large_string`."""
+
+
+class Strings:
+    """Strings without nulls. `begins` (N + 1) and `letters` (UTF-8) are what a file of arrays holds of them."""
+
+    def __init__(self, begins: np.ndarray, letters: np.ndarray) -> None:
+        self.begins, self.letters = begins, letters
+        make = pa.StringArray if begins.dtype == np.int32 else pa.LargeStringArray
+        self._array = make.from_buffers(len(begins) - 1, pa.py_buffer(begins), pa.py_buffer(letters))
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray], name: str) -> Strings:
+        """Those that `arrays` wrote down as `name`."""
+        return cls(arrays[f"{name} begins"], arrays[f"{name} letters"])
+
+    def arrays(self, name: str) -> dict[str, np.ndarray]:
+        """What a file has to hold."""
+        return {f"{name} begins": self.begins, f"{name} letters": self.letters}
+
+    def take(self, places: pa.Array) -> pa.Array:
+        """The strings at these places, null for null."""
+        found = self._array.take(places)
+        return found if found.type == pa.string() else found.cast(pa.string())
+
+
+class StringsWriter:
+    """Gathers strings in a nameless file, so that they take no memory until they are asked for. A context manager."""
+
+    def __init__(self, folder: Path | None) -> None:
+        """`folder`: where the room is taken; None: where temporary files are."""
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+        self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        self._lengths: list[np.ndarray] = [np.zeros(0, np.int32)]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, strings: pa.Array) -> None:
+        """Append them; they have no nulls."""
+        self._lengths.append(pc.binary_length(strings).to_numpy().astype(np.int32))
+        begins = np.frombuffer(strings.buffers()[1], np.int32)[strings.offset : strings.offset + len(strings) + 1]
+        if len(strings):
+            self._file.write(memoryview(strings.buffers()[2])[begins[0] : begins[-1]])
+
+    def done(self) -> Strings:
+        """All of them, in their order; the letters are pages of the file, which lives as long as they do."""
+        self._file.flush()
+        size = self._file.tell()
+        kind = np.int32 if size <= _MOST_SMALL else np.int64
+        begins = np.zeros(sum(map(len, self._lengths)) + 1, kind)
+        np.cumsum(np.concatenate(self._lengths), out=begins[1:])
+        letters = np.memmap(self._file, np.uint8, "r", shape=(size,)) if size else np.zeros(0, np.uint8)
+        return Strings(begins, letters)
