@@ -76,7 +76,7 @@ def _incoming(path: Path, recipe: Recipe) -> Iterator[pa.Table]:
     captions = [name for name in columns.text if name not in timed]
     first = captions[0] if captions else None, timed[0] if timed else None
     texts = [name for name in columns.text if name in first]
-    named = columns.changed(url="url", text=texts, language="language", hash="sha256")
+    named = columns.changed(url="url", text=texts, language="language", hash="sha256", picture=None)
     for batch in media_folder.batches(path, links, *first, columns.extra):
         yield _identified(batch, named)
 
@@ -193,6 +193,7 @@ def _identified(batch: pa.Table, columns: Columns) -> pa.Table:
         "language": _optional(batch, columns.language),
         "expected_hash": _hashes(batch, columns.hash),
         "held_in": batch.column("held_in"),
+        "picture_link": _optional(batch, columns.picture),
         **{name: batch.column(name) for name in columns.extra},
     }
     made = {name: pa.array(out[name], pa.string()) for name in ("text", "text_source", "text_uid")}
@@ -241,7 +242,8 @@ def _by_part(
 
 
 def _write_links(store: Store, index: int, rows: pa.Table, modality: str) -> Part:
-    """One row for each sample: the spelling of the URL that was seen first, and the first digest that is promised."""
+    """One row for each sample: the spelling of the URL that was seen first, and the first digest that is promised; and
+    behind it one for the picture that goes with it, if any."""
     samples = rows.column("sample_uid").to_pylist()
     promised: dict[str, str] = {}
     for sample, promise in zip(samples, rows.column("expected_hash").to_pylist(), strict=True):
@@ -266,8 +268,29 @@ def _write_links(store: Store, index: int, rows: pa.Table, modality: str) -> Par
         },
         schema=LINKS,
     )
+    table = _with_pictures(table, rows)
     key = digest("links", VERSION, table.to_pylist())
     return write_part(store.table("links"), index, key, table)
+
+
+def _with_pictures(table: pa.Table, rows: pa.Table) -> pa.Table:
+    """The links of samples, each followed by that of the first picture that is named for it."""
+    pictures: dict[str, str] = {}
+    for sample, link in zip(rows.column("sample_uid").to_pylist(), rows.column("picture_link").to_pylist(), strict=True):
+        if link is not None and link.strip():
+            pictures.setdefault(sample, link)
+    if not pictures:
+        return table
+    out: list[dict[str, Any]] = []
+    for row in table.to_pylist():
+        out.append(row)
+        if row["sample_uid"] in pictures:
+            link = pictures[row["sample_uid"]]
+            clean, reason = canonical_url(link)
+            picture = {"media_uid": uid("media", row["sample_uid"], "picture"), "sample_uid": row["sample_uid"]}
+            picture |= {"role": "picture", "modality": "image", "url": link}
+            out.append(dict.fromkeys(LINKS.names) | picture | {"url_canonical": clean, "url_reason": reason})
+    return pa.Table.from_pylist(out, schema=LINKS)
 
 
 def _write_texts(

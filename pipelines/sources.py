@@ -88,7 +88,7 @@ def read_links(path: Path, columns: Columns) -> Iterator[pa.Table]:
 
 def _batches(path: Path, columns: Columns) -> Iterator[pa.Table]:
     wanted = [columns.url, *columns.text, *columns.extra]
-    wanted += [name for name in (columns.language, columns.hash) if name is not None]
+    wanted += [name for name in (columns.language, columns.hash, columns.picture) if name is not None]
     wanted = list(dict.fromkeys(wanted))
     kind = kind_of(path)
     if kind == "parquet":

@@ -92,6 +92,10 @@ def evaluate_scorer(
 ) -> list[Row]:
     """The figures of any scorer, with the suites that `config` (excluded languages, conditions) implies."""
     model = scorer.model
+    if "audio" in model.spans():
+        from pretrain.evaluate_sounds import sound_rows  # which takes its suites from here
+
+        return sound_rows(scorer, config, version, store, split_column, held_out, progress)
     folder = store / "cache" / "pictures"
     pixels, is_whole = cached_pictures(folder, version, model.image_size, model.fit, model.resample, progress)
     rows: list[Row] = []
@@ -126,13 +130,13 @@ def _suite(name: str, samples: Samples, wanted: Callable[[Text], bool]) -> Suite
     """The suite of these samples and their texts that are wanted, cut down to the caps; None if one is empty."""
     with_text = np.array([any(wanted(text) for text in texts) for texts in samples.texts], dtype=bool)
     samples = samples.subset(with_text)
-    samples = samples.subset(_draw(samples.hashes, MAX_PICTURES))
+    samples = samples.subset(draw(samples.hashes, MAX_PICTURES))
     languages: dict[str, set[str]] = {}
     for texts in samples.texts:
         for text in filter(wanted, texts):
             languages.setdefault(text.text, set()).update(text.languages)
     names = sorted(languages)
-    kept = _draw(np.array([key(text) for text in names], dtype=np.uint64), MAX_TEXTS)
+    kept = draw(np.array([key(text) for text in names], dtype=np.uint64), MAX_TEXTS)
     names = [text for text, keep in zip(names, kept, strict=True) if keep]
     place = {text: index for index, text in enumerate(names)}
     positive_TP = np.zeros((len(names), len(samples)), dtype=bool)
@@ -147,15 +151,20 @@ def _suite(name: str, samples: Samples, wanted: Callable[[Text], bool]) -> Suite
     return Suite(name, samples.rows[described], names, spoken, positive_TP[:, described])
 
 
-def _draw(hashes: np.ndarray, most: int) -> np.ndarray:
+def draw(hashes: np.ndarray, most: int) -> np.ndarray:
     """Bool for each: the `most` smallest keyed draws."""
     keep = np.zeros(len(hashes), dtype=bool)
     keep[np.argsort(mix(hashes, key("evaluate")), kind="stable")[:most]] = True
     return keep
 
 
-def suite_rows(suite: Suite, image_PD: np.ndarray, text_TD: np.ndarray) -> list[Row]:
-    """Figures of both directions, and of text to image for each language with enough queries."""
+def suite_rows(
+    suite: Suite, image_PD: np.ndarray, text_TD: np.ndarray, query: str = "text", candidate: str = "image"
+) -> list[Row]:
+    """Figures of both directions, and of text to image for each language with enough queries.
+
+    query, candidate: what the directions are called where it is not texts and pictures that are matched.
+    """
     ranks_T = _ranks(text_TD, image_PD, suite.positive_TP)
     ranks_P = _ranks(image_PD, text_TD, suite.positive_TP.T)
     num_texts, num_pictures = suite.positive_TP.shape
@@ -166,14 +175,14 @@ def suite_rows(suite: Suite, image_PD: np.ndarray, text_TD: np.ndarray) -> list[
         fixed = {"suite": suite.name, "direction": direction, "language": language, "num_candidates": num_candidates}
         return [{**fixed, **figure} for figure in figures]
 
-    found = rows("text_to_image", None, retrieval_rows(ranks_T, positives_T, num_pictures, picture_T), num_pictures)
+    found = rows(f"{query}_to_{candidate}", None, retrieval_rows(ranks_T, positives_T, num_pictures, picture_T), num_pictures)
     by_picture = retrieval_rows(ranks_P, suite.positive_TP.sum(axis=0), num_texts, np.arange(num_pictures))
-    found += rows("image_to_text", None, by_picture, num_texts)
+    found += rows(f"{candidate}_to_{query}", None, by_picture, num_texts)
     for language in sorted({language for spoken in suite.languages for language in spoken}):
         chosen = np.array([language in spoken for spoken in suite.languages])
         if chosen.sum() >= MIN_PER_LANGUAGE:
             figures = retrieval_rows(ranks_T[chosen], positives_T[chosen], num_pictures, picture_T[chosen])
-            found += rows("text_to_image", language, figures, num_pictures)
+            found += rows(f"{query}_to_{candidate}", language, figures, num_pictures)
     return found
 
 
