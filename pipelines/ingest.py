@@ -276,7 +276,9 @@ def _write_links(store: Store, index: int, rows: pa.Table, modality: str) -> Par
 def _with_pictures(table: pa.Table, rows: pa.Table) -> pa.Table:
     """The links of samples, each followed by that of the first picture that is named for it."""
     pictures: dict[str, str] = {}
-    for sample, link in zip(rows.column("sample_uid").to_pylist(), rows.column("picture_link").to_pylist(), strict=True):
+    for sample, link in zip(
+        rows.column("sample_uid").to_pylist(), rows.column("picture_link").to_pylist(), strict=True
+    ):
         if link is not None and link.strip():
             pictures.setdefault(sample, link)
     if not pictures:

@@ -99,7 +99,8 @@ def facts(store: Store) -> dict[str, Any]:
 def render(content: dict[str, Any]) -> str:
     """The page. Its styles are allowed by their digest, so nothing that slips in could bring its own."""
     sources = {
-        name: resources.files("pipelines").joinpath(name).read_text(encoding="utf-8") for name in (TEMPLATE, OF_SEGMENTS)
+        name: resources.files("pipelines").joinpath(name).read_text(encoding="utf-8")
+        for name in (TEMPLATE, OF_SEGMENTS)
     }
     source = sources[TEMPLATE]
     style = source.partition("<style>")[2].partition("</style>")[0]

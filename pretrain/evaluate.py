@@ -175,7 +175,9 @@ def suite_rows(
         fixed = {"suite": suite.name, "direction": direction, "language": language, "num_candidates": num_candidates}
         return [{**fixed, **figure} for figure in figures]
 
-    found = rows(f"{query}_to_{candidate}", None, retrieval_rows(ranks_T, positives_T, num_pictures, picture_T), num_pictures)
+    found = rows(
+        f"{query}_to_{candidate}", None, retrieval_rows(ranks_T, positives_T, num_pictures, picture_T), num_pictures
+    )
     by_picture = retrieval_rows(ranks_P, suite.positive_TP.sum(axis=0), num_texts, np.arange(num_pictures))
     found += rows(f"{candidate}_to_{query}", None, by_picture, num_texts)
     for language in sorted({language for spoken in suite.languages for language in spoken}):

@@ -5,6 +5,7 @@ Shape suffixes: N samples, T columns (time), W window, F frequencies, M mel band
 
 from __future__ import annotations
 
+import itertools
 from functools import lru_cache
 
 import numpy as np
@@ -39,7 +40,9 @@ def _filters_MF(rate_hz: int, window: int, num_mels: int) -> NDArray[np.float64]
     return np.asarray(weights_MF)
 
 
-def log_mel(pcm_N: NDArray[np.float32], rate_hz: int, num_columns: int, num_mels: int = NUM_MELS) -> NDArray[np.float64]:
+def log_mel(
+    pcm_N: NDArray[np.float32], rate_hz: int, num_columns: int, num_mels: int = NUM_MELS
+) -> NDArray[np.float64]:
     """float64 [M, T] in dB: the power in each mel band around each of `num_columns` moments, evenly spread.
 
     0 dB is the power of a full-scale sine; nothing is below FLOOR_DB. Raises ValueError for sound that is not finite.
@@ -60,7 +63,7 @@ def log_mel(pcm_N: NDArray[np.float32], rate_hz: int, num_columns: int, num_mels
 def extremes(pcm_N: NDArray[np.float32], num_columns: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(lowest, highest) sample, float64 [T] each, of `num_columns` equal stretches; 0 of one without samples."""
     edges = np.linspace(0, len(pcm_N), num_columns + 1).astype(int)
-    pieces = [pcm_N[start:end] for start, end in zip(edges[:-1], edges[1:], strict=True)]
+    pieces = [pcm_N[start:end] for start, end in itertools.pairwise(edges)]
     low = np.array([piece.min() if len(piece) else 0.0 for piece in pieces], float)
     high = np.array([piece.max() if len(piece) else 0.0 for piece in pieces], float)
     return low, high

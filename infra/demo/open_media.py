@@ -75,7 +75,7 @@ def _opened(path: Path) -> Iterator[tarfile.TarFile]:
 
 
 def unpack(archive: Path, folder: Path) -> int:
-    """Write the films and sounds of an archive below `folder`; returns how many. A name that leads elsewhere is none."""
+    """Write the films and sounds of an archive below `folder`; returns how many. Names that lead elsewhere are none."""
     count = 0
     with _opened(archive) as tar:
         for entry in tar:

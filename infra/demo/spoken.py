@@ -46,9 +46,7 @@ LANGUAGES = ("fr", "es", "ro", "ca", "ru", "bg", "be", "el")
 """Those in which most captions are spoken. Each is one speaker's, so a language that is held out is a voice, too."""
 DAMAGE = {"picture_404": 0.01, "sound_404": 0.01, "sound_html": 0.005, "sound_cut": 0.005, "silent": 0.005}
 """Shares of the sounds."""
-LINKS = pa.schema(
-    [(name, pa.string()) for name in ("url", "picture", "caption", "language", "kind", "name", "split")]
-)
+LINKS = pa.schema([(name, pa.string()) for name in ("url", "picture", "caption", "language", "kind", "name", "split")])
 TRUTH = pa.schema([(name, pa.string()) for name in ("url", "kind", "name", "language", "split", "label")])
 
 
@@ -170,7 +168,11 @@ def build(
     for name, rows, schema in (("links", spoken.links, LINKS), ("truth", spoken.truth, TRUTH)):
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), out / f"{name}.parquet")
     kinds = [row["kind"] for row in spoken.truth]
-    counts = {"pictures": len(pictures), "spoken_captions": kinds.count("speech"), "sound_effects": kinds.count("effect")}
+    counts = {
+        "pictures": len(pictures),
+        "spoken_captions": kinds.count("speech"),
+        "sound_effects": kinds.count("effect"),
+    }
     counts |= {"damaged": sum(row["label"] != "clean" for row in spoken.truth)}
     write_json(stamp, {"arguments": arguments, "counts": counts})
     return counts
