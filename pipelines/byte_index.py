@@ -1,4 +1,4 @@
-"""Byte index: for each shard of a version, where each sample's picture lies, in a small table beside the shards.
+"""Byte index: for each shard of a version, where each sample's picture (sound, film) lies, in a small table beside it.
 
 With it a random row is one ranged read (`pretrain.rows`), and the shards stay ordinary Parquet. It follows from the
 shards' bytes alone, so it is not part of the version's name.

@@ -72,6 +72,8 @@ def pack(run: Run) -> dict[str, Any]:
     sealed = (folder / "manifest.json").exists()
     parts, stats = run_parts(run, "pack", wanted)
     ranges = [write_index(folder, part) for part in parts]  # made with the shards; a lost one is made again
+    more = [name for name in MODALITIES if name != "image"] if has_segments(run) else []
+    media_ranges = [{name: write_index(folder, part, name) for name in more} for part in parts]
     if not sealed:
         shards = [
             {
@@ -81,8 +83,9 @@ def pack(run: Run) -> dict[str, Any]:
                 "size_bytes": part.path.stat().st_size,
                 "sha256": file_digest(part.path),
                 "ranges": index,
+                **({"media_ranges": of_media} if of_media else {}),
             }
-            for part, index in zip(parts, ranges, strict=True)
+            for part, index, of_media in zip(parts, ranges, media_ranges, strict=True)
         ]
         facts["decontamination"] = write_removed(folder, removed, facts["decontamination"])
         manifest = {**_contents(folder, version_digest, plan, shards), **facts}

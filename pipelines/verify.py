@@ -82,9 +82,10 @@ def _check_version(store: Store, folder: Path, manifest: dict[str, Any]) -> list
             rows, texts = rows + part.num_rows, texts + int(part.stats["num_texts"])
             if (part.num_rows, part.stats["num_texts"]) != (shard["num_samples"], shard["num_texts"]):
                 problems.append(f"{store.relative(path)}: holds other counts than the manifest says")
-            index = folder / shard["ranges"] if "ranges" in shard else None  # older versions have none
-            if index is not None and (fault := index_fault(index, path)) is not None:
-                problems.append(f"{store.relative(index)}: {fault}")
+            indexes = {"image": shard["ranges"]} if "ranges" in shard else {}  # older versions have none
+            for column, name in {**indexes, **shard.get("media_ranges", {})}.items():
+                if (fault := index_fault(folder / name, path, column)) is not None:
+                    problems.append(f"{store.relative(folder / name)}: {fault}")
     problems += [
         f"{store.relative(folder)}: table of removed texts: {each}" for each in check_removed(folder, manifest)
     ]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
-from pretrain.config import TrainConfig
+from pretrain.config import ConfigError, TrainConfig
 from pretrain.frozen import freeze, must_train_something, start_targets
 from pretrain.lora import add_lora, merge_lora
-from pretrain.model import Model, load_state, load_weights
+from pretrain.model import Model, load_state, load_weights, read_weights
 from pretrain.objective import Objective
 
 _MODEL, _AVERAGED = "model.", "averaged_model."
@@ -22,6 +23,8 @@ def build_objective(model: Model, config: TrainConfig) -> Objective:
     """
     if config.init is not None:
         load_weights(model, Path(config.init))
+    elif config.init_share:
+        raise ConfigError(f"init_share {config.init_share}: there is no init whose share it could be")
     adapt(model, config)
     objective = Objective(model, config)  # its moving copies start as the adapted model
     if config.init is not None:
@@ -37,8 +40,16 @@ def adapt(model: Model, config: TrainConfig) -> None:
         add_lora(model, config.lora)
 
 
+def _between(value: Tensor, start: Tensor, share: float) -> Tensor:
+    """Exactly one of the two at 0 and at 1; numbers that are no floats (counts) as they were trained, but for 1."""
+    if value.is_floating_point():
+        return torch.lerp(value, start.to(value.dtype), share)
+    return start if share == 1 else value
+
+
 def final_tensors(config: TrainConfig, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What a run leaves: an ordinary model (averaged, low-rank updates merged), targets, and what else has a state."""
+    """What a run leaves: an ordinary model (averaged, low-rank updates merged, mixed with what it started from),
+    targets, and what else has a state."""
     own = {name.removeprefix(_MODEL): value for name, value in state.items() if name.startswith(_MODEL)}
     rest = {name: value for name, value in state.items() if not name.startswith((_MODEL, _AVERAGED))}
     if config.ema is not None:
@@ -49,4 +60,7 @@ def final_tensors(config: TrainConfig, state: dict[str, Tensor]) -> dict[str, Te
         load_state(model, own, "the last checkpoint")
         merge_lora(model)
         own = dict(model.state_dict())
+    if config.init is not None and config.init_share:
+        start = read_weights(Path(config.init))
+        own = {name: _between(value, start[name], config.init_share) for name, value in own.items()}
     return {**{_MODEL + name: value for name, value in own.items()}, **rest}

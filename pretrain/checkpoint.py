@@ -1,4 +1,7 @@
-"""Checkpoints: safetensors and JSON in a folder that appears whole or not at all. Nothing is ever unpickled."""
+"""Checkpoints: safetensors and JSON in a folder that appears whole or not at all. Nothing is ever unpickled.
+
+They are written beside the training: the step waits for a copy of the state in the host's memory, a thread writes it.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,10 @@ import json
 import os
 import secrets
 import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -21,18 +26,55 @@ KEEP = 2
 """Checkpoints kept: the newest, and the one before it."""
 
 
-def save_checkpoint(
-    folder: Path, step: int, module: nn.Module, optimizer: torch.optim.Optimizer, is_sharded: bool = False
-) -> Path:
-    """Write the state after `step` steps to `folder/step-........` and remove all but the newest `KEEP`.
+class CheckpointError(RuntimeError):
+    """A checkpoint that could not be written; the cause says why."""
 
-    Of a sharded module every worker must call this, and rank 0 writes; else only rank 0 calls. What is stored is the
-    same for any number of workers.
+
+class Saver:
+    """Writes a run's checkpoints on a thread of its own, one at a time; a context manager that waits for the last.
+
+    Of a sharded module every worker must save, and rank 0 writes; else only rank 0 saves. What is stored is the same
+    for any number of workers.
     """
+
+    def __init__(
+        self, folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, is_sharded: bool = False
+    ) -> None:
+        self._folder, self._module, self._optimizer, self._is_sharded = folder, module, optimizer, is_sharded
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._writing: Future[Path] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._thread.shutdown()
+        if error is None:  # else that is what is to be told
+            self.wait()
+
+    def save(self, step: int) -> None:
+        """Copy the state after `step` steps and let it be written. Waits for the one before, whose errors it raises."""
+        self.wait()
+        states = (_whole_states if self._is_sharded else _states)(self._module, self._optimizer)
+        if world()[0] == 0:
+            self._writing = self._thread.submit(write_checkpoint, self._folder, step, *states)
+
+    def check(self) -> None:
+        """Raises CheckpointError where the last write has failed; does not wait for one that goes on."""
+        if self._writing is not None and self._writing.done():
+            self.wait()
+
+    def wait(self) -> None:
+        """Until the last one is on disk. Raises CheckpointError."""
+        writing, self._writing = self._writing, None
+        failure = None if writing is None else writing.exception()
+        if failure is not None:
+            raise CheckpointError(f"no checkpoint could be written to {self._folder}: {failure}") from failure
+
+
+def write_checkpoint(folder: Path, step: int, tensors: dict[str, Tensor], optimizer_tensors: dict[str, Tensor]) -> Path:
+    """Put the state after `step` steps into `folder/step-........` and remove all but the newest `KEEP`."""
     final = folder / f"step-{step:08d}"
-    tensors, optimizer_tensors = _whole_states(module, optimizer) if is_sharded else _states(module, optimizer)
-    if is_sharded and world()[0]:
-        return final
     folder.mkdir(parents=True, exist_ok=True)
     if not final.exists():
         temporary = folder / f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
@@ -96,7 +138,7 @@ def _whole_states(module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[
         return {}, {}  # they are put together on rank 0 only
     model_state, fields = states[0], states[1]["state"]
     flat = {f"{name}/{field}": value for name, each in fields.items() for field, value in each.items()}
-    return _tensors(model_state), {name: torch.as_tensor(value).cpu().contiguous() for name, value in flat.items()}
+    return _tensors(model_state), _tensors({name: torch.as_tensor(value) for name, value in flat.items()})
 
 
 def _load_whole(
@@ -140,8 +182,8 @@ def save_weights(path: Path, tensors: dict[str, Tensor]) -> None:
 
 
 def _tensors(state: dict[str, Any]) -> dict[str, Tensor]:
-    # Cloned: safetensors refuses tensors that share memory (tied weights).
-    return {name: value.detach().cpu().clone().contiguous() for name, value in state.items()}
+    # Copied: training goes on while they are written, and safetensors refuses tensors that share memory (tied weights).
+    return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in state.items()}
 
 
 def _names(module: nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:
@@ -157,7 +199,7 @@ def _names_of_groups(module: nn.Module, optimizer: torch.optim.Optimizer) -> lis
 def _optimizer_tensors(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     names = _names(module, optimizer)
     return {
-        f"{names[number]}/{field}": torch.as_tensor(value).detach().cpu().clone().contiguous()
+        f"{names[number]}/{field}": torch.as_tensor(value).detach().to("cpu", copy=True).contiguous()
         for number, fields in optimizer.state_dict()["state"].items()
         for field, value in fields.items()
     }

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pretrain.config import ConfigError
+from pretrain.rows import MEDIA
 from pretrain.version import Version
 
 TEXTS_PREFIX = "texts."
@@ -25,8 +26,8 @@ class Column:
     present: np.ndarray
 
     def take(self, rows: np.ndarray) -> Column:
-        """Of these rows."""
-        return Column(self.values[rows], self.present[rows])
+        """Of these rows; nothing where a row is -1."""
+        return Column(self.values[rows], self.present[rows] & (rows >= 0))
 
 
 def read_column(version: Version, name: str) -> Column:
@@ -41,7 +42,7 @@ def read_column(version: Version, name: str) -> Column:
         if field not in known:
             raise ConfigError(f"column {name!r}: the texts of {version.folder.name} have: {', '.join(sorted(known))}")
         return _as_numbers(texts.field(field), name, version)
-    known = [each for each in version.columns() if each not in ("image", "texts")]
+    known = [each for each in version.columns() if each not in (*MEDIA, "texts")]
     if name not in known:
         raise ConfigError(f"column {name!r}: {version.folder.name} has: {', '.join(sorted(known))}")
     return _as_numbers(version.read([name]).column(name).combine_chunks(), name, version)

@@ -20,7 +20,8 @@ from pydantic import (
 
 from pretrain.component import describe, parser, to_spec
 from pretrain.model import ModelConfig
-from pretrain.targets.base import Reads, Target
+from pretrain.segments import Longer
+from pretrain.targets.base import Target
 from pretrain.wanted import Wanted, check
 
 Scalar = str | int | float | bool | None
@@ -84,6 +85,10 @@ class TextPolicy(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    sources: dict[str, Annotated[float, Field(gt=0)]] | None = None
+    """Only texts whose `source` is among these, and how readily each source is drawn of those that a sample has,
+    however many texts it has of each: `{subtitles: 1}` for a transcript, `{alt: 1, generated: 1}` for half and half.
+    None: all alike."""
     weight_column: str | None = None
     """Column of the texts (`Pack.text_columns`) in proportion to which they are drawn; 0 and null are never drawn."""
     language_alpha: float | None = Field(None, ge=0, le=1)
@@ -147,6 +152,9 @@ class TrainConfig(BaseModel):
     init: str | None = None
     """Run folder or safetensors file whose weights training starts from: the model's, and those of targets that stand
     at the same place. None: as `model` says."""
+    init_share: float = Field(0.0, ge=0, le=1)
+    """Share of `init` in the weights that the run leaves: between what it started from and what it learned
+    (WiSE-FT, arXiv:2109.01903; continual updates, arXiv:2408.14471)."""
     freeze: tuple[str, ...] = ()
     """Patterns (`*` stands for anything) of parameter names that are not trained, such as `model.streams.image.*`."""
     lora: Lora | None = None
@@ -176,6 +184,8 @@ class TrainConfig(BaseModel):
     """How several workers hold the model: each all of it, or each a part (FSDP2)."""
     pictures: Literal["auto", "cached", "streamed"] = "auto"
     """cached: decoded once to squares of uint8 on disk; streamed: decoded when seen; auto: cached up to 4 GB."""
+    longer_sounds: Longer = "random"
+    """What becomes of a sound longer than its stream takes: a `random` window, the `middle` one, or `leave_out`."""
     loader_workers: int = Field(0, ge=0)
     """Processes of each worker that read and decode; 0: threads of the worker itself."""
     augment: bool = True
@@ -183,6 +193,9 @@ class TrainConfig(BaseModel):
     seed: int = Field(0, ge=0)
     num_workers: int = Field(1, ge=1)
     """Training processes; the batch is cut evenly among them."""
+    min_workers: int | None = Field(None, ge=1)
+    """With Ray: fewest processes that training starts and goes on with while nodes come and go; `num_workers` is the
+    most. Any number between trains on the same global batches. None: always `num_workers`."""
     precision: Literal["fp32", "bf16"] = "fp32"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     num_threads: int | None = Field(None, ge=1)
@@ -191,8 +204,8 @@ class TrainConfig(BaseModel):
     """Steps between checkpoints."""
 
     not_in_key: ClassVar[frozenset[str]] = frozenset(
-        {"name", "version", "device", "num_threads", "checkpoint_every", "num_workers", "sharding", "loader_workers",
-         "decontamination", "init", "subset", "mixture"}
+        {"name", "version", "device", "num_threads", "checkpoint_every", "num_workers", "min_workers", "sharding",
+         "loader_workers", "decontamination", "init", "subset", "mixture"}
     )  # fmt: skip
     """Fields that do not change what is learned (but for the last digits), or that enter the key by digests."""
 
@@ -200,8 +213,16 @@ class TrainConfig(BaseModel):
     def _consistent(self) -> TrainConfig:
         if (self.steps is None) == (self.epochs is None):
             raise ValueError(f"give exactly one of steps and epochs, not steps={self.steps} and epochs={self.epochs}")
-        if self.batch_size % self.num_workers:
-            raise ValueError(f"batch_size {self.batch_size} is no multiple of num_workers {self.num_workers}")
+        fewest = self.num_workers if self.min_workers is None else self.min_workers
+        if fewest > self.num_workers:
+            raise ValueError(f"min_workers {fewest} is above num_workers {self.num_workers}")
+        for number in range(fewest, self.num_workers + 1):
+            if self.batch_size % (number * (self.micro_batch or 1)):
+                raise ValueError(
+                    f"batch_size {self.batch_size} cannot be cut evenly among num_workers {number}"
+                    + (f" in pieces of micro_batch {self.micro_batch}" if self.micro_batch else "")
+                    + (f" (between min_workers {fewest} and num_workers)" if fewest < self.num_workers else "")
+                )
         known = self.model.stream_names()
         for index, weighted in enumerate(self.targets):
             for stream in weighted.target.streams():
@@ -211,18 +232,6 @@ class TrainConfig(BaseModel):
         Wanted.by(weighted.target for weighted in self.targets)
         if sum(each.share for each in self.mixture) >= 1:
             raise ValueError(f"mixture: shares {[each.share for each in self.mixture]} leave nothing for the version")
-        share = self.batch_size // self.num_workers
-        if self.micro_batch is not None and share % self.micro_batch:
-            raise ValueError(f"micro_batch {self.micro_batch} does not divide a worker's {share} samples")
-        if self.sharding == "fsdp" and (
-            self.lora
-            or self.ema
-            or self.micro_batch
-            or any(each.target.momentum() is not None for each in self.targets)
-        ):
-            raise ValueError("sharding fsdp cannot be combined with lora, ema, micro_batch or momentum targets")
-        if self.sharding == "fsdp" and any(each.target.reads() != Reads() for each in self.targets):
-            raise ValueError("sharding fsdp cannot be combined with targets that read hidden tokens, fusion or decoder")
         momenta = {each.target.momentum() for each in self.targets} - {None}
         if len(momenta) > 1:
             raise ValueError(

@@ -12,6 +12,7 @@ import numpy as np
 from pretrain.columns import Column, read_column
 from pretrain.config import Clause, ConfigError, TrainConfig
 from pretrain.data import Reader, Shape
+from pretrain.embeddings.base import SOURCES, Film, Sound
 from pretrain.model import Model
 from pretrain.pictures import cached_pictures
 from pretrain.rows import Rows, map_rows
@@ -70,30 +71,59 @@ def open_data(
     sources: list[Source] = []
     pixels: list[np.memmap[Any, Any] | None] = []
     columns: list[dict[str, Column]] = []
+    is_whole: list[np.ndarray | None] = []
     num_undecodable = 0
+    shape = shape_of(model)
+    all_media: set[str] = set()
     for number, place in enumerate(places):
         version = open_version(place)
         check_decontamination(version, config)
         columns.append({name: read_column(version, name) for name in config.columns()})
         rows = map_rows(cache / "rows", version, progress)
-        qualified = _source(config, number, rows, None)
-        if is_cached(config, version.num_samples, model.image_size):
-            squares, is_whole = cached_pictures(
+        all_media |= {*rows.media}
+        qualified = _source(config, number, rows, shape.sources, None)
+        if "image" in shape.sources and is_cached(config, version.num_samples, model.image_size):
+            squares, whole = cached_pictures(
                 cache / "pictures", version, model.image_size, model.fit, model.resample, progress
             )
             pixels.append(squares)
-            if not is_whole[qualified.rows_N].all():
-                found = _source(config, number, rows, is_whole)
-                num_undecodable += len(qualified) - len(found) if number == 0 else 0
-                qualified = found
+            is_whole.append(whole)
+            damaged = rows.has("image") & ~whole
+            if damaged[qualified.rows_N].any():
+                num_undecodable += int(damaged[qualified.rows_N].sum()) if number == 0 else 0
+                qualified = _source(config, number, rows, shape.sources, whole)
         else:
             pixels.append(None)
+            is_whole.append(None)
         sources.append(qualified)
-    shape = Shape(model.image_size, model.fit, model.resample)
-    return Data(Reader(sources, config, shape, pixels), columns, num_undecodable)
+    lacking = sorted(shape.sources - all_media - {"text"})
+    if lacking:
+        raise ConfigError(
+            f"the model's streams read {lacking}, of which no version of this run has a column; there are: "
+            f"{', '.join([*sorted(all_media), 'text'])}"
+        )
+    return Data(Reader(sources, config, shape, pixels, is_whole), columns, num_undecodable)
 
 
-def _source(config: TrainConfig, number: int, rows: Rows, is_whole: np.ndarray | None) -> Source:
+def shape_of(model: Model) -> Shape:
+    """What of a sample a model wants. Raises ConfigError where it reads what no sample has."""
+    unknown = {name: source for name, source in model.sources.items() if source not in SOURCES}
+    if unknown:
+        raise ConfigError(f"model.streams: {unknown} are no sources; valid: {', '.join(SOURCES)}")
+    try:
+        spans = model.spans()
+    except ValueError as error:
+        raise ConfigError(f"model.streams: {error}") from error
+    sound, film = spans.get("audio"), spans.get("video")
+    return Shape(
+        model.image_size, model.fit, model.resample, frozenset(model.sources.values()),
+        sound if isinstance(sound, Sound) else None, film if isinstance(film, Film) else None,
+    )  # fmt: skip
+
+
+def _source(
+    config: TrainConfig, number: int, rows: Rows, wanted: frozenset[str], is_whole: np.ndarray | None
+) -> Source:
     where: tuple[Clause, ...] = config.where
     subset = config.subset
     if number:
@@ -106,5 +136,6 @@ def _source(config: TrainConfig, number: int, rows: Rows, is_whole: np.ndarray |
         policy=config.texts,
         seed=config.seed,
         captions_per_image=config.captions_per_image,
+        wanted=wanted,
         is_whole=is_whole,
     )

@@ -12,13 +12,19 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from pretrain.config import TrainConfig
+from pretrain.embeddings.base import Tokens
+from pretrain.fusions.base import Fused
 from pretrain.gradcache import average_gradients, backward_in_pieces
 from pretrain.keyed import key
 from pretrain.loader import Ready
 from pretrain.objective import Objective
-from pretrain.targets.gather import world
+from pretrain.targets.gather import is_spread, world
 
 BETA1 = 0.9
+_STREAM_CALLS = ("hidden", "with_hidden", "unit")
+_JOINT_CALLS = ("fuse", "next_token_scores")
+_MODEL_CALLS = ("encode", "encode_with_tokens", "encode_with_hidden")
+"""Methods, beside `forward`, that use the weights of a part which is sharded."""
 
 
 class Engine:
@@ -58,8 +64,8 @@ class Engine:
         if self.config.micro_batch is None:
             loss: Any = losses["loss"]
             loss.backward()
-        if self.is_sharded:
-            average_gradients(self.objective.targets)
+            if self.is_sharded:
+                average_gradients(self.objective)
         parameters = [each for each in self.objective.parameters() if each.requires_grad]
         norm = _clip(parameters, self.config.max_grad_norm, self.is_sharded)
         self.optimizer.step()
@@ -87,20 +93,36 @@ def _clip(parameters: list[nn.Parameter], most: float, is_sharded: bool) -> Tens
 
 def _whole(value: Any) -> Tensor:
     """A plain tensor from one that may be spread over workers."""
-    found: Tensor = value.full_tensor() if hasattr(value, "full_tensor") else value
+    found: Tensor = value.full_tensor() if is_spread(value) else value
     return found
 
 
+@functools.cache
+def _show_tensors() -> None:
+    """Let FSDP2 see the tensors within what goes into and comes out of a sharded part."""
+    from torch.export import register_dataclass
+
+    for kind in (Tokens, Fused):
+        register_dataclass(kind)
+
+
 def shard(objective: Objective) -> None:
-    """Spread each stream's parameters (or those of a model without streams) over the workers; targets stay whole."""
+    """Spread the parameters of each stream, and of fusion and decoder together, (or those of a model without streams)
+    over the workers, of its slow copies likewise; targets stay whole."""
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
-    model = objective.model
-    parts = getattr(model, "streams", None)
-    for part in parts.values() if isinstance(parts, nn.ModuleDict) else [model]:
-        fully_shard(part)
-        for name in ("with_tokens",) if part is not model else ("encode", "encode_with_tokens"):
-            if hasattr(part, name):
+    _show_tensors()
+    for model in (objective.model, objective.momentum_model, objective.averaged_model):
+        if model is None:
+            continue
+        streams, joint = getattr(model, "streams", None), model.parts()
+        parts: list[tuple[nn.Module, tuple[str, ...]]] = [(model, _MODEL_CALLS)]
+        if isinstance(streams, nn.ModuleDict):
+            parts = [(stream, _STREAM_CALLS) for stream in streams.values()]
+            parts += [] if joint is None else [(joint, _JOINT_CALLS)]
+        for part, calls in parts:
+            fully_shard(part)
+            for name in calls:
                 register_fsdp_forward_method(part, name)
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from pretrain.embeddings.base import Tokens
 from pretrain.objective import Batch, Objective
 from pretrain.targets.base import Encoded
-from pretrain.targets.gather import world
+from pretrain.targets.gather import is_spread, world
 
 
 def backward_in_pieces(
@@ -63,11 +63,12 @@ def backward_in_pieces(
 
 
 def average_gradients(module: nn.Module) -> None:
-    """Replace each gradient by its mean over all workers, as DistributedDataParallel does."""
+    """Replace each gradient by its mean over all workers, as DistributedDataParallel does; FSDP2 has done so with those
+    of parameters that are spread over the workers."""
     if world()[1] == 1:
         return
     for parameter in module.parameters():
-        if parameter.requires_grad:
+        if parameter.requires_grad and not is_spread(parameter):
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
             dist.all_reduce(parameter.grad)

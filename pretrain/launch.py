@@ -22,19 +22,31 @@ OBJECT_STORE_BYTES = 200_000_000
 """Of a local Ray: training keeps nothing in it."""
 MAX_FAILURES = 2
 """Restarts of the group of workers after one dies; each goes on from the newest checkpoint."""
+MAX_NODES_LOST = 50
+"""The same where the number of workers may change: a node that goes counts as a failure, one that comes does not."""
+RESIZE_S = 60.0
+"""Seconds between looks whether there is room for more workers (Ray's default): each change costs a restart."""
 POLL_S = 0.5
 
 
 def launch(
-    job: Job, num_workers: int, use_gpu: bool, address: str | None, on_metrics: Callable[[Metrics], None]
+    job: Job,
+    num_workers: int,
+    use_gpu: bool,
+    address: str | None,
+    on_metrics: Callable[[Metrics], None],
+    min_workers: int | None = None,
 ) -> None:
     """Run `num_workers` workers to the end; `on_metrics` is called in this process with every logged step.
+
+    min_workers: so many are enough to start and to go on with; when nodes come or go, Ray starts the group anew with as
+    many as there is room for, up to `num_workers`, from the newest checkpoint. None: always `num_workers`.
 
     address: None or `serial` for one worker in this process; `local` for a Ray of our own; else a cluster's address
     (the run's folder must then be on storage that its nodes share). Raises RuntimeError where training failed.
     """
     if address is None or address == SERIAL:
-        if num_workers != 1:
+        if (min_workers or num_workers) != 1:
             raise ValueError(
                 f"num_workers {num_workers} needs Ray: address {address!r} runs one worker in this process"
             )
@@ -45,24 +57,30 @@ def launch(
     if address == "local":
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     with _ray(address), _following(Path(job.run_folder) / METRICS_FILE, on_metrics):
-        _fit(job, num_workers, use_gpu)
+        _fit(job, num_workers, use_gpu, min_workers)
 
 
-def _fit(job: Job, num_workers: int, use_gpu: bool) -> None:
+def _fit(job: Job, num_workers: int, use_gpu: bool, min_workers: int | None) -> None:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
+    is_elastic = min_workers is not None and min_workers < num_workers
     resources = {"CPU": WORKER_CPUS, **({"GPU": 1} if use_gpu else {})}
     trainer = TorchTrainer(
         _worker,
         train_loop_config={"job": vars(job), "device": "cuda" if use_gpu else "cpu"},
-        scaling_config=ScalingConfig(num_workers=num_workers, use_gpu=use_gpu, resources_per_worker=resources),
+        scaling_config=ScalingConfig(
+            num_workers=(min_workers, num_workers) if is_elastic else num_workers,
+            use_gpu=use_gpu,
+            resources_per_worker=resources,
+            elastic_resize_monitor_interval_s=RESIZE_S,
+        ),
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
         run_config=RunConfig(
             # A name used before resumes that run, so it is the run's id.
             name=Path(job.run_folder).name,
             storage_path=str(Path(job.run_folder).resolve() / "ray"),
-            failure_config=FailureConfig(max_failures=MAX_FAILURES),
+            failure_config=FailureConfig(max_failures=MAX_NODES_LOST if is_elastic else MAX_FAILURES),
         ),
     )
     result = trainer.fit()

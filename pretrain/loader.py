@@ -21,9 +21,11 @@ from pretrain.augment import augment, recolour
 from pretrain.columns import TEXTS_PREFIX, Column
 from pretrain.config import TrainConfig
 from pretrain.data import RawBatch, Reader
-from pretrain.inputs import model_inputs, model_repeats
+from pretrain.inputs import model_inputs, model_presence, model_repeats
+from pretrain.keyed import U64
 from pretrain.model import Model
 from pretrain.objective import Batch
+from pretrain.rows import MEDIA
 
 AHEAD = 2
 """Batches that each loader process has ready."""
@@ -38,7 +40,7 @@ class Ready:
     step: int
     pieces: list[Batch]
     samples_digest: int
-    num_missing_images: int
+    num_damaged: dict[str, int]
 
 
 class Loader:
@@ -84,30 +86,43 @@ class Loader:
         rows = self._config.micro_batch or len(raw.hashes_B)
         starts = range(0, len(raw.hashes_B), rows)
         pieces = [self._piece(raw, slice(first, first + rows)) for first in starts]
-        return Ready(step, pieces, raw.samples_digest, int((~raw.has_image_B).sum()))
+        return Ready(step, pieces, raw.samples_digest, raw.num_damaged)
 
     def _piece(self, raw: RawBatch, rows: slice) -> Batch:
-        captions = self._config.captions_per_image
+        captions = self.reader.captions
         of_texts = slice(rows.start * captions, rows.stop * captions)
-        hashes_B = raw.hashes_B[rows]
-        pixels_BSSC = self._moved(raw.pixels_BSSC[rows])
-        image_BCHW = pixels_BSSC.permute(0, 3, 1, 2).float().div_(255)
-        if self._config.augment and self.reader.augments_geometry:
-            image_BCHW = recolour(image_BCHW, hashes_B, self._config.seed, raw.epochs_B[rows])
-        elif self._config.augment:
-            image_BCHW = augment(image_BCHW, hashes_B, self._config.seed, raw.epochs_B[rows])
+        hashes_B, epochs_B = raw.hashes_B[rows], raw.epochs_B[rows]
+        sample: dict[str, Any] = {"text": raw.texts[of_texts]} if "text" in raw.has else {}
+        if raw.pixels_BSSC is not None:
+            sample["image"] = self._pictures(raw.pixels_BSSC[rows], hashes_B, epochs_B, self.reader.augments_geometry)
+        if raw.sounds is not None:
+            sample["audio"] = raw.sounds[rows]
+        if raw.frames_BTSSC is not None and raw.times_BT is not None:
+            frames_BTSSC = raw.frames_BTSSC[rows]
+            num = frames_BTSSC.shape[1]  # all frames of a film are augmented alike
+            each = frames_BTSSC.flatten(0, 1), hashes_B.repeat(num), epochs_B.repeat(num), self.reader.augments_frames
+            flat = self._pictures(*each)
+            frames_BTCHW = flat.reshape(-1, num, *flat.shape[1:])
+            sample["video"] = {"frames": frames_BTCHW, "time_s": raw.times_BT[rows]}
         columns = self._chosen(raw, rows, of_texts)
         present = {name: torch.from_numpy(column.present) for name, column in columns.items()}
-        if not bool(raw.has_image_B[rows].all()):
-            present["image"] = raw.has_image_B[rows].repeat_interleave(captions)
+        has = {source: has_B[rows].repeat_interleave(captions) for source, has_B in raw.has.items()}
         batch = Batch(
-            inputs=model_inputs(self._model, {"image": image_BCHW, "text": raw.texts[of_texts]}),
-            repeats=model_repeats(self._model, {"image": captions}),
+            inputs=model_inputs(self._model, sample),
+            repeats=model_repeats(self._model, dict.fromkeys(MEDIA, captions)),
             group_B=torch.from_numpy(np.repeat(hashes_B.view(np.int64), captions)),
             columns={name: torch.from_numpy(column.values) for name, column in columns.items()},
-            present=present,
+            present={**present, **model_presence(self._model, has)},
         )
         return batch.to(self._device)
+
+    def _pictures(self, pixels_BSSC: Tensor, hashes_B: U64, epochs_B: np.ndarray, is_cut: bool) -> Tensor:
+        """float32 (B, C, H, W) in 0..1, augmented on the device. is_cut: random windows were cut while decoding."""
+        image_BCHW = self._moved(pixels_BSSC).permute(0, 3, 1, 2).float().div_(255)
+        if not self._config.augment:
+            return image_BCHW
+        change = recolour if is_cut else augment
+        return change(image_BCHW, hashes_B, self._config.seed, epochs_B)
 
     def _moved(self, pixels: Tensor) -> Tensor:
         """uint8 on the device: a quarter of the bytes of float32."""
@@ -117,7 +132,7 @@ class Loader:
 
     def _chosen(self, raw: RawBatch, rows: slice, of_texts: slice) -> dict[str, Column]:
         """The columns of these samples and texts, each from its own version."""
-        captions = self._config.captions_per_image
+        captions = self.reader.captions
         sources = np.repeat(raw.sources_B[rows], captions)
         rows_of_samples = np.repeat(raw.rows_B[rows], captions)
         rows_of_texts = raw.text_rows[of_texts]

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pretrain.build import build_objective, final_tensors
-from pretrain.checkpoint import load_checkpoint, newest, save_checkpoint, save_weights
+from pretrain.checkpoint import Saver, load_checkpoint, newest, save_weights
 from pretrain.config import TrainConfig, parse_config
 from pretrain.data import Reader
 from pretrain.dataset import open_data
@@ -30,6 +30,7 @@ from pretrain.engine import Engine, mean_over_workers
 from pretrain.keyed import key
 from pretrain.loader import Loader, Ready
 from pretrain.objective import Objective
+from pretrain.rows import MEDIA
 from pretrain.targets.gather import world
 
 Metrics = dict[str, float | int]
@@ -94,7 +95,8 @@ def train_worker(job: Job, on_metrics: Callable[[Metrics], None] = lambda _: Non
     engine.distribute()
     log = _open_log(run / METRICS_FILE, start) if rank == 0 else None
     began = time.monotonic()
-    with log if log is not None else contextlib.nullcontext():
+    saver = Saver(checkpoints, objective, engine.optimizer, engine.is_sharded)
+    with saver, log if log is not None else contextlib.nullcontext():
         for ready in loader.batches(start, num_steps, rank, num_workers):
             lr = learning_rate(ready.step, num_steps, config)
             objective.set_progress(ready.step / max(1, num_steps - 1))
@@ -112,9 +114,10 @@ def train_worker(job: Job, on_metrics: Callable[[Metrics], None] = lambda _: Non
                 log.write(json.dumps(metrics) + "\n")
                 log.flush()
                 on_metrics(metrics)
+            saver.check()
             due = done % config.checkpoint_every == 0 or done == num_steps
             if due and (rank == 0 or engine.is_sharded):
-                save_checkpoint(checkpoints, done, objective, engine.optimizer, engine.is_sharded)
+                saver.save(done)
     if rank == 0:
         last = load_file(newest(checkpoints) / "model.safetensors")
         save_weights(run / WEIGHTS_FILE, final_tensors(config, last))
@@ -133,13 +136,15 @@ def _shared(objective: Objective, ready: Ready, losses: dict[str, Tensor], norm:
         metrics["logit_scale"] = float(scales[0].detach().exp())
     # int64 wraps round, so a sum over workers is the sum modulo 2^64
     signed = ready.samples_digest - (1 << 64 if ready.samples_digest >= 1 << 63 else 0)
-    counts = torch.tensor([signed, ready.num_missing_images], dtype=torch.int64, device=means.device)
+    damaged = [ready.num_damaged.get(name, 0) for name in MEDIA]
+    counts = torch.tensor([signed, *damaged], dtype=torch.int64, device=means.device)
     if world()[1] > 1:
         dist.all_reduce(counts)
     metrics["samples_digest"] = int(counts[0]) % (1 << 64)
     metrics["num_workers"] = world()[1]
-    if counts[1]:
-        metrics["images_missing"] = int(counts[1])
+    for name, count in zip(MEDIA, counts[1:].tolist(), strict=True):
+        if count:
+            metrics[f"{name}s_missing"] = count
     return metrics
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from pretrain.component import Component, optional, parser, to_spec
 from pretrain.decoders.base import Decoder
-from pretrain.embeddings.base import Embedding, Inputs, Masked, Tokens, Vocabulary
+from pretrain.embeddings.base import Embedding, Film, Inputs, Masked, Sound, Tokens, Vocabulary
 from pretrain.encoders.base import Encoder
 from pretrain.fusions.base import Fusion
 from pretrain.joint import Joint
@@ -37,6 +37,10 @@ class Model(nn.Module, ABC):
     stream_names: tuple[str, ...]
     sources: dict[str, str]
     """What of a sample feeds each input (see `ModelConfig.sources`)."""
+
+    def spans(self) -> dict[str, Sound | Film]:
+        """What the inputs take of a sample's sound (`audio`) and moving pictures (`video`), where they read them."""
+        return {}
 
     @abstractmethod
     def prepare(self, stream: str, raw: Any) -> Inputs:
@@ -132,14 +136,14 @@ class ModelConfig(Component, ABC):
         return None
 
     def sources(self) -> dict[str, str]:
-        """Each of the model's inputs (streams, `target`), and what of a sample feeds it: image, text or a column."""
+        """Each of the model's inputs (streams, `target`), and what of a sample feeds it (`embeddings.base.SOURCES`)."""
         return {name: name for name in self.stream_names()}
 
 
 class StreamConfig(BaseModel):
     """One stream: an embedding (input -> tokens or pixels) and an encoder (-> one vector).
 
-    source: what of a sample feeds it, `image` or `text`; by default what the stream is called.
+    source: what of a sample feeds it, `image`, `text`, `audio` or `video`; by default what the stream is called.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -266,14 +270,19 @@ def load_weights(model: HasState, path: Path) -> None:
 
     Raises ValueError naming the missing and the unexpected tensors, never skipping one silently.
     """
+    load_state(model, read_weights(path), str(path))
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The model's tensors of a safetensors file or run folder."""
     file = path / "model.safetensors" if path.is_dir() else path
     if not file.is_file():
         raise FileNotFoundError(f"no weights at {file}")
-    stored = load_file(file)
+    stored: dict[str, Tensor] = load_file(file)
     prefix = "model."
     if any(name.startswith(prefix) for name in stored):  # a run's file holds the targets' parameters too
         stored = {name.removeprefix(prefix): value for name, value in stored.items() if name.startswith(prefix)}
-    load_state(model, stored, str(file))
+    return stored
 
 
 def load_state(model: HasState, stored: dict[str, Tensor], place: str) -> None:

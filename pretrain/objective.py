@@ -70,7 +70,7 @@ class Objective(nn.Module):
         self.momentum_model = copy.deepcopy(model).requires_grad_(False) if self._keep is not None else None
         self._decay = config.ema
         self.averaged_model = copy.deepcopy(model).requires_grad_(False) if config.ema is not None else None
-        self._run = torch.compile(model.encode) if config.compile else model.encode
+        self._run = torch.compile(self._vectors) if config.compile else self._vectors
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         return self.losses(self.encode(batch))
@@ -93,6 +93,9 @@ class Objective(nn.Module):
         if self._wanted.hidden or self._wanted.masked:
             losses["loss"] = losses["loss"] + keep_alive(self.model)
         return losses
+
+    def _vectors(self, stream: str, inputs: Inputs) -> Tensor:
+        return self.model.encode(stream, inputs)  # looked up when it is called: sharding replaces it
 
     def _encode(self, stream: str, batch: Batch, encoded: Encoded) -> None:
         """Put what the targets want of a stream into `encoded`."""

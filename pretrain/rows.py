@@ -1,8 +1,8 @@
-"""Random access to a version's rows: uids and texts from one memory map, pictures by one ranged read each.
+"""Random access to a version's rows: uids and texts from one memory map, media by one ranged read each.
 
 The light columns of all shards are copied once into an Arrow file that every process of a machine maps, so a billion
-rows take no memory of their own; the pictures stay in the shards, and the byte index that was packed beside them says
-where. Versions without an index get theirs here.
+rows take no memory of their own; pictures, sounds and films stay in the shards, and the byte index that was packed
+beside them says where. Versions without an index get theirs here.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from curation.step import digest
 from curation.table import publishing
 from pretrain.version import Version, VersionError
 
-LAYOUT = 1
+LAYOUT = 2
 """Changes whenever the map of the same version would change."""
+MEDIA = ("image", "audio", "video")
+"""Columns of bytes that a version may have."""
 _LOCAL = "local"
 _NOT_PLAIN = -2
 """Length of pictures that lie compressed or encoded in their shard."""
@@ -45,16 +47,21 @@ def map_rows(folder: Path, version: Version, progress: Callable[[str], None] = l
 
 def _write_map(path: Path, version: Version) -> None:
     writer = None
+    known = version.columns()
+    light_columns = ["sample_uid", "texts", *(["duration_s"] if "duration_s" in known else [])]
     with pa.OSFile(str(path), "wb") as sink:
         for number, shard in enumerate(version.shards):
             with version.open(shard["name"]) as source, pq.ParquetFile(source, page_checksum_verification=True) as file:
-                light = file.read(columns=["sample_uid", "texts"]).replace_schema_metadata(None)
-            ranges = _ranges(version, shard)
-            if ranges.num_rows != light.num_rows:
-                raise VersionError(f"{version.place}/{shard['name']}: {light.num_rows} rows, {ranges.num_rows} ranges")
+                light = file.read(columns=light_columns).replace_schema_metadata(None)
             table = light.append_column("shard", pa.array(np.full(light.num_rows, number, dtype=np.int32)))
-            for name in ranges.column_names:
-                table = table.append_column(name, ranges.column(name))
+            for medium in (name for name in MEDIA if name in known):
+                ranges = _ranges(version, shard, medium)
+                if ranges.num_rows != light.num_rows:
+                    raise VersionError(
+                        f"{version.place}/{shard['name']}: {light.num_rows} rows, {ranges.num_rows} ranges of {medium}"
+                    )
+                for name in ranges.column_names:
+                    table = table.append_column(f"{medium}.{name}", ranges.column(name))
             (batch,) = table.combine_chunks().to_batches(max_chunksize=None)
             writer = writer or pa.ipc.new_file(sink, batch.schema)
             writer.write_batch(batch)
@@ -62,15 +69,16 @@ def _write_map(path: Path, version: Version) -> None:
         writer.close()
 
 
-def _ranges(version: Version, shard: dict[str, Any]) -> pa.Table:
-    """The byte index of one shard: the sealed one, or made now from a shard on this machine."""
-    if "ranges" in shard:
-        with version.open(shard["ranges"]) as source:
+def _ranges(version: Version, shard: dict[str, Any], medium: str) -> pa.Table:
+    """The byte index of one shard's medium: the sealed one, or made now from a shard on this machine."""
+    sealed = shard.get("ranges") if medium == "image" else shard.get("media_ranges", {}).get(medium)
+    if sealed is not None:
+        with version.open(sealed) as source:
             return pq.read_table(source, columns=["start", "length"], page_checksum_verification=True)
     if version.files.type_name != _LOCAL:
         raise VersionError(f"{version.place}: packed without a byte index; pack it again, or bring it to this machine")
     try:
-        return byte_ranges(version.folder / shard["name"], "image")
+        return byte_ranges(version.folder / shard["name"], medium)
     except ValueError:  # not packed by this project: the pictures can be read, but not one by one
         num = shard["num_samples"]
         return pa.table([np.zeros(num, dtype=np.int64), np.full(num, _NOT_PLAIN, dtype=np.int32)], ["start", "length"])
@@ -96,8 +104,11 @@ class Rows:
         sizes = [batch.num_rows for batch in self._batches]
         self._ends = np.cumsum(sizes)
         self._columns = [{name: batch.column(name) for name in batch.schema.names} for batch in self._batches]
-        self._starts = [_numbers(columns["start"]) for columns in self._columns]
-        self._lengths = [_numbers(columns["length"]) for columns in self._columns]
+        self.media = tuple(name for name in MEDIA if f"{name}.start" in self._columns[0])
+        self._ranges = {
+            name: [(_numbers(each[f"{name}.start"]), _numbers(each[f"{name}.length"])) for each in self._columns]
+            for name in self.media
+        }
         texts = [columns["texts"] for columns in self._columns]
         self._offsets = [_numbers(each.offsets) for each in texts]
         self._texts = [each.values for each in texts]
@@ -152,13 +163,37 @@ class Rows:
             found.append((np.diff(offsets), {name: inside.field(name) for name in fields}))
         return found
 
+    def has(self, medium: str) -> np.ndarray:
+        """Bool for each row: whether it has bytes of this medium."""
+        if medium not in self.media:
+            return np.zeros(len(self), dtype=bool)
+        lengths = np.concatenate([lengths for _, lengths in self._ranges[medium]])
+        return np.asarray((lengths > 0) | (lengths == _NOT_PLAIN))
+
+    def duration_s(self, row: int) -> float | None:
+        """Length of a row's segment in seconds, where the version tells it."""
+        shard, inside = self._place(row)
+        column = self._columns[shard].get("duration_s")
+        found = None if column is None else column[inside].as_py()
+        return None if found is None else float(found)
+
     def image(self, row: int) -> bytes:
         """The encoded picture of a row: one ranged read. Empty where there is none."""
+        return self.medium(row, "image")
+
+    def medium(self, row: int, name: str) -> bytes:
+        """The encoded bytes of a row's picture, sound or film: one ranged read. Empty where there are none."""
+        if name not in self.media:
+            return b""
         shard, inside = self._place(row)
-        start, length = int(self._starts[shard][inside]), int(self._lengths[shard][inside])
+        starts, lengths = self._ranges[name][shard]
+        start, length = int(starts[inside]), int(lengths[inside])
         if length == _NOT_PLAIN:
-            name = self.version.shards[shard]["name"]
-            raise VersionError(f"{self.version.place}/{name}: pictures not stored plain; use `pictures: cached`")
+            file = self.version.shards[shard]["name"]
+            raise VersionError(
+                f"{self.version.place}/{file}: {name} not stored plain"
+                + ("; use `pictures: cached`" if name == "image" else "; pack the version again")
+            )
         if length <= 0:
             return b""
         handle = self._handles.get(shard)

@@ -114,7 +114,7 @@ def _train(
     build_objective(model, config)
     source, num_texts = data.reader.sources[0], data.num_texts
     progress(
-        f"train: {folder.name} on {versions[0].folder.name}: {len(source):,} pictures, {num_texts:,} texts, "
+        f"train: {folder.name} on {versions[0].folder.name}: {len(source):,} samples, {num_texts:,} texts, "
         f"{size:,} parameters, {config.num_steps(len(source)):,} steps, {config.num_workers} worker(s)"
         + (f"; {data.num_undecodable} pictures could not be decoded" if data.num_undecodable else "")
     )
@@ -123,7 +123,7 @@ def _train(
     replace_text(folder / "data.json", json.dumps({"versions": places, "cache": str(cache)}, indent=1) + "\n")
     job = Job(written, tuple(places), str(folder), str(cache))
     use_gpu = choose_device(config.device).type == "cuda"
-    launch(job, config.num_workers, use_gpu, address, _reporter(progress))
+    launch(job, config.num_workers, use_gpu, address, _reporter(progress), config.min_workers)
     last = json.loads(read_lines(folder / METRICS_FILE)[-1])
     facts: dict[str, Any] = {
         "format": FORMAT,

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from pretrain.config import Clause, ConfigError, TextPolicy
 from pretrain.keyed import key, mix
 from pretrain.order import Epochs
-from pretrain.rows import Rows
+from pretrain.rows import MEDIA, Rows
 from pretrain.version import Version
 
 
@@ -76,13 +76,13 @@ class Source:
         return [found.start + int(i) for i in np.flatnonzero(self._ok_T[found.start : found.stop])]
 
     def draw_texts(self, epoch: int, row: int, uid: str) -> tuple[int, ...]:
-        """`captions_per_image` texts of a row for this epoch: different ones as far as it has as many.
+        """`captions_per_image` texts of a row for this epoch: different ones as far as it has as many; none if none.
 
         With weights: without replacement, each draw in proportion to them (Efraimidis and Spirakis 2006).
         """
         texts = self.texts_of(row)
-        if len(texts) == 1:
-            return (texts[0],) * self._captions
+        if len(texts) <= 1:
+            return tuple(texts) * self._captions
         draws = mix(np.arange(len(texts), dtype=np.uint64), key("text", self._seed, epoch, uid))
         if self._weight_T is None:
             order = np.argsort(draws, kind="stable")
@@ -103,12 +103,14 @@ def open_source(
     policy: TextPolicy,
     seed: int,
     captions_per_image: int,
+    wanted: frozenset[str] = frozenset({"image", "text"}),
     is_whole: np.ndarray | None = None,
 ) -> Source:
-    """The rows that meet the conditions, are in the subset, have a text to draw and a picture that decodes.
+    """The rows that meet the conditions, are in the subset, and have at least two of what the model wants (one, where
+    it wants but one): a text to draw, a picture that decodes, a sound, a film.
 
-    is_whole: bool for each row of the version, None where that is not known before. Raises ConfigError where nothing
-    is left, or a column is not there.
+    wanted: sources that the model reads. is_whole: bool for each row of the version, whether its picture decodes, None
+    where that is not known before. Raises ConfigError where nothing is left, or a column is not there.
     """
     version = rows.version
     keep = meets(version, where)
@@ -118,25 +120,37 @@ def open_source(
         keep &= weights > 0
         if not keep.any():
             raise ConfigError(f"subset: {subset} names none of the samples of {version.folder.name} that qualify")
-    ok_T = _allowed(rows, frozenset(exclude_languages))
+    ok_T = _allowed(rows, frozenset(exclude_languages), None if policy.sources is None else tuple(policy.sources))
     counts = [counts for counts, _ in rows.texts_by_shard([])]
     of_text = np.repeat(np.arange(len(rows)), np.concatenate(counts))
-    with_text = np.bincount(of_text[ok_T], minlength=len(rows)) > 0
-    if not (keep & with_text).any():
-        raise ConfigError(f"exclude_languages: no text of {version.folder.name} is left")
-    keep &= with_text
-    weight_T = _text_weights(rows, policy, ok_T, keep[of_text])
-    if weight_T is not None:
-        ok_T &= weight_T > 0
-        keep &= np.bincount(of_text[ok_T], minlength=len(rows)) > 0
+    there = {name: rows.has(name) for name in wanted if name in MEDIA}
+    if is_whole is not None and "image" in there:
+        there["image"] &= is_whole
+    weight_T = None
+    if "text" in wanted:
+        there["text"] = np.bincount(of_text[ok_T], minlength=len(rows)) > 0
+        if not (keep & there["text"]).any():
+            raise ConfigError(f"exclude_languages, texts.sources: no text of {version.folder.name} is left")
+        weight_T = _text_weights(rows, policy, ok_T, keep[of_text])
+        if weight_T is not None:
+            ok_T &= weight_T > 0
+            there["text"] = np.bincount(of_text[ok_T], minlength=len(rows)) > 0
     if policy.language_alpha is not None and weight_T is not None:
         total = np.bincount(of_text[ok_T], weights=weight_T[ok_T], minlength=len(rows))
         mean = total / np.maximum(1, np.bincount(of_text[ok_T], minlength=len(rows)))
+        mean[~there["text"]] = mean[there["text"]].mean() if there["text"].any() else 1.0
         weights = mean if weights is None else weights * mean
-    if is_whole is not None:
-        keep &= is_whole
+    if policy.sources is not None and "text" in wanted:
+        by_source_T = _source_weights(rows, policy.sources, ok_T, of_text)
+        weight_T = by_source_T if weight_T is None else weight_T * by_source_T
+    needed = min(2, len(wanted))
+    keep &= sum((each.astype(np.int64) for each in there.values()), np.zeros(len(rows), np.int64)) >= needed
     if not keep.any():
-        raise ConfigError(f"none of the pictures of {version.folder.name} that qualify could be decoded")
+        counts_of = ", ".join(f"{name} {int(each.sum()):,}" for name, each in sorted(there.items()))
+        raise ConfigError(
+            f"of the {len(rows):,} samples of {version.folder.name} none qualifies that has {needed} of what the model "
+            f"reads (pictures must decode); there are: {counts_of}"
+        )
     rows_N = np.flatnonzero(keep)
     weight_N = None if weights is None or np.ptp(weights[rows_N]) == 0 else weights[rows_N]
     return Source(rows, rows_N, seed, captions_per_image, None if ok_T.all() else ok_T, weight_T, weight_N)
@@ -146,8 +160,8 @@ def meets(version: Version, where: tuple[Clause, ...]) -> np.ndarray:
     """Bool for each row: whether it meets all conditions. Raises ConfigError where a column is not there, or no row."""
     known = version.columns()
     for index, clause in enumerate(where):
-        if clause.column not in known or clause.column in ("image", "texts"):
-            usable = ", ".join(sorted(set(known) - {"image", "texts"}))
+        if clause.column not in known or clause.column in (*MEDIA, "texts"):
+            usable = ", ".join(sorted(set(known) - {*MEDIA, "texts"}))
             raise ConfigError(f"where.{index}.column = {clause.column!r}: {version.folder.name} has: {usable}")
     keep = np.ones(version.num_samples, dtype=bool)
     if not where:
@@ -185,14 +199,18 @@ def read_subset(path: Path, rows: Rows) -> np.ndarray:
     return np.where(places >= 0, given[places], 0.0)
 
 
-def _allowed(rows: Rows, excluded: frozenset[str]) -> np.ndarray:
-    """Bool for each text: not empty, and not known to be in excluded languages only."""
+def _allowed(rows: Rows, excluded: frozenset[str], sources: tuple[str, ...] | None) -> np.ndarray:
+    """Bool for each text: not empty, not known to be in excluded languages only, from one of the sources."""
+    if sources is not None and "source" not in rows.text_fields:
+        raise ConfigError(f"texts.sources = {list(sources)}: the texts have no `source`, they have {rows.text_fields}")
     parts = []
-    for _, columns in rows.texts_by_shard(_spoken_fields(rows)):
+    for _, columns in rows.texts_by_shard([*_spoken_fields(rows), *(["source"] if sources is not None else [])]):
         ok = np.asarray(pc.fill_null(pc.greater(pc.utf8_length(columns["text"]), 0), False))
         if excluded:
             spoken = languages(columns)
             ok &= np.array([not (each and excluded.issuperset(each)) for each in spoken], dtype=bool)
+        if sources is not None:
+            ok &= np.asarray(pc.fill_null(pc.is_in(columns["source"], pa.array(sources, pa.string())), False))
         parts.append(ok)
     return np.concatenate(parts)
 
@@ -211,6 +229,16 @@ def languages(columns: dict[str, pa.Array]) -> list[tuple[str, ...]]:
         tuple(name for name in (listed or ([single] if single else [])) if name is not None)
         for listed, single in zip(lists, one, strict=True)
     ]
+
+
+def _source_weights(rows: Rows, sources: dict[str, float], ok_T: np.ndarray, of_text: np.ndarray) -> np.ndarray:
+    """For each text its source's weight, divided among its sample's texts of that source."""
+    names = [name for _, columns in rows.texts_by_shard(["source"]) for name in columns["source"].to_pylist()]
+    numbers = {name: number for number, name in enumerate(sources)}
+    number_T = np.array([numbers.get(name, 0) for name in names], dtype=np.int64)
+    place_T = of_text * len(sources) + number_T
+    counts = np.bincount(place_T[ok_T], minlength=len(rows) * len(sources))
+    return np.array(list(sources.values()))[number_T] / np.maximum(1, counts[place_T])
 
 
 def _text_weights(rows: Rows, policy: TextPolicy, ok_T: np.ndarray, kept_T: np.ndarray) -> np.ndarray | None:

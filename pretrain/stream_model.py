@@ -10,7 +10,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pretrain.embeddings.base import Embedding, Inputs, Masked, Tokens, Vocabulary
+from pretrain.embeddings.base import Embedding, Film, Inputs, Masked, Sound, Tokens, Vocabulary
 from pretrain.joint import Joint
 from pretrain.model import TARGET, Model, StreamConfig, Streams
 
@@ -30,27 +30,31 @@ class Stream(nn.Module):
         self.projection = nn.Linear(projected, embed_dim, bias=False)
         nn.init.normal_(self.projection.weight, std=projected**-0.5)
 
+    # FSDP2 gathers the weights before each of these and lets them go behind it, so none of them calls another.
+
     def forward(self, inputs: Inputs) -> Tensor:
-        return self.unit(self.encoder(self.embedding(**inputs)))
+        return self._unit(self.encoder(self.embedding(**inputs)))
 
     def hidden(self, inputs: Inputs) -> Tokens:
         """The encoder's tokens."""
+        return self._hidden(inputs)
+
+    def with_hidden(self, inputs: Inputs) -> tuple[Tensor, Tokens, Tokens]:
+        """The vectors, the tokens that they are pooled from through the same projection, and those as they are."""
+        hidden = self._hidden(inputs)
+        encoder: Any = self.encoder
+        return self._unit(encoder.pooled(hidden)), Tokens(self._unit(hidden.x_BLW), hidden.mask_BL), hidden
+
+    def unit(self, x: Tensor) -> Tensor:
+        """Projected and normalised."""
+        return self._unit(x)
+
+    def _hidden(self, inputs: Inputs) -> Tokens:
         encoder: Any = self.encoder
         tokens: Tokens = encoder.tokens(self.embedding(**inputs))
         return tokens
 
-    def pooled(self, tokens: Tokens) -> Tensor:
-        """The vectors of tokens that `hidden` gave."""
-        encoder: Any = self.encoder
-        return self.unit(encoder.pooled(tokens))
-
-    def with_tokens(self, inputs: Inputs) -> tuple[Tensor, Tokens]:
-        """The vectors, and the tokens that they are pooled from, through the same projection."""
-        tokens = self.hidden(inputs)
-        return self.pooled(tokens), Tokens(self.unit(tokens.x_BLW), tokens.mask_BL)
-
-    def unit(self, x: Tensor) -> Tensor:
-        """Projected and normalised."""
+    def _unit(self, x: Tensor) -> Tensor:
         return F.normalize(self.projection(x).float(), dim=-1)
 
 
@@ -75,6 +79,20 @@ class StreamModel(Model):
         if config.target_embedding is not None:
             self._embeddings[TARGET] = config.target_embedding
 
+    def spans(self) -> dict[str, Sound | Film]:
+        """Raises ValueError where two streams want one source in two ways, or a source that they cannot take."""
+        kinds = {"audio": Sound, "video": Film}
+        found: dict[str, Sound | Film] = {}
+        for name, source in self.sources.items():
+            span = self._embeddings[name].span()
+            if not isinstance(span, kinds.get(source, type(None))):
+                raise ValueError(
+                    f"the stream {name!r} reads {source!r}, which {type(self._embeddings[name]).__name__} cannot take"
+                )
+            if span is not None and found.setdefault(source, span) != span:
+                raise ValueError(f"streams want {source!r} in two ways: {found[source]} and {span}")
+        return found
+
     def prepare(self, stream: str, raw: Any) -> Inputs:
         return self._embeddings[stream].prepare(raw)
 
@@ -85,16 +103,14 @@ class StreamModel(Model):
         return vectors
 
     def encode_with_tokens(self, stream: str, inputs: Inputs) -> tuple[Tensor, Tokens]:
-        if self._through_fusion:
-            return self.encode_with_hidden(stream, inputs)[:2]
-        found: tuple[Tensor, Tokens] = self._stream(stream).with_tokens(inputs)
-        return found
+        return self.encode_with_hidden(stream, inputs)[:2]
 
     def encode_with_hidden(self, stream: str, inputs: Inputs) -> tuple[Tensor, Tokens, Tokens]:
         module = self._stream(stream)
-        hidden: Tokens = module.hidden(inputs)
         if not self._through_fusion:
-            return module.pooled(hidden), Tokens(module.unit(hidden.x_BLW), hidden.mask_BL), hidden
+            found: tuple[Tensor, Tokens, Tokens] = module.with_hidden(inputs)
+            return found
+        hidden: Tokens = module.hidden(inputs)
         fused = self.joint.fuse({stream: hidden}, {})
         tokens = fused.tokens[stream]
         return module.unit(fused.pooled_BW), Tokens(module.unit(tokens.x_BLW), tokens.mask_BL), hidden

@@ -65,6 +65,24 @@ def window(height: int, width: int, draws: np.ndarray) -> Window:
     return Window(top / height, left / width, rows / height, columns / width)
 
 
+def squared(pixels: np.ndarray, size: int, fit: Fit, resample: Resample, chosen: Window = WHOLE) -> np.ndarray:
+    """(S, S, 3) uint8 from the window of (H, W, 3) uint8; a letterbox always shows the whole."""
+    if fit == "letterbox":
+        return square(pixels, size, fit, resample)
+    height, width = pixels.shape[:2]
+    top, left = round(chosen.top * height), round(chosen.left * width)
+    rows, columns = max(1, round(chosen.height * height)), max(1, round(chosen.width * width))
+    cut = pixels[top : top + rows, left : left + columns]
+    if chosen is WHOLE and fit == "crop":
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        cut = pixels[top : top + side, left : left + side]
+    # (H, W, C) without gaps, seen as (1, C, H, W), is torch's fastest layout: a tenth faster, the copy included
+    picture = torch.from_numpy(np.ascontiguousarray(cut)).permute(2, 0, 1)[None]
+    scaled = F.interpolate(picture, size=(size, size), mode=resample, antialias=True)[0]
+    return scaled.permute(1, 2, 0).contiguous().numpy()
+
+
 class PictureReader:
     """Squares from encoded pictures. Owns a guarded child for what is no plain JPEG; started when first needed."""
 
@@ -99,33 +117,17 @@ class PictureReader:
             scale = self._scale(height * chosen.height, width * chosen.width)
             pixels = self._decode_jpeg(data, -(-height // scale), -(-width // scale))
             if pixels is not None:
-                return self._square(pixels, chosen)
+                return squared(pixels, self._size, self._fit, self._resample, chosen)
         pixels = self._guarded.decode(data, short_side_px=self._size * _GUARDED_MARGIN).pixels
         if pixels is None:
             return None
         chosen = WHOLE if draws is None or not self.crops else window(pixels.shape[0], pixels.shape[1], draws)
-        return self._square(pixels, chosen)
+        return squared(pixels, self._size, self._fit, self._resample, chosen)
 
     def _scale(self, height: float, width: float) -> int:
         """Of a JPEG: how many times smaller it may be decoded."""
         side = min(height, width) if self._fit in ("crop", "squash") else max(height, width)
         return next((n for n in (8, 4, 2) if side / self._size >= MARGIN * n), 1)
-
-    def _square(self, pixels: np.ndarray, chosen: Window) -> np.ndarray:
-        if self._fit == "letterbox":
-            return square(pixels, self._size, self._fit, self._resample)
-        height, width = pixels.shape[:2]
-        top, left = round(chosen.top * height), round(chosen.left * width)
-        rows, columns = max(1, round(chosen.height * height)), max(1, round(chosen.width * width))
-        cut = pixels[top : top + rows, left : left + columns]
-        if chosen is WHOLE and self._fit == "crop":
-            side = min(height, width)
-            top, left = (height - side) // 2, (width - side) // 2
-            cut = pixels[top : top + side, left : left + side]
-        # (H, W, C) without gaps, seen as (1, C, H, W), is torch's fastest layout: a tenth faster, the copy included
-        picture = torch.from_numpy(np.ascontiguousarray(cut)).permute(2, 0, 1)[None]
-        scaled = F.interpolate(picture, size=(self._size, self._size), mode=self._resample, antialias=True)[0]
-        return scaled.permute(1, 2, 0).contiguous().numpy()
 
     def _decode_jpeg(self, data: bytes, height: int, width: int) -> np.ndarray | None:
         """Pixels of a plain JPEG at a scale, in a buffer of this thread's that the next picture overwrites."""

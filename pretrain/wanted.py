@@ -11,6 +11,7 @@ from torch import Tensor
 from pretrain.embeddings.base import IDS, Inputs, Tokens
 from pretrain.model import Model, ModelConfig
 from pretrain.targets.base import Encoded, Target, hidden, ids, masked, truth
+from pretrain.targets.gather import is_spread
 
 Encode = Callable[[str, Inputs], Tensor]
 
@@ -151,6 +152,6 @@ def keep_alive(model: Model) -> Tensor:
     """0, with a gradient of 0 for every weight that is trained: workers wait for a gradient of each of them."""
     total = torch.zeros(())
     for parameter in model.parameters():
-        if parameter.requires_grad:
+        if parameter.requires_grad and not is_spread(parameter):  # FSDP2 does not wait
             total = total.to(parameter.device) + parameter.sum() * 0
     return total

@@ -14,7 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from pretrain.embeddings.base import Embedding, Form, Inputs, Tokens
+from pretrain.embeddings.base import Embedding, Form, Inputs, Sound, Tokens
 from pretrain.embeddings.positions import Position, position_module
 
 _LINEAR_UP_TO_HZ, _HZ_PER_MEL = 1000.0, 200.0 / 3
@@ -44,6 +44,9 @@ class LogMel(Embedding):
 
     def width_of(self, image_size: int) -> int:  # noqa: ARG002
         return self.width
+
+    def span(self) -> Sound:
+        return Sound(self.sample_rate_hz, self.max_seconds)
 
     def max_frames(self) -> int:
         """Log-mel frames of the longest sound."""

@@ -14,6 +14,9 @@ from pretrain.component import Component
 Inputs = dict[str, Tensor]
 """Keyword arguments of an embedding's module."""
 Form = Literal["tokens", "pixels", "frames", "numbers"]
+Source = Literal["image", "text", "audio", "video"]
+"""What a sample may have."""
+SOURCES: tuple[Source, ...] = ("image", "text", "audio", "video")
 IDS = "ids_BL"
 """Name of the token numbers among the inputs of an embedding that has a vocabulary."""
 
@@ -24,6 +27,21 @@ class Tokens:
 
     x_BLW: Tensor
     mask_BL: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Sound:
+    """What an embedding takes of a sound: mono samples at `rate_hz`, `max_s` seconds at most."""
+
+    rate_hz: int
+    max_s: float
+
+
+@dataclass(frozen=True)
+class Film:
+    """What an embedding takes of moving pictures: `num_frames` squares, spread over the whole."""
+
+    num_frames: int
 
 
 @dataclass(frozen=True)
@@ -68,6 +86,10 @@ class Embedding(Component, ABC):
     @abstractmethod
     def build(self, image_size: int) -> nn.Module:
         """The module; its forward takes what `prepare` returns as keyword arguments."""
+
+    def span(self) -> Sound | Film | None:
+        """What it takes of a segment of sound or moving pictures; None where its input is a picture or a text."""
+        return None
 
     def vocabulary(self) -> Vocabulary | None:
         """What its token numbers (`ids_BL` among its inputs) mean; None where its input is no row of tokens."""

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 from torch import Tensor, nn
 
 from pretrain.component import parser, to_spec
-from pretrain.embeddings.base import Embedding, Form, Inputs, Tokens
+from pretrain.embeddings.base import Embedding, Film, Form, Inputs, Tokens
 from pretrain.embeddings.pictures import OPENAI_MEAN, OPENAI_STD, Normalise
 
 
@@ -31,7 +31,8 @@ class Frames:
 
 class Tubelets(Embedding):
     """Boxes of `frames` x `patch_size` x `patch_size` pixels, each projected linearly, with learned positions
-    (ViViT, arXiv:2103.15691, section 3.2). Raw input: float32 (B, T, C, H, W_) in 0..1, T a multiple of `frames`."""
+    (ViViT, arXiv:2103.15691, section 3.2). Raw input: float32 (B, T, C, H, W_) in 0..1, T a multiple of `frames`; or a
+    dict with it as `frames`, of which nothing else is read."""
 
     gives: ClassVar[Form] = "tokens"
 
@@ -48,8 +49,11 @@ class Tubelets(Embedding):
     def num_tokens_of(self, image_size: int) -> int | None:
         return int((image_size // self.patch_size) ** 2 * (self.num_frames // self.frames))
 
+    def span(self) -> Film:
+        return Film(self.num_frames)
+
     def prepare(self, raw: Any) -> Inputs:
-        return {"video_BTCHW": raw}
+        return {"video_BTCHW": raw["frames"] if isinstance(raw, dict) else raw}
 
     def build(self, image_size: int) -> nn.Module:
         if self.num_frames % self.frames or image_size % self.patch_size:
@@ -82,12 +86,17 @@ class EachFrame(Embedding):
     """Each frame through a picture embedding, for encoders of frames.
 
     Raw input: float32 (B, T, C, H, W_) in 0..1, or a dict with it as `frames` and, if known, `seen` bool (B, T) and
-    `time_s` (B, T).
+    `time_s` (B, T). num_frames: how many a loader samples; it takes any number.
     """
 
     gives: ClassVar[Form] = "frames"
 
     frame: Annotated[Embedding, BeforeValidator(parser(Embedding, "pretrain.embeddings")), PlainSerializer(to_spec)]
+
+    num_frames: int = Field(8, ge=1)
+
+    def span(self) -> Film:
+        return Film(self.num_frames)
 
     def width_of(self, image_size: int) -> int:
         return self.frame.width_of(image_size)

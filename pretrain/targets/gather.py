@@ -47,3 +47,8 @@ def gather_rows(mine: Tensor) -> Tensor:
         return torch.cat(parts)
     gathered: Tensor = _Gather.apply(mine)
     return gathered
+
+
+def is_spread(value: object) -> bool:
+    """Whether each worker holds a part of this tensor or parameter only (FSDP2)."""
+    return hasattr(value, "full_tensor")

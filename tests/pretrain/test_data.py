@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from tiny import config, sample, uid, write_version
+from tiny import SCHEMA, TEXT, config, sample, uid, write_version
 
 from pretrain.config import ConfigError, TrainConfig
 from pretrain.data import Reader
@@ -106,7 +106,7 @@ def test_a_reader_crosses_to_another_process_without_its_pictures(version: Versi
 def test_streamed_pictures_are_the_cached_ones_for_what_is_no_jpeg(version: Version, store: Path) -> None:
     cached, streamed = (reader(version, store, pictures=each) for each in ("cached", "streamed"))
     assert torch.equal(cached.raw(0).pixels_BSSC, streamed.raw(0).pixels_BSSC)
-    assert bool(streamed.raw(0).has_image_B.all())
+    assert bool(streamed.raw(0).has["image"].all())
 
 
 def test_a_streamed_picture_that_does_not_decode_does_not_count(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_a_streamed_picture_that_does_not_decode_does_not_count(tmp_path: Path) 
     made = loader(reader(version, tmp_path, where=[], batch_size=3, pictures="streamed"))
     ready = batch(made, 0)
     (piece,) = ready.pieces
-    assert ready.num_missing_images == 1
+    assert ready.num_damaged == {"image": 1}
     broken = np.uint64(piece.group_B.numpy().view(np.uint64)[~piece.present["image"].numpy()][0])
     names = {made.reader.raw(0).hashes_B[i]: int(made.reader.raw(0).rows_B[i]) for i in range(3)}
     assert names[broken] == 1
@@ -203,6 +203,24 @@ def test_captions_are_drawn_by_a_column_of_theirs(tmp_path: Path) -> None:
     assert drawn[0] / 1000 == pytest.approx(0.9, abs=0.03)
     with pytest.raises(ConfigError, match=r"weight_column = 'score'"):
         reader(version, tmp_path, where=[], texts={"weight_column": "score"})
+
+
+@pytest.mark.family("F05")
+def test_shares_of_sources_are_the_policys(tmp_path: Path) -> None:
+    """F05 (b): within 4 standard deviations over 10,000 draws, whatever number of texts a sample has of each source."""
+    with_source = pa.struct([*TEXT, ("source", pa.string())])
+    schema = pa.schema([*(field for field in SCHEMA if field.name != "texts"), ("texts", pa.list_(with_source))])
+    first = sample(1)
+    for text, source in zip(first["texts"], ("alt", "alt", "generated", "other"), strict=True):
+        text["source"] = source
+    version = write_version(tmp_path, [first, sample(2)], schema=schema)
+    settings = {"captions_per_image": 1, "exclude_languages": [], "texts": {"sources": {"alt": 1, "generated": 3}}}
+    source = reader(version, tmp_path, where=[], batch_size=2, **settings).sources[0]
+    assert len(source) == 1  # the other has no text of these sources
+    drawn = Counter(source.draw_texts(epoch, 0, first["sample_uid"])[0] for epoch in range(10_000))
+    for text, share in ((0, 1 / 8), (1, 1 / 8), (2, 3 / 4)):
+        assert abs(drawn[text] - 10_000 * share) < 4 * (10_000 * share * (1 - share)) ** 0.5
+    assert set(drawn) == {0, 1, 2}
 
 
 @pytest.mark.family("F28")

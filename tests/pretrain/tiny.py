@@ -14,6 +14,7 @@ from PIL import Image
 
 from curation.table import write_parquet
 from pretrain.config import TrainConfig, parse_config
+from pretrain.rows import MEDIA
 from pretrain.version import Version, open_version
 
 TEXT = pa.struct(
@@ -93,10 +94,11 @@ def write_version(
     name: str = "tiny",
     shard_samples: int = 20,
     decontamination: str = "complete",
+    schema: pa.Schema | None = None,
 ) -> Version:
-    """Write samples as a sealed version, in the published layout."""
+    """Write samples as a sealed version, in the published layout. schema: `SCHEMA`, if not told."""
     tables = [
-        pa.Table.from_pylist(samples[i : i + shard_samples], schema=SCHEMA)
+        pa.Table.from_pylist(samples[i : i + shard_samples], schema=schema or SCHEMA)
         for i in range(0, len(samples), shard_samples)
     ]
     folder = store / "versions" / "unsealed"
@@ -104,7 +106,7 @@ def write_version(
     shards = []
     for index, table in enumerate(tables):
         file = folder / "shard.parquet"
-        write_parquet(file, table, {}, plain=["image"])
+        write_parquet(file, table, {}, plain=[name for name in MEDIA if name in table.column_names])
         sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
         final = f"{index:05d}-{sha256[:12]}.parquet"
         shards.append(

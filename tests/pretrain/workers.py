@@ -144,6 +144,16 @@ def train(rank: int, size: int, rendezvous: str, job: dict[str, Any]) -> None:
     dist.destroy_process_group()
 
 
+def train_each(rank: int, size: int, rendezvous: str, jobs: list[dict[str, Any]]) -> None:
+    """One worker of several training runs, one after the other."""
+    from pretrain.loop import Job, train_worker
+
+    join(rank, size, rendezvous)
+    for each in jobs:
+        train_worker(Job(**each))
+    dist.destroy_process_group()
+
+
 def train_until_killed(rank: int, size: int, rendezvous: str, job: dict[str, Any], last_step: int) -> None:
     """One worker of a training run; rank 0 is killed when it has logged a step."""
     from pretrain.loop import Job, Metrics, train_worker
