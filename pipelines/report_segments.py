@@ -131,12 +131,14 @@ def signals_of(con: Connection, state: State, media_uids: Iterable[str]) -> dict
 
 
 def shown(value: object) -> str:
-    """A signal's value: yes, no, or a number of three digits."""
+    """A signal's value: yes, no, or a number: three digits, and of a large one the whole."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float) and not math.isfinite(value):
         return "not finite"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def looks(con: Connection, rows: Rows) -> dict[str, dict[str, Any]]:

@@ -164,7 +164,11 @@ def _encoded(scorer: TwoTowerScorer, stream: str, sounds: Sequence[np.ndarray]) 
 
 def _pair_rows(heard: Heard, vectors: dict[str, np.ndarray], query: str, candidate: str) -> list[Row]:
     """Figures of both directions between two modalities; equal pictures and equal texts are one."""
-    of = {"audio": list(range(len(heard.rows))), "image": heard.pictures, "text": heard.texts}
+    of: dict[str, Sequence[object]] = {
+        "audio": range(len(heard.rows)),
+        "image": heard.pictures,
+        "text": heard.texts,
+    }
     first_Q, place_Q = _distinct(of[query])
     first_N, place_N = _distinct(of[candidate])
     positive_QN = np.zeros((len(first_Q), len(first_N)), dtype=bool)
