@@ -8,7 +8,8 @@ writes
     OUT/routes.json, OUT/files/   what server.py answers
     OUT/truth.parquet        one row a shot: url, film, start_s, end_s, caption, language, picture, offset_s (of
                              knocks), copy_of (the film, for copies), label (film, copy, or how the link is broken:
-                             these have no shots; open: of another maker, `film` says which content)
+                             these have no shots; open: of another maker, `film` says which content and `picture`
+                             is the name of the file)
     OUT/films.json           the stamp: arguments and counts; written last
 
 Every choice is a keyed hash, so the same arguments give the same films.
@@ -178,7 +179,9 @@ class Films:
         url = self.crawl.base_url + path
         title = f"A {'sound' if kind.startswith('audio') else 'film'} that comes with the package {package}"
         self.links.append({"url": url, "title": title, "subtitles": None, "language": "en"})
-        self.truth.append(dict.fromkeys(TRUTH.names) | {"url": url, "film": content, "label": "open"})
+        self.truth.append(
+            dict.fromkeys(TRUTH.names) | {"url": url, "film": content, "label": "open", "picture": file.name}
+        )
 
     def add_broken(self, label: str, body: bytes) -> None:
         key = ("broken", label)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
-from collections import Counter, defaultdict
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +134,11 @@ def open_scores(links: Rows, segments: Rows) -> dict[str, Any]:
     if not links:
         return {}
     content_of = {row["url"]: row["film"] for row in links}
-    reasons = Counter(row["reason"] for row in segments if row["url"] in content_of and row["status"] != "ok")
+    name_of = {row["url"]: row["picture"] for row in links}
+    refused: dict[str, set[str]] = defaultdict(set)
+    for row in segments:
+        if row["url"] in name_of and row["status"] != "ok":
+            refused[row["reason"]].add(name_of[row["url"]])
     good = [row for row in segments if row["url"] in content_of and row["status"] == "ok"]
     files: dict[str, set[str]] = defaultdict(set)
     groups: dict[str, set[str]] = defaultdict(set)
@@ -148,7 +152,7 @@ def open_scores(links: Rows, segments: Rows) -> dict[str, Any]:
     return {
         "open_media": len(links),
         "open_media_cut": f"{len({row['url'] for row in good})} files into {len(good)} segments",
-        "open_media_refused": dict(reasons),
+        **{f"  {reason}": ", ".join(sorted(names)) for reason, names in sorted(refused.items())},
         "open_copies_found": f"{len(several & in_common)} of {len(several)} files",
         "open_groups_of_different_names": mixed,
     }
