@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -224,7 +225,10 @@ def sync(path: Path) -> None:
 
 def remove_temporaries(root: Path) -> int:
     """Delete what killed attempts left under `root`; returns how many. Only for the holder of the store's lock."""
-    leftovers = [path for path in root.rglob(f"{TEMPORARY_PREFIX}*") if path.is_file()]
+    leftovers = list(root.rglob(f"{TEMPORARY_PREFIX}*"))
     for path in leftovers:
-        path.unlink(missing_ok=True)
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
     return len(leftovers)

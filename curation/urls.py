@@ -58,12 +58,11 @@ def uid(*parts: str) -> str:
     `uid("text", canonical or raw URL, raw text)`.
     Never a row number, so the same link has the same uid in every run. Lone surrogates are allowed.
     """
-    state = hashlib.blake2b(digest_size=16)
+    whole = b""
     for part in parts:
         data = part.encode("utf-8", "surrogatepass")
-        state.update(len(data).to_bytes(8, "little"))
-        state.update(data)
-    return state.hexdigest()
+        whole += len(data).to_bytes(8, "little") + data
+    return hashlib.blake2b(whole, digest_size=16).hexdigest()
 
 
 def host_of(canonical: str) -> str:

@@ -6,6 +6,7 @@ Exit status: 0 done; 2 a mistake in what was given (recipe, source, store, query
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 from collections.abc import Iterator
@@ -304,16 +305,21 @@ def _print(rows: list[dict[str, Any]]) -> None:
     if not rows:
         out.print("(no rows)")
         return
-    if not sys.stdout.isatty():
-        out.width = 100_000
-    table = Table(show_edge=False, pad_edge=False)
+    is_screen = sys.stdout.isatty()
+    table = Table(show_edge=False, pad_edge=False) if is_screen else Table(box=None, pad_edge=False)
     for name, value in rows[0].items():
         table.add_column(
             Text(name), justify="right" if isinstance(value, int | float) and not isinstance(value, bool) else "left"
         )
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
-    out.print(table)
+    if is_screen:
+        out.print(table)
+        return
+    lines = io.StringIO()
+    Console(width=100_000, file=lines).print(table)  # one row a line, for grep and awk
+    for line in lines.getvalue().splitlines():
+        out.print(line.rstrip(), markup=False)
 
 
 def _cell(value: object) -> Text:

@@ -21,7 +21,7 @@ from pipelines.recipe import Recipe, Round, load_recipe
 from pipelines.run import audit, noted, record, run_stage, stage_calls
 from pipelines.stage import Report, Run
 from pipelines.store import Store
-from pipelines.summary import report_rows
+from pipelines.summary import failures, report_rows
 from pipelines.views import open_store
 from pipelines.workers import make_workers
 from pipelines.yaml_place import RecipeError
@@ -168,13 +168,17 @@ def perform(options: Options, say: Report) -> None:
 
 def closing(run: Run) -> str:
     """What the run did and kept: the funnel, in plain text, and how much was reused."""
-    funnel = report_rows(open_store(run.store, run.state), "funnel")
+    con = open_store(run.store, run.state)
+    funnel, failed = report_rows(con, "funnel"), failures(con, 5)
     width = max(len(str(row["step"])) for row in funnel)
     lines = ["", f"{'':{width}}  texts lost   texts left  samples left"]
     lines += [
         f"{row['step']:{width}}  {row['texts_lost']:>10,}   {row['texts_left']:>10,}  {row['samples_left']:>12,}"
         for row in funnel
     ]
+    if failed:
+        reasons = ", ".join(f"{row['reason']} {row['media']:,}" for row in failed)
+        lines += ["", f"not downloaded, the most frequent reasons: {reasons}"]
     done = sum(stage.get("parts_run") or 0 for stage in run.stages)
     reused = sum(stage.get("parts_reused") or 0 for stage in run.stages)
     versions = ", ".join(run.state.versions[-len(run.recipe.all_rounds()) :])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path
@@ -49,13 +49,17 @@ def connect(
     return con
 
 
-def create_view(con: Connection, name: str, files: Sequence[Path], schema: pa.Schema | None = None) -> None:
+def create_view(
+    con: Connection, name: str, files: Sequence[Path], schema: pa.Schema | None = None, filename: bool = False
+) -> None:
     """View `name` over Parquet `files`; without files an empty table of `schema` stands in for it.
+
+    filename: whether it has the column `filename`, too.
 
     Files are passed as a list of names, never as a pattern.
     """
     if files:
-        con.read_parquet([str(path) for path in files], union_by_name=True).create_view(name)
+        con.read_parquet([str(path) for path in files], union_by_name=True, filename=filename).create_view(name)
     elif schema is not None:
         empty = schema.empty_table()
         con.register(f"{name}__empty", empty)
@@ -178,3 +182,10 @@ def arrow(con: Connection, sql: str, parameters: Mapping[str, object] | None = N
     """All rows of a query as one Arrow table."""
     relation = con.sql(sql, params=dict(parameters)) if parameters else con.sql(sql)
     return relation.to_arrow_table()
+
+
+def batches(con: Connection, sql: str, rows_at_a_time: int) -> Iterator[pa.Table]:
+    """The rows of a query, as many at a time; none that is empty."""
+    for batch in con.sql(sql).to_arrow_reader(rows_at_a_time):
+        if batch.num_rows:
+            yield pa.Table.from_batches([batch])

@@ -7,7 +7,7 @@ import gzip
 import hashlib
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -25,7 +25,8 @@ BATCH_ROWS = 50_000
 SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl", ".json", ".ndjson")
 MAX_FIELD_CHARS = 1 << 26
 """Longest field of a CSV or TSV file; Python's default, 131,072, is shorter than some alt texts."""
-Row = list[str | None]
+Value = str | list[str | None] | None
+Row = list[Value]
 
 
 class SourceError(ValueError):
@@ -69,24 +70,35 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_links(path: Path, columns: Columns) -> Iterator[pa.Table]:
+def read_links(path: Path, columns: Columns, takes_lists: bool = False) -> Iterator[pa.Table]:
     """Batches of a link table with the columns that `columns` names, all as strings; an empty field of a CSV or TSV
     file is null.
 
-    Raises SourceError for a file that cannot be read, lacks a column or has no rows.
+    takes_lists: whether a text column of Parquet or JSON may hold several texts a row; it is then of lists of strings.
+    Raises SourceError for a file that cannot be read, lacks a column, has one of another type or has no rows.
     """
     rows = 0
     try:
-        for batch in _batches(path, columns):
+        for batch in _batches(path, columns, columns.text if takes_lists else []):
             rows += len(batch)
             yield batch
-    except (pa.ArrowException, OSError, EOFError, zlib.error, UnicodeError) as error:
+    except UnicodeDecodeError as error:
+        raise SourceError(
+            f"{path}: is not UTF-8: {error.reason} (byte 0x{error.object[error.start]:02x}, after "
+            f"{_before(error)!r}); save it as UTF-8, for instance `iconv -f latin1 -t utf-8`"
+        ) from error
+    except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
         raise SourceError(f"{path}: cannot be read as {kind_of(path)}: {str(error).splitlines()[0]}") from error
     if rows == 0:
         raise SourceError(f"{path}: has no rows")
 
 
-def _batches(path: Path, columns: Columns) -> Iterator[pa.Table]:
+def _before(error: UnicodeDecodeError) -> str:
+    """The end of the text that could be read, to find the place by: the position is one within a block."""
+    return bytes(error.object[max(0, error.start - 30) : error.start]).decode("utf-8", "replace")
+
+
+def _batches(path: Path, columns: Columns, lists: Collection[str]) -> Iterator[pa.Table]:
     wanted = [columns.url, *columns.text, *columns.extra]
     wanted += [name for name in (columns.language, columns.hash, columns.picture) if name is not None]
     wanted = list(dict.fromkeys(wanted))
@@ -95,10 +107,10 @@ def _batches(path: Path, columns: Columns) -> Iterator[pa.Table]:
         with pq.ParquetFile(path) as file:
             _check(path, wanted, file.schema_arrow.names)
             for batch in file.iter_batches(BATCH_ROWS, columns=wanted):
-                yield pa.table({name: batch.column(name).cast(pa.string()) for name in wanted})
+                yield pa.table({name: _strings(path, name, batch.column(name), name in lists) for name in wanted})
         return
     with _opened(path) as text:
-        rows = _json_rows(path, text, wanted) if kind == "json" else _separated_rows(path, text, wanted)
+        rows = _json_rows(path, text, wanted, lists) if kind == "json" else _separated_rows(path, text, wanted)
         held: list[Row] = []
         for row in rows:
             held.append(row)
@@ -107,6 +119,32 @@ def _batches(path: Path, columns: Columns) -> Iterator[pa.Table]:
                 held = []
         if held:
             yield _table(held, wanted)
+
+
+def _strings(path: Path, name: str, column: pa.Array, may_be_lists: bool) -> pa.Array:
+    """A column of a Parquet file as strings, or as lists of them."""
+    kind = column.type
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    if not is_list and not pa.types.is_nested(kind):
+        return _checked(path, name, column.cast(pa.string()))
+    if not is_list or pa.types.is_nested(kind.value_type):
+        raise SourceError(f"{path}: column {name!r} is of type {kind}; a text, a number or a list of texts is read")
+    if not may_be_lists:
+        raise SourceError(
+            f"{path}: column {name!r} is of lists ({kind}); only a column of texts may hold several a row"
+        )
+    lists = column.cast(pa.list_(pa.string()))
+    _checked(path, name, lists.flatten())
+    return lists
+
+
+def _checked(path: Path, name: str, strings: pa.Array) -> pa.Array:
+    """`strings`, which are UTF-8: writers may put anything into a column of strings, and readers do not look."""
+    try:
+        strings.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise SourceError(f"{path}: column {name!r} is not UTF-8: {error}; write it anew as UTF-8") from error
+    return strings
 
 
 @contextmanager
@@ -147,7 +185,7 @@ def _separated_rows(path: Path, text: IO[str], wanted: list[str]) -> Iterator[Ro
         ) from error
 
 
-def _json_rows(path: Path, text: IO[str], wanted: list[str]) -> Iterator[Row]:
+def _json_rows(path: Path, text: IO[str], wanted: list[str], lists: Collection[str]) -> Iterator[Row]:
     """Rows of a file with one JSON object a line; a key that a line lacks is null there."""
     seen: dict[str, None] = {}
     number = 0
@@ -161,10 +199,16 @@ def _json_rows(path: Path, text: IO[str], wanted: list[str]) -> Iterator[Row]:
         if not isinstance(row, dict):
             raise SourceError(f"{path}:{number}: holds {type(row).__name__}, not an object; one object a line is read")
         seen |= dict.fromkeys(row)
-        yield [_json_text(path, number, name, row.get(name)) for name in wanted]
+        yield [_json_value(path, number, name, row.get(name), name in lists) for name in wanted]
     if not seen:
         raise SourceError(f"{path}: is empty")
     _check(path, wanted, list(seen))
+
+
+def _json_value(path: Path, number: int, name: str, value: object, may_be_list: bool) -> Value:
+    if may_be_list and isinstance(value, list):
+        return [_json_text(path, number, name, each) for each in value]
+    return _json_text(path, number, name, value)
 
 
 def _json_text(path: Path, number: int, name: str, value: object) -> str | None:
@@ -177,7 +221,13 @@ def _json_text(path: Path, number: int, name: str, value: object) -> str | None:
 
 
 def _table(rows: list[Row], wanted: list[str]) -> pa.Table:
-    return pa.table({name: pa.array([row[i] for row in rows], pa.string()) for i, name in enumerate(wanted)})
+    return pa.table({name: _column([row[i] for row in rows]) for i, name in enumerate(wanted)})
+
+
+def _column(values: list[Value]) -> pa.Array:
+    if not any(isinstance(value, list) for value in values):
+        return pa.array(values, pa.string())
+    return pa.array([[value] if isinstance(value, str) else value for value in values], pa.list_(pa.string()))
 
 
 def _check(path: Path, wanted: list[str], present: list[str]) -> None:

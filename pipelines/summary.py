@@ -46,8 +46,21 @@ def status_tables(store: Store) -> list[tuple[str, Rows]]:
         ("dataset versions", database.rows(con, "select * exclude (packed) from versions order by packed, version")),
         ("runs", runs),
     ]
+    reasons = failures(con, 10)
+    if reasons:
+        found.insert(1, ("why media are not there (the first 10 reasons; all: tamis sql STORE reasons)", reasons))
     models = model_rows(store)
     return [*found, ("models", models)] if models else found
+
+
+def failures(con: database.Connection, most: int) -> Rows:
+    """Reason codes of media that were not fetched, the most frequent first."""
+    return database.rows(
+        con,
+        "select reason, count(*) as media from media where status <> 'ok' group by reason order by media desc, reason "
+        "limit ?",
+        [most],
+    )
 
 
 def model_rows(store: Store) -> Rows:
@@ -69,7 +82,8 @@ def listing(store: Store) -> Rows:
     views = database.rows(
         con,
         "select table_name as name, string_agg(column_name, ', ' order by column_index) as what "
-        "from duckdb_columns() where not internal group by table_name order by table_name",
+        "from duckdb_columns() where not internal and not ends_with(table_name, '__empty') "
+        "group by table_name order by table_name",
     )
     return [*rows, *views]
 

@@ -121,7 +121,8 @@ def shard(objective: Objective) -> None:
             parts = [(stream, _STREAM_CALLS) for stream in streams.values()]
             parts += [] if joint is None else [(joint, _JOINT_CALLS)]
         for part, calls in parts:
-            fully_shard(part)
+            # by default an outermost part keeps its whole weights until its backward pass, which slow copies never have
+            fully_shard(part, reshard_after_forward=True)
             for name in calls:
                 register_fsdp_forward_method(part, name)
 

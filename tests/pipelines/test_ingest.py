@@ -1,14 +1,19 @@
 """Ingest: nothing of the input is lost or doubled; what is known is not made again."""
 
+import json
 import random
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+import pipelines.sources
 from curation.table import read_part
 from curation.urls import canonical_url, uid
 from flows.main_job import load
+from pipelines import pool_growth
 from pipelines.ingest import ingest
 from pipelines.recipe import Recipe
 from pipelines.sources import SourceError
@@ -90,6 +95,39 @@ def test_several_text_columns(tmp_path: Path, store: Store) -> None:
     ingest(made(tmp_path, path, source={"columns": columns}, pack={}), store)
     found = {(row["text"], row["text_source"]) for row in texts(store)}
     assert found == {("alt", "caption"), ("title", "title"), (None, "caption")}
+
+
+@pytest.mark.parametrize("ending", ["parquet", "jsonl"])
+def test_a_column_may_hold_several_texts(tmp_path: Path, store: Store, ending: str) -> None:
+    path = tmp_path / f"l.{ending}"
+    captions = [["one", "two", None, "one"], [], None, ["three"]]
+    urls = ["http://a.example/1", "http://a.example/2", "http://a.example/3", None]
+    if ending == "parquet":
+        pq.write_table(pa.table({"url": urls, "caption": pa.array(captions, pa.large_list(pa.string()))}), path)
+    else:
+        lines = [json.dumps({"url": url, "caption": each}) for url, each in zip(urls, captions, strict=True)]
+        path.write_text("\n".join([*lines, json.dumps({"url": "http://a.example/1", "caption": "four"})]))
+    ingest(made(tmp_path, path, source={"columns": {"text": "caption"}}, pack={}), store)
+    url_of = {row["sample_uid"]: row["url"] for row in links_of(store)}
+    found = [(url_of[row["sample_uid"]], row["text"]) for row in texts(store)]
+    expected = [(urls[0], "one"), (urls[0], "two"), (urls[1], None), (urls[2], None), (None, "three")]
+    key = [(urls[0], "four")] if ending == "jsonl" else []
+    assert sorted(found, key=str) == sorted([*expected, *key], key=str)
+
+
+def test_where_batches_end_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
+    rng = random.Random(3)
+    table: list[Link] = [(f"http://a.example/{rng.randrange(40)}.png", f"{rng.randrange(5)}") for _ in range(300)]
+    first = links_file(tmp_path / "1.parquet", table[:100])
+    second = links_file(tmp_path / "2.parquet", table[100:])
+    for sources in ((first,), (first, second)):
+        ingest(made(tmp_path, *sources), store)
+    other = Store.create(tmp_path / "other")
+    monkeypatch.setattr(pool_growth, "SORTED_ROWS", 7)
+    monkeypatch.setattr(pipelines.sources, "BATCH_ROWS", 11)
+    for sources in ((first,), (first, second)):
+        ingest(made(tmp_path, *sources), other)
+    assert digests(other.root) == digests(store.root)
 
 
 def test_repeated_rows_fold_and_their_languages_gather(tmp_path: Path, store: Store) -> None:

@@ -118,7 +118,7 @@ def problem(path: Path, columns: Columns = COLUMNS) -> str:
         ("l.csv", b"url,text\nu,a,b\n", ":2: 3 fields, the header has 2"),
         ("l.csv", b'url,text\nu1,"never closed\nu2,b\nu3,c\n', "unexpected end of data"),
         ("l.tsv", b'url\ttext\nu1\t"open\nu2\tb\nu3\t"again\n', "after '\"'"),
-        ("l.csv", b"url,text\nu,\xff\xfe\n", "cannot be read as csv"),
+        ("l.csv", b"url,text\nu,\xff\xfe\n", "is not UTF-8: invalid start byte (byte 0xff, after 'url,text\\nu,')"),
         ("l.csv", b"url,text,text\nu,a,b\n", "2 columns called 'text'"),
         ("l.csv", b"url,txt\nu,a\n", "did you mean 'txt'"),
         ("l.tsv", b"url,text\nu,a\n", "no column 'url'"),
@@ -150,8 +150,13 @@ def test_damaged_parquet(tmp_path: Path) -> None:
     pq.write_table(pa.table({"url": pa.array([], pa.string()), "text": pa.array([], pa.string())}), path)
     assert "has no rows" in problem(path)
     pq.write_table(pa.table({"url": ["u"], "text": [["a", "b"]]}), path)
-    assert "cannot be read" in problem(path)
+    assert "is of lists" in problem(path)
+    pq.write_table(pa.table({"url": ["u"], "text": [{"a": "b"}]}), path)
+    assert "of type struct<a: string>; a text, a number or a list of texts is read" in problem(path)
     assert "no column 'caption'" in problem(path, Columns(text=["caption"]))
+    latin = pa.array([b"ok", b"h\xe9llo"], pa.binary())
+    pq.write_table(pa.table({"url": ["u", "v"], "text": pa.Array.from_buffers(pa.string(), 2, latin.buffers())}), path)
+    assert "column 'text' is not UTF-8" in problem(path)
 
 
 def test_folders_and_names(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import io
+import json
 import shutil
 import subprocess
 import tarfile
@@ -22,7 +23,10 @@ from curation.media.av_types import AudioTap, Wanted
 from flows.main_job import perform
 from pipelines.pack_segments import FIXED, MODALITIES
 from pipelines.store import Store
+from pipelines.verify import verify_store
 from pipelines.why import story
+from pretrain.rows import map_rows
+from pretrain.version import open_version
 from tests.curation.av import media
 from tests.pipelines import loopback
 from tests.pipelines.test_audit import Row, change, found
@@ -287,6 +291,22 @@ def test_a_version_holds_bytes_by_modality(finished: Finished) -> None:
     assert {text["source"] for text in timed} == {"subtitles"}
 
 
+def test_training_finds_every_medium_by_the_index_beside_the_shards(finished: Finished, tmp_path: Path) -> None:
+    (manifest,) = (finished.store / "versions").glob("*/manifest.json")
+    indexes = [{"image": each["ranges"], **each["media_ranges"]} for each in json.loads(manifest.read_text())["shards"]]
+    assert all(set(each) == set(MODALITIES) for each in indexes)
+    made = map_rows(tmp_path, open_version(manifest.parent))
+    packed = [row for path in shards(finished) for row in pq.read_table(path).to_pylist()]
+    for name in MODALITIES:
+        assert [made.medium(row, name) or None for row in range(len(made))] == [row[name] for row in packed]
+    assert [made.duration_s(row) for row in range(len(made))] == [row["duration_s"] for row in packed]
+    index = manifest.parent / indexes[0]["audio"]
+    whole = index.read_bytes()
+    index.write_bytes(whole[:-1])
+    assert any("ranges" in each for each in verify_store(Store.open(finished.store), lambda _: None))
+    index.write_bytes(whole)
+
+
 def test_a_second_run_makes_nothing_and_a_lost_shard_is_made_as_it_was(finished: Finished) -> None:
     before = digests(finished.store / "versions")
     ledger = rows(finished.store, LEDGER)
@@ -302,13 +322,13 @@ def test_a_second_run_makes_nothing_and_a_lost_shard_is_made_as_it_was(finished:
 
 def test_a_new_caption_cuts_nothing_and_another_cut_fetches_nothing(finished: Finished, tmp_path: Path) -> None:
     store = shutil.copytree(finished.store, tmp_path / "store")
-    known = rows(store, "select distinct sample_uid from segments where url like '%two.mkv'")
+    known = rows(store, "select distinct sample_uid from segments where url like '%two.mkv' order by all")
     more = links_file(tmp_path / "more.parquet", [(f"{finished.url}/two.mkv", "another caption")], subtitles=[None])
     run(store, finished.recipe, *finished.sources, more)
     made = parts_run(store)
     assert (made["download"], made["segment"], made["dedupe"]) == (0, 1, 0)  # one part of texts
     assert made["score"] == 2  # text_hygiene and caption_statistics of that part
-    assert rows(store, "select distinct sample_uid from segments where url like '%two.mkv'") == known
+    assert rows(store, "select distinct sample_uid from segments where url like '%two.mkv' order by all") == known
     said = rows(store, "select text, kept from ledger where url like '%two.mkv'")
     assert sorted(row["text"] for row in said) == ["another caption"] * 2 + ["caption of two.mkv"] * 2
     assert all(row["kept"] for row in said)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,7 @@ import torch
 from assembled import FUSIONS, WRITING, assembled
 from safetensors.torch import load_file
 from tiny import spec
-from torch.multiprocessing.spawn import ProcessExitedException
-from workers import spawn, train, train_each, train_until_killed
+from workers import spawn, train_each
 
 from pretrain.loop import METRICS_FILE, WEIGHTS_FILE, Job, read_lines
 from pretrain.version import Version
@@ -36,7 +36,7 @@ def together(name: str) -> dict[str, Any]:
         {"use": "masked_multimodal.MaskedMultimodal"}, {"use": "late_interaction.LateInteraction"},
     ]  # fmt: skip
     writing = {**WRITING, "decoder": {**WRITING["decoder"], "tied": True}}
-    config = assembled(targets, captions=2, fusion=FUSIONS[name], **writing)
+    config = assembled(targets, captions=2, fusion=FUSIONS[name], through_fusion=name == "experts", **writing)
     return {
         **config.model_dump(mode="json"), **PLAIN, "warmup_steps": 1, "num_threads": 1,
         "where": [{"column": "split", "not_equals": "val"}],
@@ -47,7 +47,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "plain": spec(**PLAIN),
     "slow copies": spec(**SLOW_COPIES),
     "single stream": together("single_stream"),
-    "cross attention": together("cross_attention"),
+    "experts": together("experts"),
 }
 WAYS: dict[str, dict[str, Any]] = {
     "whole": {}, "pieces": {"micro_batch": 2}, "sharded": {"sharding": "fsdp"},
@@ -92,18 +92,16 @@ def test_every_way_trains_as_the_whole_does(runs: Path, kind: str, way: str) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["plain", "slow copies", "single stream"])
-def test_a_checkpoint_of_one_way_goes_on_as_the_other(
-    kind: str, runs: Path, version: Version, store: Path, tmp_path: Path
-) -> None:
-    first, then = (tmp_path / "first", tmp_path / "then")
-    settings = KINDS[kind]
-    with pytest.raises(ProcessExitedException, match="SIGKILL"):
-        spawn(train_until_killed, tmp_path, 2, job(version, store, first, settings), 4)
-    spawn(train, tmp_path, 2, job(version, store, first, {**settings, "sharding": "fsdp"}))
-    with pytest.raises(ProcessExitedException, match="SIGKILL"):
-        spawn(train_until_killed, tmp_path, 2, job(version, store, then, {**settings, "sharding": "fsdp"}), 4)
-    spawn(train, tmp_path, 2, job(version, store, then, settings))
-    for found in (first, then):
-        for one, other in zip(log(runs / kind / "whole"), log(found), strict=True):
+def test_a_checkpoint_of_one_way_goes_on_as_the_other(runs: Path, version: Version, store: Path) -> None:
+    jobs = []
+    for kind, settings in KINDS.items():
+        for old, new in (("whole", "sharded"), ("sharded", "whole")):
+            folder = runs / kind / f"{old} then {new}"
+            shutil.copytree(runs / kind / old / "checkpoints" / "step-00000003", folder / "checkpoints/step-00000003")
+            shutil.copy(runs / kind / old / METRICS_FILE, folder / METRICS_FILE)
+            jobs.append(job(version, store, folder, {**settings, **WAYS[new]}))
+    spawn(train_each, runs, 2, jobs)
+    for each in jobs:
+        found = Path(each["run_folder"])
+        for one, other in zip(log(found.parent / "whole"), log(found), strict=True):
             assert other["loss"] == pytest.approx(one["loss"], abs=2e-4)
