@@ -77,7 +77,7 @@ def main() -> None:
     """Run the demo."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=ROOT / "demo")
-    parser.add_argument("--films", type=int, default=24)
+    parser.add_argument("--films", type=int, default=16)
     parser.add_argument("--copies", type=int, default=8)
     parser.add_argument("--pictures", type=int, help="spoken pictures of the second part")
     parser.add_argument("--synthetic", type=int, help="drawn pictures instead of the Debian package")

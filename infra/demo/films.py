@@ -251,7 +251,7 @@ def build(
 def main() -> None:
     parser = argparse.ArgumentParser(description="Build the demo's crawl of films.")
     parser.add_argument("out", type=Path)
-    parser.add_argument("--films", type=int, default=24)
+    parser.add_argument("--films", type=int, default=16)
     parser.add_argument("--copies", type=int, default=8)
     parser.add_argument("--synthetic", type=int, help="drawn pictures instead of the Debian package")
     parser.add_argument("--package", type=Path, help="the Debian package as a file, where there is no network")
