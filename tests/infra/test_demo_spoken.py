@@ -74,19 +74,19 @@ def test_spoken_pictures_from_links_to_rows_of_three_modalities(demo_scripts: Pa
 
     assert demo_scripts
     server = DemoServer(tmp_path, port=0)
-    counts = spoken.build(tmp_path, num_pictures=24, synthetic=24, base_url=server.url)
+    counts = spoken.build(tmp_path, num_pictures=14, synthetic=14, base_url=server.url)
     made = digests(tmp_path)
-    assert spoken.build(tmp_path, num_pictures=24, synthetic=24, base_url=server.url) == counts
+    assert spoken.build(tmp_path, num_pictures=14, synthetic=14, base_url=server.url) == counts
     assert digests(tmp_path) == made
     truth: list[dict[str, Any]] = pq.read_table(tmp_path / "truth.parquet").to_pylist()
-    assert len(truth) == counts["spoken_captions"] == 72
+    assert len(truth) == counts["spoken_captions"] == 42
     content = yaml.safe_load(RECIPE.read_text()) | {"samples_per_part": 50}
     del content["train"]
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     with server:
         run(tmp_path / "store", tmp_path / "r.yaml", tmp_path / "links.parquet")
     found = score_spoken.accounts(tmp_path, tmp_path / "store")
-    assert found["sounds"] == 72
+    assert found["sounds"] == 42
     assert found["sounds_lost"] == 0
     expected = {
         "clean": {"kept", "copies"}, "picture_404": {"picture_is_there"}, "sound_404": {"http.4xx_gone"},

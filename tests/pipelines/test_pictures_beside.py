@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from pipelines.yaml_place import RecipeError
 from tests.curation.av import media
 from tests.pipelines import loopback
 from tests.pipelines.test_report import Page
-from tests.stores import links_file, recipe, rows, run
+from tests.stores import links_file, parts_run, recipe, rows, run
 
 POLICY = [
     {"rule": "some_text", "keep": "text is not null"},
@@ -128,6 +129,18 @@ def test_again_reuses_everything(finished: Finished) -> None:
     said = run(finished.store, finished.recipe, finished.links)  # its server is still there, and is not asked
     assert finished.packed() == before
     assert not any("download of part" in line for line in said)
+
+
+def test_a_new_caption_of_a_known_sound_fetches_nothing_and_doubles_nothing(finished: Finished, tmp_path: Path) -> None:
+    shutil.copytree(finished.store, tmp_path / "store")
+    more = links_file(
+        tmp_path / "more.parquet", [(finished.url + "/dog.ogg", "it barks")], image_url=[finished.url + "/cat.png"]
+    )
+    run(tmp_path / "store", finished.recipe, finished.links, more)
+    assert rows(tmp_path / "store", "select count(*) as n from sources") == [{"n": 9}]
+    said = rows(tmp_path / "store", "select text, kept from ledger where url like '%dog.ogg' order by text")
+    assert said == [{"text": "a dog", "kept": True}, {"text": "it barks", "kept": True}]
+    assert parts_run(tmp_path / "store")["download"] == 0
 
 
 def test_why_tells_of_the_picture(finished: Finished) -> None:
