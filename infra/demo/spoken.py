@@ -39,7 +39,7 @@ from stamps import read_stamps
 
 VERSION = 1
 BASE_URL = "http://127.0.0.1:8071"
-NUM_PICTURES = 360
+NUM_PICTURES = 300
 """Of the about 760 that somebody has spoken of in most of the languages: what two cores curate and train on in some
 three minutes."""
 LANGUAGES = ("fr", "es", "ro", "ca", "ru", "bg", "be", "el")
