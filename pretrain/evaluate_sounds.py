@@ -27,6 +27,8 @@ from pretrain.version import Version
 
 MAX_SOUNDS = 2000
 """Rows of a suite beyond these are left out by a keyed hash of their names, the same ones for every model."""
+MAX_TRAINED = 500
+"""The same of rows that were trained on, which are only there to compare with."""
 MIN_ROWS = 10
 """Rows that a suite needs."""
 LANGUAGE_COLUMN = "language_claimed"
@@ -114,7 +116,12 @@ def members(
         "trained": is_trained,
     }
     found = [(name, everything.subset(usable & keep)) for name, keep in chosen.items()]
-    return [(name, each.subset(draw(each.hashes, MAX_SOUNDS))) for name, each in found if len(each) >= MIN_ROWS]
+    most = {"trained": MAX_TRAINED}
+    return [
+        (name, each.subset(draw(each.hashes, most.get(name, MAX_SOUNDS))))
+        for name, each in found
+        if len(each) >= MIN_ROWS
+    ]
 
 
 def _heard(name: str, samples: Samples, rows: Rows) -> Heard:
