@@ -83,7 +83,7 @@ def figures(store: Path) -> Rows:
 
 def table(rows: Rows) -> list[str]:
     """The figures as lines of text: each value with its 95% interval, and what chance would give."""
-    lines = []
+    lines = [f"  {'':<37}{'R@1 %':<23}{'R@5 %':<23}{'R@10 %':<23}median rank"]
     for suite, what in SHOWN.items():
         own = [row for row in rows if row["suite"] == suite]
         if own:
@@ -91,21 +91,15 @@ def table(rows: Rows) -> list[str]:
         for direction in dict.fromkeys(row["direction"] for row in own):
             some = {row["metric"]: row for row in own if row["direction"] == direction}
             first = some["recall_at_1"]
-            lines.append(
-                f"    {direction.replace('_', ' ')}: {first['n']:,} queries, {first['num_candidates']:,} candidates"
-            )
-            for k in (1, 5, 10):
-                row = some[f"recall_at_{k}"]
-                lines.append(
-                    f"      R@{k:<11} {100 * row['value']:5.1f}%  [{100 * row['lo']:.1f}, {100 * row['hi']:.1f}]"
-                    f"   chance {100 * row['chance']:.1f}%"
-                )
-            row = some["median_rank"]
-            lines.append(
-                f"      median rank   {row['value']:5.0f}   [{row['lo']:.0f}, {row['hi']:.0f}]"
-                f"   chance {row['chance']:.0f}"
-            )
+            name = f"{direction.replace('_', ' ')}, {first['n']:,} in {first['num_candidates']:,}"
+            cells = [_cell(some[f"recall_at_{k}"], 100, 1) for k in (1, 5, 10)] + [_cell(some["median_rank"], 1, 0)]
+            lines.append(f"    {name:<35}" + "".join(f"{cell:<23}" for cell in cells).rstrip())
     return lines
+
+
+def _cell(row: dict[str, Any], factor: float, digits: int) -> str:
+    value, low, high, chance = (f"{factor * row[name]:.{digits}f}" for name in ("value", "lo", "hi", "chance"))
+    return f"{value} [{low}, {high}] / {chance}"
 
 
 def main() -> None:
@@ -121,7 +115,7 @@ def main() -> None:
         print(f"  {name.replace('_', ' '):22} {value}")
     rows = figures(args.store)
     if rows:
-        print("retrieval by the model that was just trained, with 95% intervals (resampling the pictures):")
+        print("retrieval by the model that was just trained: value [95% interval, resampling pictures] / chance")
         print("\n".join(table(rows)))
 
 
