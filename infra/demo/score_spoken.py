@@ -83,7 +83,7 @@ def figures(store: Path) -> Rows:
 
 def table(rows: Rows) -> list[str]:
     """The figures as lines of text: each value with its 95% interval, and what chance would give."""
-    lines = [f"  {'':<37}{'R@1 %':<23}{'R@5 %':<23}{'R@10 %':<23}median rank"]
+    lines = [f"  {'':<37}{'R@1 %':<27}{'R@5 %':<27}{'R@10 %':<27}median rank"]
     for suite, what in SHOWN.items():
         own = [row for row in rows if row["suite"] == suite]
         if own:
@@ -93,7 +93,7 @@ def table(rows: Rows) -> list[str]:
             first = some["recall_at_1"]
             name = f"{direction.replace('_', ' ')}, {first['n']:,} in {first['num_candidates']:,}"
             cells = [_cell(some[f"recall_at_{k}"], 100, 1) for k in (1, 5, 10)] + [_cell(some["median_rank"], 1, 0)]
-            lines.append(f"    {name:<35}" + "".join(f"{cell:<23}" for cell in cells).rstrip())
+            lines.append(f"    {name:<35}" + "".join(f"{cell:<27}" for cell in cells).rstrip())
     return lines
 
 
