@@ -80,7 +80,7 @@ def sound_picture(
     bands = np.stack([np.interp(place, steps, _COLOURS[:, channel]) for channel in range(3)], axis=-1)
     low, high = extremes(pcm_N, num_columns)
     row = np.linspace(1, -1, wave_px)
-    half = 1.0 / wave_px
+    half = 1.0 / (wave_px - 1)  # half the distance of two rows: silence is a line
     is_drawn = (row[:, None] <= high + half) & (row[:, None] >= low - half)
     wave = np.where(is_drawn[..., None], _COLOURS[-2], _COLOURS[0])
     return np.asarray(np.concatenate([wave, bands]).round().astype(np.uint8))
