@@ -8,33 +8,32 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation.media.decoded import DecodeLimits
-from curation.policy import Weight
 from curation.step import digest
-from curation.table import replace_text, write_part
-from pipelines import database, pack_faces
+from curation.table import ROW_GROUP_ROWS, TEMPORARY_PREFIX, replace_text, write_part
+from pipelines import pack_faces
 from pipelines.byte_index import write_index
 from pipelines.decontamination_record import facts as decontamination_facts
 from pipelines.decontamination_record import removed_rows, write_removed
-from pipelines.pack_segments import FIXED, MODALITIES, pack_segment_shard
-from pipelines.recipe import Pack
+from pipelines.pack_plan import Plan, has_segments, plan_version
+from pipelines.pack_segments import MODALITIES, pack_segment_shard
+from pipelines.plan_file import num_texts, stored_bytes, without_places
 from pipelines.rule_sql import columns_read
 from pipelines.selections import note_version
 from pipelines.sources import file_digest
 from pipelines.stage import Run, Wanted, run_parts
-from pipelines.views import open_store
 from pipelines.workers import Task
 
-VERSION = 1
+VERSION = 2
 """Of the layout of shards and manifest."""
 FORMAT = "tamis.dataset/1"
 NAME_DIGITS = 12
@@ -42,20 +41,22 @@ NAME_DIGITS = 12
 
 def pack(run: Run) -> dict[str, Any]:
     """Pack what the decisions keep into a version, or reuse the version that holds just that."""
-    plan = plan_version(run)
-    if plan.num_rows == 0:
-        run.say(
-            "  pack: the policy keeps nothing, so there is no version to pack; see `tamis sql STORE report/reasons`"
-        )
-        return {"samples": 0, "texts": 0, "parts_run": 0, "parts_reused": 0}
+    with TemporaryDirectory(prefix=f"{TEMPORARY_PREFIX}pack-", dir=run.store.root) as scratch:
+        plan = plan_version(run, Path(scratch))
+        if plan.files:
+            return _packed(run, plan)
+    run.say("  pack: the policy keeps nothing, so there is no version to pack; see `tamis sql STORE report/reasons`")
+    return {"samples": 0, "texts": 0, "parts_run": 0, "parts_reused": 0}
+
+
+def _packed(run: Run, plan: Plan) -> dict[str, Any]:
     recipe = run.recipe
     removed = removed_rows(run)
     blurring = recipe.pack.blur_faces
     facts = {**_provenance(run), "decontamination": decontamination_facts(run, removed)}
-    facts |= pack_faces.facts(blurring, plan)
-    version_digest = digest("pack", VERSION, facts, [str(field) for field in plan.schema], content_digest(plan))
-    label = run.label
-    folder = run.store.root / "versions" / f"{label}-{version_digest[:NAME_DIGITS]}"
+    facts |= pack_faces.facts(blurring, plan.faces)
+    version_digest = digest("pack", VERSION, facts, plan.columns, plan.digest)
+    folder = run.store.root / "versions" / f"{run.label}-{version_digest[:NAME_DIGITS]}"
     work: Callable[..., dict[str, Any]] = pack_shard
     settings: dict[str, Any] = {
         "limits": recipe.download.decode,
@@ -64,10 +65,9 @@ def pack(run: Run) -> dict[str, Any]:
     if has_segments(run):
         work, settings = pack_segment_shard, {"limits": recipe.download.av, "media": recipe.pack.media}
     wanted = []
-    size = recipe.pack.samples_per_shard
-    for index, start in enumerate(range(0, plan.num_rows, size)):
+    for index, file in enumerate(plan.files):
         key = digest(version_digest, index)
-        arguments = {"plan": plan.slice(start, size), "folder": folder, "index": index, "key": key, **settings}
+        arguments = {"plan": file, "root": run.store.root, "folder": folder, "index": index, "key": key, **settings}
         wanted.append(Wanted(folder, index, key, Task(f"pack of shard {index}", work, arguments)))
     sealed = (folder / "manifest.json").exists()
     parts, stats = run_parts(run, "pack", wanted)
@@ -96,67 +96,12 @@ def pack(run: Run) -> dict[str, Any]:
     run.state.versions = [each for each in run.state.versions if each != name] + [name]
     note_version(run.store, run.state, name)
     run.say(f"  pack: version {name}{' (reused)' if sealed else ''}")
-    return {"version": name, "samples": plan.num_rows, "texts": _num_texts(plan), **stats}
-
-
-def plan_version(run: Run) -> pa.Table:
-    """The kept samples in shard order, everything but the bytes, with the file and row where those lie."""
-    con = open_store(run.store, run.state)
-    columns = {str(row["column_name"]) for row in database.rows(con, "describe candidates")}
-    clean = "coalesce(text_clean, text)" if "text_clean" in columns else "text"
-    language = "coalesce(language, language_claimed)" if "language" in columns else "language_claimed"
-    con.execute(
-        "create view kept as select c.*, d.keep_probability, d.sampling_weight, "
-        f"{clean} as text_final, {language} as language_final "
-        "from candidates c join decided d using (text_uid) where d.kept"
-    )
-    media = [str(path) for path in run.store.files(run.state, "media")]
-    con.read_parquet(media, filename=True, file_row_number=True).create_view("media_files")
-    con.execute(
-        "create view files as select media_uid, filename as file, file_row_number as row_in_file from media_files"
-    )
-    has_weights = any(isinstance(item, Weight) for item in run.round.policy)
-    names = dict.fromkeys([*run.recipe.pack.text_columns, *(["sampling_weight"] if has_weights else [])])
-    fields = "".join(f", {database.literal(n)}: k.{database.quoted(n)}" for n in names)
-    # a column of the texts is given by the sample's first text that has it
-    extra = "".join(
-        f", arg_min(k.{database.quoted(n)}, k.position) as {database.quoted(n)}"
-        for n in _extra(run.recipe.pack, has_segments(run))
-    )
-    extra += pack_faces.plan_field(run.recipe.pack.blur_faces)
-    name = "pack/plan_segments" if has_segments(run) else "pack/plan"
-    sql = database.query(name).replace("{text_fields}", fields).replace("{extra}", extra)
-    plan = database.arrow(con, sql, {"seed": str(run.recipe.seed)})
-    con.close()
-    return plan
-
-
-def _extra(settings: Pack, of_segments: bool) -> list[str]:
-    fixed = {"sample_uid", "media_uid", "url", "image_format", "width_px", "height_px", "image_sha256", "texts"}
-    fixed |= {*FIXED, *MODALITIES} if of_segments else set()
-    return [name for name in dict.fromkeys(settings.columns) if name not in fixed]
-
-
-def has_segments(run: Run) -> bool:
-    """Whether the store's media are segments of video and audio."""
-    return "sources" in run.state.tables
-
-
-def content_digest(plan: pa.Table) -> str:
-    """SHA-256 over the rows of the plan in order, files left out: what the version holds, not where it came from."""
-    state = hashlib.sha256()
-    for row in plan.drop_columns(["file", "row_in_file"]).to_pylist():
-        state.update(json.dumps(row, sort_keys=True, default=repr).encode())
-        state.update(b"\n")
-    return state.hexdigest()
-
-
-def _num_texts(plan: pa.Table) -> int:
-    return int(pc.sum(pc.list_value_length(plan.column("texts"))).as_py() or 0)
+    return {"version": name, "samples": plan.num_samples, "texts": plan.num_texts, **stats}
 
 
 def pack_shard(
-    plan: pa.Table,
+    plan: Path,
+    root: Path,
     folder: Path,
     index: int,
     key: str,
@@ -165,55 +110,49 @@ def pack_shard(
 ) -> dict[str, Any]:
     """Bring the bytes of one shard's samples together and publish it. Runs in a worker.
 
-    limits, blur_quality: for pictures whose faces are to be blurred (`pipelines.pack_faces`).
+    plan: the file of the shard's plan; root: folder of the store. limits, blur_quality: for pictures whose faces are to
+    be blurred (`pipelines.pack_faces`). Raises ValueError where stored bytes are not those that were fetched.
     """
-    images: Sequence[bytes] = _bytes_of(plan)
-    for row, image in enumerate(images):
-        if hashlib.sha256(image).hexdigest() != plan.column("image_sha256")[row].as_py():
-            uid = plan.column("sample_uid")[row].as_py()
-            raise ValueError(f"the bytes of sample {uid} in {plan.column('file')[row]} are not those that were stored")
-    if blur_quality is not None:
-        plan, images = pack_faces.blur(plan, images, blur_quality, limits or DecodeLimits())
-    position = plan.column_names.index("image_format")
-    table = plan.drop_columns(["file", "row_in_file"]).add_column(position, "image", pa.array(images, pa.binary()))
-    table = table.replace_schema_metadata(None)
-    part = write_part(folder, index, key, table, stats={"num_texts": _num_texts(plan)}, plain=["image"])
+    planned = pq.read_table(plan)
+    num_bytes = [0]
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for start in range(0, planned.num_rows, ROW_GROUP_ROWS):
+            rows = planned.slice(start, ROW_GROUP_ROWS)
+            images: Sequence[bytes] = list(map(_checked, rows.select(CHECKED).to_pylist(), stored_bytes(root, rows)))
+            if blur_quality is not None:
+                rows, images = pack_faces.blur(rows, images, blur_quality, limits or DecodeLimits())
+            num_bytes[0] += sum(len(image) for image in images)
+            position = rows.column_names.index("image_format")
+            table = without_places(rows).add_column(position, "image", pa.array(images, pa.binary()))
+            yield table.combine_chunks().to_batches()[0]
+
+    made = batches()
+    first = next(made)
+    reader = pa.RecordBatchReader.from_batches(first.schema, chain([first], made))
+    part = write_part(folder, index, key, reader, stats={"num_texts": num_texts(planned)}, plain=["image"])
     write_index(folder, part)
-    return {"rows": part.num_rows, "bytes": sum(len(image) for image in images)}
+    return {"rows": part.num_rows, "bytes": num_bytes[0]}
 
 
-def _bytes_of(plan: pa.Table) -> list[bytes]:
-    """The encoded pictures in the plan's order; of each part only the row groups that hold one are read."""
-    found: list[bytes] = [b""] * plan.num_rows
-    by_file: dict[str, list[tuple[int, int]]] = {}
-    places = zip(plan.column("file").to_pylist(), plan.column("row_in_file").to_pylist(), strict=True)
-    for position, (file, row) in enumerate(places):
-        by_file.setdefault(file, []).append((row, position))
-    for file, rows in sorted(by_file.items()):
-        rows.sort()
-        with pq.ParquetFile(file, page_checksum_verification=True) as source:
-            first = 0
-            for group in range(source.num_row_groups):
-                size = source.metadata.row_group(group).num_rows
-                inside = [(row - first, position) for row, position in rows if first <= row < first + size]
-                if inside:
-                    column = source.read_row_group(group, columns=["bytes"]).column(0)
-                    for row, position in inside:
-                        found[position] = column[row].as_py()
-                first += size
-    return found
+CHECKED = ["sample_uid", "file", "image_sha256"]
 
 
-def _contents(folder: Path, version: str, plan: pa.Table, shards: list[dict[str, Any]]) -> dict[str, Any]:
-    languages = Counter(text["language"] or "unknown" for texts in plan.column("texts").to_pylist() for text in texts)
+def _checked(row: dict[str, Any], image: bytes | None) -> bytes:
+    if image is None or hashlib.sha256(image).hexdigest() != row["image_sha256"]:
+        raise ValueError(f"the bytes of sample {row['sample_uid']} in {row['file']} are not those that were stored")
+    return image
+
+
+def _contents(folder: Path, version: str, plan: Plan, shards: list[dict[str, Any]]) -> dict[str, Any]:
     schema = pq.read_schema(folder / shards[0]["name"])
     return {
         "format": FORMAT,
         "name": folder.name,
         "digest": version,
-        "num_samples": plan.num_rows,
-        "num_texts": _num_texts(plan),
-        "languages": dict(sorted(languages.items())),
+        "num_samples": plan.num_samples,
+        "num_texts": plan.num_texts,
+        "languages": dict(sorted(plan.languages.items())),
         "columns": {field.name: str(field.type) for field in schema},
         "shards": shards,
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -28,31 +29,50 @@ COUNT = "num_blurred_faces"
 
 def plan_field(settings: FaceBlur | None) -> str:
     """SQL: the plan's column of boxes, where there shall be one."""
-    return f", any_value(k.{database.quoted(settings.boxes)}) as {BOXES}" if settings is not None else ""
+    return f", k.{database.quoted(settings.boxes)} as {BOXES}" if settings is not None else ""
 
 
-def facts(settings: FaceBlur | None, plan: pa.Table) -> dict[str, Any]:
+@dataclass
+class Faces:
+    """What a plan says of the faces in its pictures."""
+
+    num_faces: int = 0
+    num_samples: int = 0
+    unknown: int = 0
+    """Samples in whose picture nobody looked for faces, and the first of them."""
+    first_unknown: str | None = None
+
+    def add(self, plan: pa.Table) -> None:
+        """Count those of some samples, if the plan has boxes."""
+        if BOXES not in plan.column_names:
+            return
+        faces = pc.list_value_length(plan.column(BOXES))
+        self.num_faces += pc.sum(faces).as_py() or 0
+        self.num_samples += pc.sum(pc.greater(faces, 0)).as_py() or 0
+        self.unknown += faces.null_count
+        if self.unknown and self.first_unknown is None:
+            self.first_unknown = plan.column("sample_uid").filter(pc.is_null(faces))[0].as_py()
+
+
+def facts(settings: FaceBlur | None, faces: Faces) -> dict[str, Any]:
     """The manifest's entry `face_blur`; nothing where no faces are blurred.
 
     Raises RecipeError where the boxes of a picture are not known: nobody looked for faces in it.
     """
     if settings is None:
         return {}
-    unknown = plan.filter(pc.is_null(plan.column(BOXES)))
-    if unknown.num_rows:
+    if faces.unknown:
         raise RecipeError(
-            f"pack.blur_faces: {unknown.num_rows} kept samples have no {settings.boxes} (such as "
-            f"{unknown.column('sample_uid')[0].as_py()}), so their faces are not known: give the policy the rule "
-            f"`{settings.boxes} is not null`"
+            f"pack.blur_faces: {faces.unknown} kept samples have no {settings.boxes} (such as {faces.first_unknown}), "
+            f"so their faces are not known: give the policy the rule `{settings.boxes} is not null`"
         )
-    faces = pc.list_value_length(plan.column(BOXES))
     return {
         "face_blur": {
             **settings.model_dump(),
             "version": VERSION,
             "method": "Gaussian, arXiv 2103.06191",
-            "num_faces": pc.sum(faces).as_py() or 0,
-            "num_samples": pc.sum(pc.greater(faces, 0)).as_py() or 0,
+            "num_faces": faces.num_faces,
+            "num_samples": faces.num_samples,
         }
     }
 

@@ -6,9 +6,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines import pack_plan
 from pipelines.workers import PartFailed
 from tests.stores import LOOSE, Served, digests, last_run, links_file, recipe, rows, run
 
@@ -128,6 +130,33 @@ def test_a_sealed_version_is_not_packed_again(small: Path, tmp_path: Path) -> No
     assert any(line.strip().endswith("(reused)") for line in said)
     assert pack_of(store)["parts_run"] == 0
     assert {path: path.stat().st_mtime_ns for path in version(store).iterdir()} == before
+
+
+def test_where_batches_of_the_sort_end_changes_nothing(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, links = again(small, tmp_path)
+    before = digests(store / "versions")
+    shutil.rmtree(store / "versions")
+    monkeypatch.setattr(pack_plan, "SORTED_ROWS", 3)
+    run(store, small / "r.yaml", links)
+    assert digests(store / "versions") == before
+
+
+def test_samples_are_cut_into_shards_and_texts_nested() -> None:
+    uids, per_shard = [0, 0, 0, 1, 2, 2, 3, 4, 4, 4, 4], 2
+    columns = {"texts.text": [f"{i}" for i in range(11)], "position": [2, 0, 1, 0, 0, 1, 0, 3, 2, 1, 0]}
+    seen = ["c", None, "b", None, "x", "y", "z", "d", "c", None, None]
+    rows_ = pa.table({"sample_uid": [str(uid) for uid in uids], **columns, "note": seen})
+    for size in range(1, 12):
+        batches = [rows_.slice(at, size) for at in range(0, 11, size)]
+        shards = [pack_plan._nested(each, ["note"]).to_pylist() for each in pack_plan._shards(batches, per_shard)]
+        assert [len(shard) for shard in shards] == [2, 2, 1]
+        found = [row for shard in shards for row in shard]
+        assert [[text["text"] for text in row["texts"]] for row in found] == [
+            ["0", "1", "2"], ["3"], ["4", "5"], ["6"], ["7", "8", "9", "10"],
+        ]  # fmt: skip
+        assert [row["note"] for row in found] == ["b", None, "x", "z", "c"]  # of the first text that has one
 
 
 def test_a_lost_shard_or_manifest_is_made_again_as_it_was(small: Path, tmp_path: Path) -> None:
