@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo demo-av test test-slow lint format clean
+.PHONY: help demo demo-av ablate test test-slow lint format clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -22,6 +22,9 @@ demo: $(READY)   ## the main job on real pictures: corpus, curation, training, e
 
 demo-av: $(READY) ## the same for films: links to segments of video, audio and text, scored against how they were made
 	$(BIN)/python infra/demo/demo_av.py
+
+ablate: $(READY) ## does curation help? the demo's dirty pool against what is kept of it, three seeds (20 minutes)
+	$(BIN)/python infra/demo/ablate.py
 
 lint: $(READY)   ## ruff and mypy
 	$(BIN)/ruff check .

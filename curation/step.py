@@ -13,6 +13,9 @@ from typing import Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic_core import PydanticCustomError
 
+_PLAIN = frozenset({type(None), bool, int, str})
+"""What is its own canonical form. Not its subclasses."""
+
 
 def digest(*parts: object) -> str:
     """SHA-256 (64 hex digits) of a canonical JSON form of `parts`; floats by their shortest exact spelling.
@@ -28,6 +31,8 @@ def canonical(value: object) -> Any:
     Fields are walked one by one: `model_dump` would leave out the fields that a nested model adds to the type that its
     field declares, so two different nested signals would share one key.
     """
+    if type(value) in _PLAIN:  # the many: rows of a table come here value by value
+        return value
     match value:
         case None | bool() | int() | str() | float():
             return value.hex() if isinstance(value, float) else value
@@ -40,9 +45,9 @@ def canonical(value: object) -> Any:
         case BaseModel():
             return _walk(value)
         case dict():
-            return {str(key): canonical(item) for key, item in value.items()}
+            return {str(key): item if type(item) in _PLAIN else canonical(item) for key, item in value.items()}
         case list() | tuple():
-            return [canonical(item) for item in value]
+            return [item if type(item) in _PLAIN else canonical(item) for item in value]
         case set() | frozenset():
             return sorted(canonical(item) for item in value)
     raise TypeError(f"{type(value).__name__} has no canonical form for a key: {value!r}")

@@ -6,7 +6,6 @@ Everything is done in whole numbers, so that the result is the same on every mac
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image as PillowImage
 
 from curation.signal import Image
 
@@ -27,11 +26,17 @@ def area_average(image: Image, side_px: int = SIDE_PX) -> np.ndarray:
     """
     height_px, width_px = image.shape[:2]
     cell_px = max(1, min(height_px, width_px) // _MAX_SHORT_SIDE_PX)
-    cells = np.asarray(PillowImage.fromarray(image).reduce(cell_px)) if cell_px > 1 else image
+    cells = _reduced(image, cell_px) if cell_px > 1 else image
     by_row = _stretch_sums(cells, height_px, cell_px, side_px)
     sums = _stretch_sums(by_row.swapaxes(0, 1), width_px, cell_px, side_px).swapaxes(0, 1)
     averages: np.ndarray = np.rint(sums * SCALE / (height_px * width_px))
     return averages
+
+
+def _reduced(image: Image, times: int) -> np.ndarray:
+    from PIL import Image as PillowImage  # which the driver, who reads names from here, does without
+
+    return np.asarray(PillowImage.fromarray(image).reduce(times))
 
 
 def _stretch_sums(cells: np.ndarray, length_px: int, cell_px: int, side_px: int) -> np.ndarray:

@@ -20,7 +20,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows import evalset_commands, export_commands, metadata_commands, policy_commands, training_commands
+from flows import (
+    ablation_commands,
+    evalset_commands,
+    export_commands,
+    metadata_commands,
+    policy_commands,
+    training_commands,
+)
 
 app = typer.Typer(
     help="Sieve links into pre-training corpora, and corpora into models; every row keeps every signal and decision.",
@@ -239,18 +246,6 @@ def train(
         _say(f"model: {train_config(config, store, address, _say)}")
 
 
-@app.command("eval")
-def evaluate(
-    config: Annotated[Path, typer.Argument(help="The training config whose model is evaluated.")],
-    store: StoreOption,
-) -> None:
-    """Evaluate a trained model: retrieval on held-out pictures and held-out languages, beside chance."""
-    with _explained():
-        from flows.training import evaluate_config
-
-        evaluate_config(config, store, _say)
-
-
 classifier = typer.Typer(help="Text classifiers: trained on two selections of a store's texts.", no_args_is_help=True)
 app.add_typer(classifier, name="classifier")
 
@@ -332,6 +327,7 @@ def _cell(value: object) -> Text:
 
 evalset_commands.register(app, _explained, _print, _say)
 policy_commands.register(app, _explained, _print, _say)
+ablation_commands.register(app, _explained, _print, _say)
 training_commands.register(app, _explained, _print, _say)
 
 

@@ -218,7 +218,7 @@ def _evaluate(run: Run, each: Round, label: str) -> dict[str, Any]:
 def figures(rows: list[dict[str, Any]]) -> str:
     """Retrieval figures as text, one line a suite and direction, each beside its chance."""
     lines = []
-    whole = [row for row in rows if row["language"] is None]
+    whole = [row for row in rows if row["language"] is None and str(row["metric"]).startswith("recall_at_")]
     for suite, direction in dict.fromkeys((row["suite"], row["direction"]) for row in whole):
         some = [row for row in whole if (row["suite"], row["direction"]) == (suite, direction)]
         parts = [

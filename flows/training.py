@@ -36,13 +36,37 @@ def train_config(config: Path, store: Path, address: str, say: Report) -> Path:
         raise RecipeError(f"{config}: {error}") from error
 
 
-def evaluate_config(config: Path, store: Path, say: Report) -> list[dict[str, Any]]:
-    """Evaluate the model that `config` trained (it is trained first where it is not there); returns the figures."""
-    from pretrain.evaluate import evaluate
+def evaluate_config(
+    config: Path, store: Path, say: Report, on: str | None = None, labels: str | None = None
+) -> list[dict[str, Any]]:
+    """Evaluate the model that `config` trained (it is trained first where it is not there); returns the figures.
 
-    rows = evaluate(train_config(config, store, "serial", say), store, progress=say)
+    config: a training config, or the folder of a finished run. on: a version to evaluate on, if not the run's own.
+    labels: column of the classes. Raises RecipeError.
+    """
+    from pretrain.evaluate import evaluate
+    from pretrain.version import VersionError
+
+    run = config if (config / "result.json").is_file() else train_config(config, store, "serial", say)
+    place = on if on is None or "/" in on else str(Store.open(store).version_path(on))
+    try:
+        rows = evaluate(run, store, place, label_column=labels, progress=say)
+    except (ConfigError, VersionError) as error:
+        raise RecipeError(str(error)) from error
     say(figures(rows))
+    say("\n".join(others(rows)))
     return rows
+
+
+def others(rows: list[dict[str, Any]]) -> list[str]:
+    """The figures that are no recalls and not of a single language, a line each, beside their chance."""
+    return [
+        f"  {' '.join(str(row[name]) for name in ('suite', 'metric', 'direction') if row[name])}: "
+        f"{row['value']:.3f} [{row['lo']:.3f}, {row['hi']:.3f}]"
+        + ("" if row["chance"] is None else f" (chance {row['chance']:.3f})")
+        for row in rows
+        if not row["metric"].startswith("recall_at_") and (row["language"] is None or "+" in row["language"])
+    ]
 
 
 def seen_rows(run: Path, step: int, versions: list[str] | None = None) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The commands about trained models that are not `train` and `eval`: `tamis seen`."""
+"""The commands about trained models: `tamis eval` and `tamis seen`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,25 @@ def register(
     say: Callable[[str], None],
 ) -> None:
     """Add the commands to the command line."""
+
+    @app.command("eval")
+    def evaluate(
+        config: Annotated[
+            Path, typer.Argument(help="A training config, or the folder of a finished run.", show_default=False)
+        ],
+        store: Annotated[Path, typer.Option("--store", help="Folder of the store.")],
+        on: Annotated[
+            str | None, typer.Option("--on", help="Dataset version, if not the run's own; name or path.")
+        ] = None,
+        labels: Annotated[
+            str | None, typer.Option("--labels", help="Column of the classes (default: category).")
+        ] = None,
+    ) -> None:
+        """Evaluate a trained model: every figure with chance and interval; see the views `metrics`, `outcomes`."""
+        with explained():
+            from flows.training import evaluate_config
+
+            evaluate_config(config, store, say, on, labels)
 
     @app.command()
     def seen(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Self
 
@@ -16,6 +16,12 @@ from pipelines.fetched import Fetched
 
 MAX_WAITING_BYTES = 20_000_000
 """Fetched and not finished yet, with what those under way will bring; above it nothing more should be asked for."""
+
+MAX_TOGETHER = 32
+"""Rows that are finished at a time."""
+MAX_TOGETHER_BYTES = 4_000_000
+"""Of their bodies; the one with which they exceed it is the last."""
+Row = tuple[int, Fetched]
 
 
 def give_memory_back() -> None:
@@ -27,19 +33,20 @@ def give_memory_back() -> None:
 
 
 class Behind:
-    """Calls `finish(index, fetched)` for every row that is `put`, on a second thread, in their order.
+    """Calls `finish([(index, fetched), ...])` with the rows that were `put`, as many as wait, on a second thread, in
+    their order.
 
     A context manager: at its end all rows are finished. What `finish` raises ends the thread, and is raised by the next
     `put` or `is_full` and at the end. After an exception, its own or the caller's, rows that wait are dropped.
     """
 
-    def __init__(self, finish: Callable[[int, Fetched], None], max_waiting_bytes: int = MAX_WAITING_BYTES) -> None:
+    def __init__(self, finish: Callable[[Sequence[Row]], None], max_waiting_bytes: int = MAX_WAITING_BYTES) -> None:
         self._finish, self._max_waiting_bytes = finish, max_waiting_bytes
         self._waiting_bytes = 0
         self._num_put = self._put_bytes = 0
         self._lock = threading.Lock()
-        self._rows: SimpleQueue[tuple[int, Fetched] | None] = SimpleQueue()
-        self._is_given_up = False
+        self._rows: SimpleQueue[Row | None] = SimpleQueue()
+        self._is_given_up = self._has_ended = False
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="decode")
         self._working = self._pool.submit(self._work)
 
@@ -59,7 +66,7 @@ class Behind:
 
     def put(self, index: int, fetched: Fetched) -> None:
         """Called by the fetching thread as each row ends."""
-        if self._working.done():
+        if self._has_ended:
             fetched.drop_body()
             self._raise()
         size = len(fetched.body or b"")
@@ -77,17 +84,40 @@ class Behind:
         return self._waiting_bytes + expected_bytes > self._max_waiting_bytes
 
     def _raise(self) -> None:
-        if self._working.done():
+        if self._has_ended:
             self._working.result()
 
     def _work(self) -> None:
-        while (row := self._rows.get()) is not None:
-            index, fetched = row
-            size = len(fetched.body or b"")
+        try:
+            self._work_on()
+        finally:
+            self._has_ended = True
+
+    def _work_on(self) -> None:
+        while rows := self._next_rows():
+            size = sum(len(fetched.body or b"") for _, fetched in rows)
             try:
                 if not self._is_given_up:
-                    self._finish(index, fetched)
+                    self._finish(rows)
             finally:
-                fetched.drop_body()
+                for _, fetched in rows:
+                    fetched.drop_body()
                 with self._lock:
                     self._waiting_bytes -= size
+
+    def _next_rows(self) -> list[Row]:
+        """Those that wait, at least one; none at the end."""
+        rows: list[Row] = []
+        size = 0
+        while len(rows) < MAX_TOGETHER and size < MAX_TOGETHER_BYTES:
+            try:
+                row = self._rows.get(block=not rows)
+            except Empty:
+                break
+            if row is None:
+                if rows:
+                    self._rows.put(None)  # it is the last, so it stays so
+                break
+            rows.append(row)
+            size += row[1].num_bytes()
+        return rows

@@ -52,14 +52,15 @@ class Body:
     def sha256(self) -> str:
         """64 hex digits."""
         if self._file is None:
-            return hashlib.sha256(b"".join(self._chunks)).hexdigest()
+            self._chunks = [b"".join(self._chunks)]  # for `take`
+            return hashlib.sha256(self._chunks[0]).hexdigest()
         return str(self._hash.hexdigest())
 
     def take(self) -> tuple[bytes | None, Path | None]:
         """The bytes, or the path of a file with them that is the caller's from now on."""
         body, path = None, self._path
         if self._file is None:
-            body = b"".join(self._chunks)
+            body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         else:
             self._file.close()
         self._path = self._file = None

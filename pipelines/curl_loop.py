@@ -31,6 +31,7 @@ class CurlLoop:
     def __init__(self, max_connections: int) -> None:
         self._selector = selectors.DefaultSelector()
         self._due: float | None = None  # libcurl's own clock
+        self._num_running = 0  # as libcurl said last
         self.multi = pycurl.CurlMulti()
         self.multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_socket)
         self.multi.setopt(pycurl.M_TIMERFUNCTION, self._on_timer)
@@ -45,14 +46,15 @@ class CurlLoop:
             bits = (pycurl.CSELECT_IN if mask & selectors.EVENT_READ else 0) | (
                 pycurl.CSELECT_OUT if mask & selectors.EVENT_WRITE else 0
             )
-            self.multi.socket_action(key.fd, bits)
+            _, self._num_running = self.multi.socket_action(key.fd, bits)
         if self._due is not None and self._due <= time.monotonic():
             self._due = None
-            self.multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+            _, self._num_running = self.multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
 
-    def ended(self) -> Iterator[tuple[pycurl.Curl, int, str]]:
-        """Handles that are done, each with libcurl's error (0 if none) and its words."""
-        num_left = 1
+    def ended(self, num_added: int) -> Iterator[tuple[pycurl.Curl, int, str]]:
+        """Handles that are done, each with libcurl's error (0 if none) and its words. num_added: handles that have been
+        added and not been removed: if all of them are running, none is done."""
+        num_left = int(self._num_running < num_added)
         while num_left:
             num_left, done, failed = self.multi.info_read()
             yield from ((curl, 0, "") for curl in done)

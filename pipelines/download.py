@@ -8,21 +8,25 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from curation.reasons import Reason
 from curation.step import digest
 from curation.table import Part, find_part, open_part, read_part
 from pipelines.behind import give_memory_back
 from pipelines.download_options import Download
 from pipelines.draft import Draft
 from pipelines.fetch_parts import OpenPart, fetch_parts
+from pipelines.media_row import quarantine
 from pipelines.stage import Run, Wanted, run_parts
 from pipelines.store import PoolPart
 from pipelines.workers import Task
 
-VERSION = 4
+FATAL = frozenset({Reason.IMG_DECODER_CRASH.value, Reason.IMG_DECODER_TIMEOUT.value, Reason.IMG_DECODER_MEMORY.value})
+"""What becomes of bytes that a decoder's process died of."""
+VERSION = 5
 """Of the rules that decide a row's status and the bytes that are stored."""
 MAX_TASK_ROWS = 100_000
 """Rows of the parts that one task makes. Its hosts that hang leave the worker idle once for each task, not for each
@@ -69,7 +73,22 @@ def _wanted(run: Run, each: PoolPart, key: str) -> Wanted:
     return Wanted(run.store.table("media"), each.index, key, _task(run, [(each.index, key, each.links.path)]))
 
 
-def _task(run: Run, parts: Sequence[tuple[int, str, Path]]) -> Task:
+def fatal_pictures(parts: Iterable[Part]) -> dict[str, tuple[str, str | None]]:
+    """SHA-256 of the bytes of which decoders died twice while these parts were made -> reason and detail of their rows.
+
+    A copy of them gets the same, untried: so a run that goes on ends as one that was not disturbed.
+    """
+    found: dict[str, tuple[str, str | None]] = {}
+    for part in parts:
+        if not FATAL.isdisjoint(part.stats["reasons"]):
+            rows = read_part(part.path, ["sha256", "reason", "detail"]).to_pylist()
+            found |= {row["sha256"]: (row["reason"], row["detail"]) for row in rows if row["reason"] in FATAL}
+    return found
+
+
+def _task(
+    run: Run, parts: Sequence[tuple[int, str, Path]], fatal: Mapping[str, tuple[str, str | None]] | None = None
+) -> Task:
     """The task that makes the parts: number, key and the part of links."""
     arguments = {
         "parts": parts,
@@ -77,6 +96,7 @@ def _task(run: Run, parts: Sequence[tuple[int, str, Path]]) -> Task:
         "settings": run.recipe.download,
         "num_workers": run.workers.count,
         "run_id": run.id,
+        "fatal": dict(fatal or {}),
     }
     last = f" to {parts[-1][0]}" if len(parts) > 1 else ""
     return Task(f"download of part {parts[0][0]}{last}", download_parts, arguments)
@@ -88,10 +108,12 @@ def download_tasks(run: Run) -> list[Wanted]:
     missing = [each for each in wanted if find_part(each.folder, each.index, each.key) is None]
     for_each_worker = -(-len(missing) // max(1, run.workers.count))
     size = max(1, min(for_each_worker, MAX_TASK_ROWS // run.recipe.samples_per_part))
+    made = [find_part(each.folder, each.index, each.key) for each in wanted] if missing else []
+    fatal = fatal_pictures(part for part in made if part is not None)
     tasks: dict[int, Task] = {}
     for start in range(0, len(missing), size):
         group = missing[start : start + size]
-        task = _task(run, [part for each in group for part in each.task.arguments["parts"]])
+        task = _task(run, [part for each in group for part in each.task.arguments["parts"]], fatal)
         tasks |= {each.index: task for each in group}
     return [dataclasses.replace(each, task=tasks.get(each.index, each.task)) for each in wanted]
 
@@ -114,12 +136,19 @@ def media_parts(run: Run) -> list[Part]:
 
 
 def download_parts(
-    parts: Sequence[tuple[int, str, Path]], folder: Path, settings: Download, num_workers: int, run_id: str
+    parts: Sequence[tuple[int, str, Path]],
+    folder: Path,
+    settings: Download,
+    num_workers: int,
+    run_id: str,
+    fatal: Mapping[str, tuple[str, str | None]],
 ) -> dict[str, Any]:
     """Fetch the links of some parts and publish each part of `media` as its last row ends. Runs in a worker.
 
-    parts: number, key and the part of links of each.
+    parts: number, key and the part of links of each. fatal: see `fatal_pictures`.
     """
+    if fatal:
+        quarantine(settings, fatal)
     done = {"rows": 0, "fetched_bytes": 0}
     lock = threading.Lock()  # a part may end in the fetching thread or in the one behind it
 

@@ -197,7 +197,7 @@ class Fetcher:
             if not self._num_open and self._is_over:
                 return
             self._loop.step(self._wake_at(sweep_at))
-            for curl, error, message in self._loop.ended():
+            for curl, error, message in self._loop.ended(len(self._active)):
                 self._end(self._transfers[id(curl)], error, message)
             if time.monotonic() >= sweep_at:
                 self._sweep()

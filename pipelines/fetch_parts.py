@@ -20,7 +20,7 @@ from pipelines.fetch import Fetcher
 from pipelines.fetch_options import FetchOptions
 from pipelines.fetched import Fetched, Link, Validators
 from pipelines.img2dataset_folder import held_rows
-from pipelines.media_row import fetched_row, unfetched_row
+from pipelines.media_row import fetched_rows, unfetched_row
 
 MAX_OPEN_ROWS = 10_000
 """Rows of the parts that are open at a time, where these are more than two: what a worker that dies has to fetch again.
@@ -130,13 +130,16 @@ class _Feed:
         if not self._todo:
             self._end(part)
 
-    def finish(self, number: int, fetched: Fetched) -> None:
-        """Make the row of a link that the fetcher is done with."""
-        part, position = self._given.pop(number)
-        part.put(position, fetched_row(part.links[position], fetched, self._settings))
-        part.num_left -= 1
-        if part.num_left == 0:
-            self._end(part)
+    def finish(self, fetched: Sequence[tuple[int, Fetched]]) -> None:
+        """Make the rows of links that the fetcher is done with."""
+        given = [self._given.pop(number) for number, _ in fetched]
+        links = [part.links[position] for part, position in given]
+        rows = fetched_rows(links, [each for _, each in fetched], self._settings)
+        for (part, position), row in zip(given, rows, strict=True):
+            part.put(position, row)
+            part.num_left -= 1
+            if part.num_left == 0:
+                self._end(part)
 
     def _end(self, part: OpenPart) -> None:
         part.end()

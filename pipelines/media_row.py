@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from curation.media.decode import DecodeLimits, Decoder
+from curation.media.decode import Decoded, DecodeLimits, Decoder
 from curation.media.image_output import ImageOutput
 from curation.reasons import Reason
 from curation.schema import MEDIA
@@ -26,6 +27,12 @@ def decoder(limits: DecodeLimits, output: ImageOutput | None = None) -> Decoder:
     return Decoder(limits, output=output)
 
 
+def quarantine(settings: Download, fatal: Mapping[str, tuple[str, str | None]]) -> None:
+    """Let this process's decoder answer for bytes with these SHA-256 with the reason and detail given, unseen."""
+    known = decoder(settings.decode, settings.image).fatal
+    known |= {sha256: Decoded(reason=reason, detail=detail) for sha256, (reason, detail) in fatal.items()}
+
+
 def unfetched_row(link: dict[str, Any]) -> dict[str, Any]:
     """The row of a link that is not asked for because its URL is refused; and what all rows begin with."""
     row: dict[str, Any] = dict.fromkeys(_NAMES)
@@ -35,9 +42,46 @@ def unfetched_row(link: dict[str, Any]) -> dict[str, Any]:
 
 def fetched_row(link: dict[str, Any], fetched: Fetched, settings: Download) -> dict[str, Any]:
     """The row of a link that the fetcher is done with; takes the body."""
+    return fetched_rows([link], [fetched], settings)[0]
+
+
+def fetched_rows(
+    links: Sequence[dict[str, Any]], fetched: Sequence[Fetched], settings: Download
+) -> list[dict[str, Any]]:
+    """`fetched_row` of each; the pictures among them are decoded together, which costs each of them less."""
+    is_picture = [_has_body(each) and link["modality"] == "image" for link, each in zip(links, fetched, strict=True)]
+    found = [
+        (_about(link, each), each.num_bytes(), _differs(link, each)) for link, each in zip(links, fetched, strict=True)
+    ]
+    pictures = looked_at(
+        [(each.take_body() or b"", each.sha256) for each, is_one in zip(fetched, is_picture, strict=True) if is_one],
+        settings,
+    )
+    rows = []
+    for (row, size, differs), link, each, is_one in zip(found, links, fetched, is_picture, strict=True):
+        if is_one:
+            row |= pictures.pop(0)
+        elif _has_body(each):
+            row |= _looked_at_av(each, link["modality"], settings)
+        if differs is not None:
+            reason = Reason.POLICY_HASH_MISMATCH.value
+            row |= {"status": "failed", "reason": reason, "detail": f"{differs} differs"}
+            row |= {"bytes": None, "stored_sha256": None, "size_bytes": size}
+        if row["detail"]:
+            row["detail"] = row["detail"][:MAX_DETAIL_CHARS]
+        rows.append(row)
+    return rows
+
+
+def _has_body(fetched: Fetched) -> bool:
+    return fetched.status == "ok" and not fetched.is_unchanged
+
+
+def _about(link: dict[str, Any], fetched: Fetched) -> dict[str, Any]:
+    """The row as far as the fetcher knows it."""
     row = unfetched_row(link) | {
         "final_url": fetched.final_url,
-        "status": fetched.status,
+        "status": UNCHANGED if fetched.is_unchanged else fetched.status,
         "reason": fetched.reason,
         "detail": fetched.detail,
         "http_status": fetched.http_status,
@@ -45,34 +89,31 @@ def fetched_row(link: dict[str, Any], fetched: Fetched, settings: Download) -> d
         "consent": fetched.consent,
         "sha256": fetched.sha256,
     }
-    if fetched.is_unchanged:
-        return row | {"status": UNCHANGED}
-    if fetched.status == "ok":
-        promised, size = link["expected_hash"], fetched.num_bytes()
-        differs = None if promised is None else expected_digest_differs(fetched, promised)
-        row |= {"etag": fetched.etag, "last_modified": fetched.last_modified}
-        row |= _looked_at(link["modality"], fetched, settings)
-        if differs is not None:
-            reason = Reason.POLICY_HASH_MISMATCH.value
-            row |= {"status": "failed", "reason": reason, "detail": f"{differs} differs"}
-            row |= {"bytes": None, "stored_sha256": None, "size_bytes": size}
-    if row["detail"]:
-        row["detail"] = row["detail"][:MAX_DETAIL_CHARS]
-    return row
+    return row | {"etag": fetched.etag, "last_modified": fetched.last_modified} if _has_body(fetched) else row
 
 
-def _looked_at(modality: str, fetched: Fetched, settings: Download) -> dict[str, Any]:
-    if modality == "image":
-        return looked_at(fetched.take_body() or b"", fetched.sha256, settings)
+def _differs(link: dict[str, Any], fetched: Fetched) -> str | None:
+    """By which digest the body differs from what the list promised."""
+    promised = link["expected_hash"]
+    return None if promised is None or not _has_body(fetched) else expected_digest_differs(fetched, promised)
+
+
+def _looked_at_av(fetched: Fetched, modality: str, settings: Download) -> dict[str, Any]:
     from pipelines.av_row import looked_at_av  # numpy and more, which workers that fetch pictures do without
 
     return looked_at_av(fetched, modality, settings.av)
 
 
-def looked_at(body: bytes, sha256: str | None, settings: Download) -> dict[str, Any]:
-    """Columns of the picture, its bytes as they are stored among them; fully decoded once, so that a truncated picture
-    is found here. sha256: of the body."""
-    seen = decoder(settings.decode, settings.image).convert(body)
+def looked_at(bodies: Sequence[tuple[bytes, str | None]], settings: Download) -> list[dict[str, Any]]:
+    """Columns of pictures, their bytes as they are stored among them; each fully decoded once, so that a truncated
+    picture is found here. bodies: with the SHA-256 of each."""
+    if not bodies:
+        return []
+    seen = decoder(settings.decode, settings.image).convert_several([body for body, _ in bodies])
+    return [_columns(each, *body) for each, body in zip(seen, bodies, strict=True)]
+
+
+def _columns(seen: Decoded, body: bytes, sha256: str | None) -> dict[str, Any]:
     columns: dict[str, Any] = {
         "image_format": seen.out_format or seen.format,
         "width_px": seen.out_width_px or seen.width_px,

@@ -118,6 +118,47 @@ def curves(lines: Mapping[str, Sequence[Point]], name: str) -> Markup:
     return _drawing(x_axis, y_axis, parts, f"Share of texts kept against {name}")
 
 
+@dataclass(frozen=True)
+class Measured:
+    """A named value with its interval, at a place x."""
+
+    name: str
+    x: float
+    value: float
+    lo: float
+    hi: float
+
+
+def intervals(points: Sequence[Measured], x_name: str, y_name: str, chance: float | None = None) -> Markup:
+    """Values with their intervals as bars; point number n has the class c<n>. chance: drawn as a line."""
+    x_axis = _padded([each.x for each in points], x_name)
+    heights = [*(each.lo for each in points), *(each.hi for each in points), *([] if chance is None else [chance])]
+    y_axis = _padded(heights, y_name)
+    parts = []
+    if chance is not None:
+        left, y = _at(x_axis, y_axis, x_axis.lo, chance)
+        parts.append(Markup('<line class="cut" x1="{}" x2="{}" y1="{y}" y2="{y}"/>').format(left, WIDTH - RIGHT, y=y))
+        parts.append(_label(WIDTH - RIGHT, y - 5, "chance", "end"))
+    for number, each in enumerate(points):
+        x, y = _at(x_axis, y_axis, each.x, each.value)
+        (_, low), (_, high) = _at(x_axis, y_axis, each.x, each.lo), _at(x_axis, y_axis, each.x, each.hi)
+        name = f"c{number}"
+        for left, right, top, bottom in ((x, x, high, low), (x - 5, x + 5, high, high), (x - 5, x + 5, low, low)):
+            parts.append(Markup('<line class="{}" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(
+                name, round(left, 1), round(right, 1), top, bottom))  # fmt: skip
+        parts.append(Markup('<circle class="{}" cx="{}" cy="{}" r="4"/>').format(name, x, y))
+        before = x > WIDTH / 2
+        parts.append(_label(x + (-9 if before else 9), y + 4, each.name[:40], "end" if before else "start"))
+    return _drawing(x_axis, y_axis, parts, f"{y_name} against {x_name}")
+
+
+def _padded(values: Sequence[float], name: str) -> Axis:
+    """An axis with room beyond both ends; not below zero where no value is."""
+    lo, hi = min(values), max(values)
+    room = (hi - lo) * 0.15 or abs(hi) * 0.1 or 1.0
+    return Axis(lo - room if lo < 0 else max(0.0, lo - room), hi + 1.5 * room, name)  # the name stands above the plot
+
+
 def _thinned(counts: Sequence[int]) -> list[Point]:
     """Rank and count at about 40 ranks a decade."""
     chosen = sorted({min(len(counts), round(10 ** (i / 40))) for i in range(40 * 8)} if counts else ())

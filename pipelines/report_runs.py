@@ -8,12 +8,14 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from curation.table import read_part
 from pipelines import database, report_charts
 from pipelines.database import Connection
 from pipelines.store import State, Store
 
 Rows = list[dict[str, Any]]
 RUNS = 10
+SHOWN_METRICS = ("recall_at_1", "recall_at_5", "recall_at_10", "median_rank")
 LANGUAGE_METRIC = "recall_at_5"
 """The figure that is shown for each language."""
 
@@ -23,7 +25,7 @@ def models(store: Store) -> Rows:
     found = []
     for path in sorted((store.root / "models").glob("*/result.json")):
         result = json.loads(path.read_text(encoding="utf-8"))
-        evaluations = [_evaluation(each) for each in sorted(path.parent.glob("evaluation-*.json"))]
+        evaluations = [_evaluation(each) for each in sorted(path.parent.glob("evaluation-*.parquet"))]
         found.append({"name": path.parent.name, **_curve(path.parent), "result": result, "evaluations": evaluations})
     return found
 
@@ -40,9 +42,10 @@ def _curve(folder: Path) -> dict[str, Any]:
 
 def _evaluation(path: Path) -> dict[str, Any]:
     """The suites of one evaluation: figures of the whole suite beside chance, and one figure for each language."""
-    rows = json.loads(path.read_text(encoding="utf-8"))
     suites: dict[tuple[str, str], dict[str, Any]] = {}
-    for row in rows:
+    for row in read_part(path).to_pylist():
+        if row["metric"] not in SHOWN_METRICS:
+            continue
         key = (row["suite"], row["direction"])
         suite = suites.setdefault(key, {"suite": key[0], "direction": key[1], "figures": [], "languages": []})
         if row["language"] is None:

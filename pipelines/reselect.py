@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+
+import pyarrow as pa
 
 from pipelines.policy_file import load_policy
 from pipelines.pool_rows import Misaligned, PoolRows
@@ -37,13 +39,7 @@ def reselect(
     rows = stored_rows(store)
     chosen, _ = load(recipe, Recipe)
     items = load_policy(policy, rows.types)
-    known = set(rows.types) | {"keep_probability", "sampling_weight"}
-    for at, column in chosen.pack.column_names():
-        if column not in known:
-            field = ".".join(("pack", *at))
-            raise RecipeError(f"{recipe}: {field}: the store has no column {column!r}: `tamis run` makes it")
-    if chosen.pack.blur_faces and not are_boxes(rows.types[chosen.pack.blur_faces.boxes]):
-        raise RecipeError(f"{recipe}: pack.blur_faces: {chosen.pack.blur_faces.boxes!r} is no column of boxes")
+    check_pack(recipe, chosen, rows.types)
     started = time.time()
     with store.locked():
         run = Run(
@@ -63,3 +59,14 @@ def reselect(
         finally:
             run.workers.close()
             record(run, started, outcome)
+
+
+def check_pack(path: Path, recipe: Recipe, types: Mapping[str, pa.DataType]) -> None:
+    """Raises RecipeError where the recipe's packing asks for a column that the store has not (`types`)."""
+    known = set(types) | {"keep_probability", "sampling_weight"}
+    for at, column in recipe.pack.column_names():
+        if column not in known:
+            field = ".".join(("pack", *at))
+            raise RecipeError(f"{path}: {field}: the store has no column {column!r}: `tamis run` makes it")
+    if recipe.pack.blur_faces and not are_boxes(types[recipe.pack.blur_faces.boxes]):
+        raise RecipeError(f"{path}: pack.blur_faces: {recipe.pack.blur_faces.boxes!r} is no column of boxes")

@@ -12,6 +12,7 @@ from curation.schema import MEDIA, SEGMENT_TEXTS, SEGMENTS, TEXTS, UNSEEN
 from curation.table import open_part
 from pipelines import database
 from pipelines.decided import create_decided
+from pipelines.model_views import create_model_views
 from pipelines.store import State, Store, legend_name
 
 DUPLICATES = pa.schema([("media_uid", pa.string()), ("duplicate_group", pa.string())])
@@ -87,6 +88,7 @@ def open_store(store: Store, state: State | None = None, locked: bool = False) -
     _create_members(con, shards)
     con.register("versions", _versions(store, state))
     con.register("runs", _runs(store))
+    create_model_views(con, store)
     con.execute(_candidates(state, has_segments))
     columns = set(_columns(con, "candidates"))
     con.execute(_ledger(columns, has_segments))

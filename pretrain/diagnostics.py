@@ -12,14 +12,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from pretrain.metrics import BOOTSTRAP, INTERVAL
+from pretrain.metrics import INTERVAL, chance_rank_moments, chance_within, cluster_weights
 
 PROMPTS = ("a photo of a {}.", "a picture of a {}.", "an image of a {}.", "{}")
 """A short neutral set; CLIP's 80 for ImageNet name things that small corpora do not have."""
 NEIGHBOURS, TEMPERATURE = 20, 0.07
 """Of the weighted vote (DINO, arXiv:2104.14294, appendix E)."""
 _PROBE_STEPS = 100
-_UNIFORMITY_T = 2.0
+UNIFORMITY_T = 2.0
 
 
 def modality_gap(image_PD: np.ndarray, text_TD: np.ndarray) -> float:
@@ -45,7 +45,7 @@ def uniformity(vector_ND: np.ndarray) -> float:
     for start in range(0, number, 1000):
         some = vector_ND[start : start + 1000].astype(np.float64)
         distances = squares[start : start + 1000, None] + squares[None, :] - 2 * some @ vector_ND.T.astype(np.float64)
-        total += float(np.exp(-_UNIFORMITY_T * np.maximum(distances, 0)).sum())
+        total += float(np.exp(-UNIFORMITY_T * np.maximum(distances, 0)).sum())
     return float(np.log((total - number) / (number * (number - 1))))
 
 
@@ -107,35 +107,38 @@ def linear_probe(
     return scores
 
 
-def accuracy_row(metric: str, right_P: np.ndarray, chance: float, seed: int = 0) -> dict[str, Any]:
-    """A row {metric, value, lo, hi, chance, n} of a share, with its 95% bootstrap interval over pictures."""
-    generator = np.random.default_rng(seed)
-    drawn = generator.integers(0, len(right_P), size=(BOOTSTRAP, len(right_P)))
-    lo, hi = np.quantile(right_P[drawn].mean(axis=1), ((1 - INTERVAL) / 2, (1 + INTERVAL) / 2))
+def accuracy_row(
+    metric: str, right_P: np.ndarray, chance: float, seed: int = 0, cluster_P: np.ndarray | None = None
+) -> dict[str, Any]:
+    """A row {metric, value, lo, hi, chance, n} of a share; 95% bootstrap interval over pictures, or over clusters."""
+    weight_RP = cluster_weights(np.arange(len(right_P)) if cluster_P is None else cluster_P, seed)
+    share_R = weight_RP @ right_P.astype(np.float64) / weight_RP.sum(axis=1)
+    lo, hi = np.quantile(share_R, ((1 - INTERVAL) / 2, (1 + INTERVAL) / 2))
     value = float(right_P.mean())
     return {"metric": metric, "value": value, "lo": float(lo), "hi": float(hi), "chance": chance, "n": len(right_P)}
 
 
-def label_rows(
+def label_outcomes(
     train_ND: np.ndarray, label_N: np.ndarray, test_PD: np.ndarray, label_P: np.ndarray, class_CD: np.ndarray
-) -> list[dict[str, Any]]:
-    """Zero-shot accuracy (top 1 and 5), and what neighbours and a linear probe make of the training rows' labels.
+) -> dict[str, tuple[np.ndarray, float]]:
+    """Metric -> (bool (P,): which pictures are right, chance): zero-shot accuracy (top 1 and 5), and what neighbours
+    and a linear probe make of the training rows' labels.
 
     chance: of a guess for zero-shot; of always naming the commonest training class for the two that see labels.
     """
     num_classes = len(class_CD)
     scores_PC = test_PD @ class_CD.T
     commonest = float((label_P == np.bincount(label_N, minlength=num_classes).argmax()).mean())
-    rows = [
-        accuracy_row(f"zero_shot_top_{k}", within_top(scores_PC, label_P, k), min(1.0, k / num_classes))
+    found = {
+        f"zero_shot_top_{k}": (within_top(scores_PC, label_P, k), min(1.0, k / num_classes))
         for k in (1, 5)
         if k <= num_classes
-    ]
+    }
     votes_PC = neighbours_vote(train_ND, label_N, test_PD, num_classes)
-    rows.append(accuracy_row("nearest_neighbours_top_1", within_top(votes_PC, label_P, 1), commonest))
+    found["nearest_neighbours_top_1"] = (within_top(votes_PC, label_P, 1), commonest)
     probe_PC = linear_probe(train_ND, label_N, test_PD, num_classes)
-    rows.append(accuracy_row("linear_probe_top_1", within_top(probe_PC, label_P, 1), commonest))
-    return rows
+    found["linear_probe_top_1"] = (within_top(probe_PC, label_P, 1), commonest)
+    return found
 
 
 def mean_rank_variance(rank_NK: np.ndarray) -> tuple[float, float]:
@@ -144,3 +147,37 @@ def mean_rank_variance(rank_NK: np.ndarray) -> tuple[float, float]:
     0 where all languages rank alike (CCRK, arXiv:2406.18254; its released code averages the deviations).
     """
     return float(rank_NK.var(axis=1).mean()), float(rank_NK.std(axis=1).mean())
+
+
+def rank_variance_rows(
+    rank_NK: np.ndarray, num_positives_NK: np.ndarray, num_candidates: int, seed: int = 0
+) -> list[dict[str, Any]]:
+    """Rows {metric, value, lo, hi, chance, n}: `mean_rank_variance` and, as CCRK's code has it, `mean_rank_deviation`.
+
+    The bootstrap draws items. chance: of ranks drawn at random for every language; exact for the variance (the mean
+    over K of the variances, (K - 1) / K, and the variance of the expectations), of the deviation by drawing each once.
+    """
+    number, languages = rank_NK.shape
+    weight_RN = cluster_weights(np.arange(number), seed)
+    mean_NK, variance_NK = chance_rank_moments(num_positives_NK, num_candidates)
+    expected = float((variance_NK.mean(axis=1) * (languages - 1) / languages + mean_NK.var(axis=1)).mean())
+    drawn_NK = _random_ranks(num_positives_NK, num_candidates, np.random.default_rng(seed))
+    chances = {"mean_rank_variance": expected, "mean_rank_deviation": float(drawn_NK.std(axis=1).mean())}
+    values = {"mean_rank_variance": rank_NK.var(axis=1), "mean_rank_deviation": rank_NK.std(axis=1)}
+    tails = ((1 - INTERVAL) / 2, (1 + INTERVAL) / 2)
+    rows = []
+    for metric, value_N in values.items():
+        lo, hi = np.quantile(weight_RN @ value_N / weight_RN.sum(axis=1), tails)
+        row = {"metric": metric, "value": float(value_N.mean()), "lo": float(lo), "hi": float(hi)}
+        rows.append({**row, "chance": chances[metric], "n": number})
+    return rows
+
+
+def _random_ranks(num_positives: np.ndarray, num_candidates: int, generator: np.random.Generator) -> np.ndarray:
+    """Ranks of the best of so many positives each, in random orders of the candidates."""
+    drawn = np.empty(num_positives.shape, dtype=np.int64)
+    for m in np.unique(num_positives):
+        within_N = np.array([chance_within(np.array([m]), num_candidates, k)[0] for k in range(1, num_candidates + 1)])
+        where = num_positives == m
+        drawn[where] = np.searchsorted(within_N, generator.random(int(where.sum()))) + 1
+    return drawn

@@ -18,8 +18,11 @@ import torch
 from pretrain.config import TrainConfig
 from pretrain.embed import TwoTowerScorer
 from pretrain.embeddings.base import Sound
-from pretrain.evaluate import Row, Suite, draw, suite_rows
+from pretrain.found import Found
+from pretrain.keyed import key, mix
+from pretrain.model import Model
 from pretrain.pictures import cached_pictures
+from pretrain.retrieval import Side, match
 from pretrain.rows import Rows, map_rows
 from pretrain.samples import Samples, read_samples
 from pretrain.segments import SegmentReader, sound_window
@@ -47,7 +50,13 @@ class Heard:
     languages: list[tuple[str, ...]]
 
 
-def sound_rows(
+def of_spoken_pictures(model: Model, version: Version) -> bool:
+    """Whether a model hears and sees, and the version has sounds with pictures and says in which language each is."""
+    wanted = {"audio", "image", LANGUAGE_COLUMN}
+    return {"audio", "image"} <= set(model.sources.values()) and wanted <= set(version.columns())
+
+
+def sound_figures(
     scorer: TwoTowerScorer,
     config: TrainConfig,
     version: Version,
@@ -55,8 +64,8 @@ def sound_rows(
     split_column: str = "split",
     held_out: str = "val",
     progress: Callable[[str], None] = print,
-) -> list[Row]:
-    """The figures of a model with a stream of sound, as `evaluate.evaluate` returns them.
+) -> Found:
+    """The figures of a model with a stream of sound.
 
     Suites: `held_out_pictures` (split = val, in languages that were trained on), `held_out_languages` (other pictures,
     languages that no row of the training has) and, to compare with, `trained` (rows that were trained on). Conditions
@@ -72,7 +81,7 @@ def sound_rows(
     )
     rows = map_rows(folder / "rows", version, progress)
     reader = SegmentReader(model.image_size, model.fit, model.resample)
-    found: list[Row] = []
+    found = Found()
     for name, samples in members(version, config, is_whole & rows.has("audio"), split_column, held_out):
         heard = _heard(name, samples, rows)
         sounds = [_sound(reader, rows, int(row), wanted) for row in heard.rows]
@@ -118,7 +127,7 @@ def members(
     found = [(name, everything.subset(usable & keep)) for name, keep in chosen.items()]
     most = {"trained": MAX_TRAINED}
     return [
-        (name, each.subset(draw(each.hashes, most.get(name, MAX_SOUNDS))))
+        (name, each.subset(_draw(each.hashes, most.get(name, MAX_SOUNDS))))
         for name, each in found
         if len(each) >= MIN_ROWS
     ]
@@ -169,23 +178,33 @@ def _encoded(scorer: TwoTowerScorer, stream: str, sounds: Sequence[np.ndarray]) 
     return vectors_RD
 
 
-def _pair_rows(heard: Heard, vectors: dict[str, np.ndarray], query: str, candidate: str) -> list[Row]:
+def _pair_rows(heard: Heard, vectors: dict[str, np.ndarray], query: str, candidate: str) -> Found:
     """Figures of both directions between two modalities; equal pictures and equal texts are one."""
     of: dict[str, Sequence[object]] = {
         "audio": range(len(heard.rows)),
         "image": heard.pictures,
         "text": heard.texts,
     }
-    first_Q, place_Q = _distinct(of[query])
-    first_N, place_N = _distinct(of[candidate])
-    positive_QN = np.zeros((len(first_Q), len(first_N)), dtype=bool)
-    positive_QN[place_Q, place_N] = True
-    languages: list[set[str]] = [set() for _ in first_Q]
-    for place, spoken in zip(place_Q, heard.languages, strict=True):
-        languages[place] |= set(spoken)
-    names = [str(place) for place in range(len(first_Q))]
-    suite = Suite(heard.name, heard.rows[first_N], names, [tuple(sorted(each)) for each in languages], positive_QN)
-    return suite_rows(suite, vectors[candidate][first_N], vectors[query][first_Q], query, candidate)
+    sides, places = [], []
+    for kind in (query, candidate):
+        first, place = _distinct(of[kind])
+        languages: list[set[str]] = [set() for _ in first]
+        for at, spoken in zip(place, heard.languages, strict=True):
+            languages[at] |= set(spoken)
+        clusters = [heard.pictures[row].hex() for row in first]
+        spoken_in = [tuple(sorted(each)) for each in languages] if kind == query else None
+        sides.append(Side(kind, vectors[kind][first], [str(heard.rows[row]) for row in first], clusters, spoken_in))
+        places.append(place)
+    positive_QN = np.zeros((len(sides[0].items), len(sides[1].items)), dtype=bool)
+    positive_QN[places[0], places[1]] = True
+    return match(heard.name, sides[0], sides[1], positive_QN)[0]
+
+
+def _draw(hashes: np.ndarray, most: int) -> np.ndarray:
+    """Bool for each: the `most` smallest keyed draws."""
+    keep = np.zeros(len(hashes), dtype=bool)
+    keep[np.argsort(mix(hashes, key("evaluate")), kind="stable")[:most]] = True
+    return keep
 
 
 def _distinct(items: Sequence[object]) -> tuple[np.ndarray, np.ndarray]:

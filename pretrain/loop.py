@@ -94,7 +94,7 @@ def train_worker(job: Job, on_metrics: Callable[[Metrics], None] = lambda _: Non
     start = load_checkpoint(checkpoints, objective, engine.optimizer, engine.is_sharded)
     engine.distribute()
     log = _open_log(run / METRICS_FILE, start) if rank == 0 else None
-    began = time.monotonic()
+    began, cpu_s = time.monotonic(), time.process_time()
     saver = Saver(checkpoints, objective, engine.optimizer, engine.is_sharded)
     with saver, log if log is not None else contextlib.nullcontext():
         for ready in loader.batches(start, num_steps, rank, num_workers):
@@ -102,8 +102,11 @@ def train_worker(job: Job, on_metrics: Callable[[Metrics], None] = lambda _: Non
             objective.set_progress(ready.step / max(1, num_steps - 1))
             losses, norm = engine.step(ready, lr)
             done = ready.step + 1
+            before, cpu_s = cpu_s, time.process_time()
             metrics = (
-                _shared(objective, ready, losses, norm) | _where(done, num_steps, config, data.reader) | {"lr": lr}
+                _shared(objective, ready, losses, norm, cpu_s - before)
+                | _where(done, num_steps, config, data.reader)
+                | {"lr": lr}
             )
             metrics["samples_per_s"] = (done - start) * config.batch_size / (time.monotonic() - began)
             if not math.isfinite(metrics["loss"]):
@@ -125,8 +128,9 @@ def train_worker(job: Job, on_metrics: Callable[[Metrics], None] = lambda _: Non
         dist.barrier()
 
 
-def _shared(objective: Objective, ready: Ready, losses: dict[str, Tensor], norm: Tensor) -> Metrics:
-    """What all workers together say of a step: means of the losses, the digest of its samples."""
+def _shared(objective: Objective, ready: Ready, losses: dict[str, Tensor], norm: Tensor, cpu_s: float) -> Metrics:
+    """What all workers together say of a step: means of the losses, the digest of its samples, CPU-seconds (of the
+    workers themselves, not of processes that read for them)."""
     names = sorted(losses)
     means = mean_over_workers(torch.stack([losses[name].detach() for name in names]))
     metrics: Metrics = dict(zip(names, means.tolist(), strict=True))
@@ -137,12 +141,14 @@ def _shared(objective: Objective, ready: Ready, losses: dict[str, Tensor], norm:
     # int64 wraps round, so a sum over workers is the sum modulo 2^64
     signed = ready.samples_digest - (1 << 64 if ready.samples_digest >= 1 << 63 else 0)
     damaged = [ready.num_damaged.get(name, 0) for name in MEDIA]
-    counts = torch.tensor([signed, *damaged], dtype=torch.int64, device=means.device)
+    numbers = [signed, round(cpu_s * 1e6), *damaged]
+    counts = torch.tensor(numbers, dtype=torch.int64, device=means.device)
     if world()[1] > 1:
         dist.all_reduce(counts)
     metrics["samples_digest"] = int(counts[0]) % (1 << 64)
     metrics["num_workers"] = world()[1]
-    for name, count in zip(MEDIA, counts[1:].tolist(), strict=True):
+    metrics["cpu_s"] = int(counts[1]) / 1e6
+    for name, count in zip(MEDIA, counts[2:].tolist(), strict=True):
         if count:
             metrics[f"{name}s_missing"] = count
     return metrics

@@ -59,6 +59,25 @@ def _log_choose(n: np.ndarray | np.float64, k: int) -> np.ndarray:
     return np.asarray(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1))
 
 
+def chance_rank_moments(num_positives_Q: np.ndarray, num_candidates: int) -> tuple[np.ndarray, np.ndarray]:
+    """(Q,) mean and variance of the rank of the best of m positives in a random order of N candidates.
+
+    The negatives ahead of it are negative hypergeometric: mean (N - m) / (m + 1), variance
+    m (N - m) (N + 1) / ((m + 1)^2 (m + 2)) (Johnson, Kemp and Kotz, Univariate Discrete Distributions, 6.2.2).
+    """
+    m = np.asarray(num_positives_Q, dtype=np.float64)
+    rest = num_candidates - m
+    return rest / (m + 1) + 1, m * rest * (num_candidates + 1) / ((m + 1) ** 2 * (m + 2))
+
+
+def chance_reciprocal_rank(num_positives_Q: np.ndarray, num_candidates: int) -> np.ndarray:
+    """(Q,) expectation of 1 / rank of the best of m positives in a random order of N candidates."""
+    values, place_Q = np.unique(num_positives_Q, return_inverse=True)
+    within_KV = np.stack([chance_within(values, num_candidates, k) for k in range(1, num_candidates + 1)])
+    at_KV = np.diff(within_KV, axis=0, prepend=np.zeros((1, len(values))))
+    return np.asarray((at_KV / np.arange(1, num_candidates + 1)[:, None]).sum(axis=0)[place_Q])
+
+
 def median_rank(ranks_Q: np.ndarray, weights_Q: np.ndarray | None = None) -> float:
     """Lower median: the smallest rank that at least half of the (weighted) queries reach."""
     order = np.argsort(ranks_Q, kind="stable")
@@ -75,7 +94,7 @@ def retrieval_rows(
     lo, hi: 95% bootstrap interval, resampling clusters (pictures) and not queries, since the captions of one
     picture are not independent. chance: exact expectation of a random order with this many positives.
     """
-    weights_RQ = _cluster_weights(cluster_Q, seed)
+    weights_RQ = cluster_weights(cluster_Q, seed)
     tails = ((1 - INTERVAL) / 2, (1 + INTERVAL) / 2)
     total_R = weights_RQ.sum(axis=1)
     rows: list[dict[str, float | int | str]] = []
@@ -97,8 +116,8 @@ def _row(metric: str, value: float, lo: float, hi: float, chance: float, n: int)
     return {"metric": metric, "value": value, "lo": float(lo), "hi": float(hi), "chance": chance, "n": n}
 
 
-def _cluster_weights(cluster_Q: np.ndarray, seed: int) -> np.ndarray:
-    """(BOOTSTRAP, Q) how often each query's cluster was drawn in each resampling."""
+def cluster_weights(cluster_Q: np.ndarray, seed: int) -> np.ndarray:
+    """(BOOTSTRAP, Q) float32: how often each query's cluster was drawn in each resampling."""
     clusters, member_Q = np.unique(cluster_Q, return_inverse=True)
     generator = np.random.default_rng(seed)
     drawn = generator.multinomial(len(clusters), np.full(len(clusters), 1 / len(clusters)), size=BOOTSTRAP)

@@ -45,6 +45,8 @@ class RunResult:
     seconds: float
     metrics: Metrics
     reused: bool
+    cpu_s: float = 0.0
+    """CPU-seconds of the workers over the whole run."""
 
 
 def run_key(config: TrainConfig, version_digest: str, mixture_digests: tuple[str, ...] = ()) -> str:
@@ -124,7 +126,8 @@ def _train(
     job = Job(written, tuple(places), str(folder), str(cache))
     use_gpu = choose_device(config.device).type == "cuda"
     launch(job, config.num_workers, use_gpu, address, _reporter(progress), config.min_workers)
-    last = json.loads(read_lines(folder / METRICS_FILE)[-1])
+    log = [json.loads(line) for line in read_lines(folder / METRICS_FILE)]
+    last = log[-1]
     facts: dict[str, Any] = {
         "format": FORMAT,
         "key": key,
@@ -141,6 +144,9 @@ def _train(
         "num_parameters": size,
         "num_steps": last["step"],
         "seconds": round(time.monotonic() - began, 1),
+        "cpu_s": round(sum(line.get("cpu_s", 0.0) for line in log), 3),
+        "samples_seen": last["samples_seen"],
+        "seed": config.seed,
         "torch": torch.__version__,
         "metrics": last,
     }
@@ -166,7 +172,8 @@ def open_run(folder: Path) -> RunResult | None:
 
 def _result(folder: Path, facts: dict[str, Any], reused: bool) -> RunResult:
     names = ("key", "version_digest", "weights_sha256", "num_steps", "seconds", "metrics")
-    return RunResult(folder=folder, reused=reused, **{name: facts[name] for name in names})
+    cpu_s = facts.get("cpu_s", 0.0)  # older runs did not count
+    return RunResult(folder=folder, reused=reused, cpu_s=cpu_s, **{name: facts[name] for name in names})
 
 
 def sha256(path: Path) -> str:

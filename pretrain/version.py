@@ -123,10 +123,10 @@ def read_version(files: fs.FileSystem, folder: Path, place: str) -> Version:
 def find_version(store: Path, wanted: str = "latest") -> Version:
     """The version of a store by folder name, start of its digest, name (the newest of that name), or `latest`.
 
-    A URI (`s3://bucket/.../NAME`) is a version of its own, outside of the store.
+    A URI (`s3://bucket/.../NAME`), or a path with a slash in it, is a version of its own, outside of the store.
     Raises VersionError listing the versions that there are.
     """
-    if "://" in wanted:
+    if "/" in wanted:
         return open_version(wanted)
     folders = sorted((path.parent for path in (store / "versions").glob("*/manifest.json")), key=_sealed_at)
     known = ", ".join(folder.name for folder in folders) or "none"

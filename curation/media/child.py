@@ -10,24 +10,27 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from curation.media.decoded import Decoded, DecodeLimits
 from curation.media.image_output import ImageOutput
-from curation.media.shared_pages import NUM_BYTES, SharedPages
+from curation.media.shared_pages import IN_BYTES, OUT_BYTES, SharedPages
 from curation.reasons import Reason
 
 _CHILD = Path(__file__).with_name("decode_child.py")
-_REQUEST = struct.Struct("<QIB")  # the same in decode_child.py, which imports nothing of the project
+_REQUEST = struct.Struct("<QIB")  # the same in serve_child.py, which imports nothing of the project
 _ANSWER = struct.Struct("<IQ")
 _PIPE_BYTES = 1 << 20  # Linux's default ceiling for an unprivileged process
 _SPILL_BYTES = 1 << 16  # an answer with a small picture comes in one read
 _START_TIMEOUT_S = 30.0  # a loaded machine; a start takes 0.1 s
-CHECKS, PIXELS, STORED, VIEWS, BLURRED = range(5)  # what is wanted of the child
+CHECKS, PIXELS, STORED, VIEWS, BLURRED, SEVERAL = range(6)  # what is wanted of the child
 # Threads would reserve memory, and wait. And glibc should keep a picture's memory for the next one: given back and
 # asked for again it costs 0.1 ms a picture.
 _CHILD_ENVIRONMENT = {
@@ -53,9 +56,8 @@ class Child:
         with_arrays = output.may_encode or gives_views
         folders = _folders("PIL", "numpy", "cv2", "simplejpeg") if with_arrays else _folders("PIL")
         settings = {**asdict(limits), "output": output.model_dump(), "with_arrays": with_arrays}
-        self._shared = SharedPages.make() if gives_views else None
-        if self._shared is not None:
-            settings["shared"] = [self._shared.descriptor, NUM_BYTES]
+        self._shared = SharedPages.make()
+        settings["shared"] = None if self._shared is None else [self._shared.descriptor, IN_BYTES, OUT_BYTES]
         # -I -S: no environment, no user or site packages; the folders of what it decodes with are the only addition.
         # Not a fork: the parent may be a Ray worker with threads and gigabytes of memory.
         self._command = [sys.executable, "-I", "-S", "-B", str(_CHILD), json.dumps(folders), json.dumps(settings)]
@@ -96,10 +98,9 @@ class Child:
         header = _REQUEST.pack(len(before) + len(data), short_side_px, wanted)
         self._queue = [memoryview(header + before), memoryview(data)]
         self._write()
-        len_json, len_body = _ANSWER.unpack(self._read(_ANSWER.size, deadline))
-        answer: dict[str, Any] = json.loads(bytes(self._read(len_json, deadline)))
+        answer, len_body = self._answer(deadline)
         if wanted in (STORED, BLURRED):
-            return Decoded(stored=bytes(self._read(len_body, deadline)) or None, **answer)
+            return Decoded(**answer, stored=bytes(self._read(len_body, deadline)) or None)
         if wanted == VIEWS:
             return self._views(answer, len_body, deadline)
         size = (answer.pop("out_height_px", 0), answer.pop("out_width_px", 0), 3)
@@ -107,23 +108,50 @@ class Child:
             return Decoded(**answer)
         array = np.frombuffer(self._read(len_body, deadline), np.uint8).reshape(size)
         array.flags.writeable = False
-        return Decoded(pixels=array, **answer)
+        return Decoded(**answer, pixels=array)
+
+    def takes_several(self, items: Sequence[bytes]) -> bool:
+        """Whether there is memory shared with the child, and room in it for so many pictures at once."""
+        return self._shared is not None and sum(map(len, items)) <= IN_BYTES
+
+    def decode_several(self, items: Sequence[bytes], wanted: int, before: bytes = b"") -> list[Decoded | None]:
+        """Several requests at once, which costs each of them less, and their answers; None where there was no room.
+        Together they may take as long as one alone. wanted: STORED or VIEWS. before: stands before each of them.
+        Errors: ChildDied, of whichever it was."""
+        assert self._shared is not None
+        deadline = time.monotonic() + self._limits.timeout_s
+        self._shared.write(items)
+        asked = json.dumps([wanted, before.decode(), [len(item) for item in items]]).encode()
+        self._queue = [memoryview(_REQUEST.pack(len(asked), 0, SEVERAL) + asked)]
+        self._write()
+        found, _ = self._answer(deadline)
+        answers, sizes = found["answers"], found["sizes"]
+        if not len(items) == len(answers) == len(sizes) or min(sizes) < 0 or sum(sizes) > OUT_BYTES:
+            raise ChildDied(Reason.IMG_DECODER_CRASH, "answered nonsense")
+        ends = list(accumulate(sizes, initial=0))
+        return [self._one_of(*each, wanted) for each in zip(answers, sizes, ends, strict=False)]
+
+    def _one_of(self, answer: dict[str, Any] | None, size: int, at: int, wanted: int) -> Decoded | None:
+        assert self._shared is not None
+        if answer is None:
+            return None
+        if wanted == STORED:
+            return Decoded(**answer, stored=self._shared.read(size, at).tobytes() or None)
+        return _with_views(answer, self._shared.read(size, at))
+
+    def _answer(self, deadline: float) -> tuple[dict[str, Any], int]:
+        """The JSON object, and how many bytes follow it."""
+        len_json, len_body = _ANSWER.unpack(self._read(_ANSWER.size, deadline))
+        answer: dict[str, Any] = json.loads(bytes(self._read(len_json, deadline)))
+        return answer, len_body
 
     def _views(self, answer: dict[str, Any], len_body: int, deadline: float) -> Decoded:
-        sizes = [(int(height), int(width), 3) for height, width in answer.pop("view_sizes", [])]
-        counts = [math.prod(size) for size in sizes]
-        if any(count <= 0 for count in counts) or len_body not in (0, sum(counts)):
-            raise ChildDied(Reason.IMG_DECODER_CRASH, "answered nonsense")
-        if not sizes:
-            return Decoded(**answer)
+        num_bytes = sum(math.prod(size) for size in _view_sizes(answer))
         if len_body:
-            pixels = np.frombuffer(self._read(len_body, deadline), np.uint8)
-        elif self._shared is not None and sum(counts) <= NUM_BYTES:
-            pixels = self._shared.read(sum(counts))
-        else:
+            return _with_views(answer, np.frombuffer(self._read(len_body, deadline), np.uint8))
+        if num_bytes and (self._shared is None or num_bytes > OUT_BYTES):
             raise ChildDied(Reason.IMG_DECODER_CRASH, "answered nonsense")
-        pieces = np.split(pixels, np.cumsum(counts)[:-1])
-        return Decoded(views=tuple(piece.reshape(size) for piece, size in zip(pieces, sizes, strict=True)), **answer)
+        return _with_views(answer, None if self._shared is None else self._shared.read(num_bytes))
 
     def close(self) -> None:
         """Close its input, at which it ends by itself; kill it if it does not."""
@@ -205,6 +233,26 @@ class Child:
         if status == -24:  # SIGXCPU
             return ChildDied(Reason.IMG_DECODER_TIMEOUT, "CPU time")
         return ChildDied(Reason.IMG_DECODER_CRASH, f"signal {-status}" if status < 0 else f"exit status {status}")
+
+
+def _view_sizes(answer: dict[str, Any]) -> list[tuple[int, int, int]]:
+    """(height, width, 3) of each view. Errors: ChildDied."""
+    sizes = [(int(height), int(width), 3) for height, width in answer.get("view_sizes", [])]
+    if any(height <= 0 or width <= 0 for height, width, _ in sizes):
+        raise ChildDied(Reason.IMG_DECODER_CRASH, "answered nonsense")
+    return sizes
+
+
+def _with_views(answer: dict[str, Any], pixels: npt.NDArray[np.uint8] | None) -> Decoded:
+    sizes = _view_sizes(answer)
+    answer.pop("view_sizes", None)
+    if not sizes:
+        return Decoded(**answer)
+    counts = [math.prod(size) for size in sizes]
+    if pixels is None or pixels.size != sum(counts):
+        raise ChildDied(Reason.IMG_DECODER_CRASH, "answered nonsense")
+    pieces = np.split(pixels, np.cumsum(counts)[:-1])
+    return Decoded(**answer, views=tuple(piece.reshape(size) for piece, size in zip(pieces, sizes, strict=True)))
 
 
 def _folders(*packages: str) -> list[str]:

@@ -2,12 +2,13 @@
 
 Image decoders are C code that strangers' bytes can crash (a 104-byte PNG ends a process that decodes it with
 torchvision 0.29.1). A process of its own costs next to nothing against decoding and comes back in milliseconds. One
-child, one picture at a time over two pipes; its limits stand in `lockdown_child.limit_resources`.
+child, asked over a pipe for one picture or, through shared memory, for several at a time: to wait for each other costs
+the two processes as much as half a decoding. Its limits stand in `lockdown_child.limit_resources`.
 """
 
 import hashlib
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -77,6 +78,10 @@ class Decoder:
         """
         return self._ask(data, 0, STORED)
 
+    def convert_several(self, items: Sequence[bytes]) -> list[Decoded]:
+        """`convert` of each, with the same results, at less cost."""
+        return list(self._ask_several(items, STORED))
+
     def _ask(self, data: bytes, short_side_px: int, wanted: int, before: bytes = b"") -> Decoded:
         with self._lock:
             known = self._known(data)
@@ -91,6 +96,23 @@ class Decoder:
                     self._discard()
             self.fatal[hashlib.sha256(data).hexdigest()] = verdict
             return verdict
+
+    def _ask_several(self, items: Sequence[bytes], wanted: int, before: bytes = b"") -> Iterator[Decoded]:
+        """In one request as many as there is room for, the others alone; lazily, so that what the first left in shared
+        memory is seen before the others come. Where the child dies each is asked alone: that shows who did it, and
+        whether it does so again."""
+        found: dict[int, Decoded | None] = {}
+        with self._lock:
+            asked = [i for i, data in enumerate(items) if self._known(data) is None]
+            together = [items[i] for i in asked]
+            child = self._start()
+            if len(asked) > 1 and child.takes_several(together):
+                try:
+                    found = dict(zip(asked, child.decode_several(together, wanted, before), strict=True))
+                except ChildDied:
+                    self._discard()
+        for i, data in enumerate(items):
+            yield found.get(i) or self._ask(data, len(before), wanted, before)
 
     def decode_many(
         self, items: Iterable[bytes], short_side_px: int | None = None, pixels: bool = True

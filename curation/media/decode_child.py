@@ -2,19 +2,11 @@
 
 Run as a file by `curation.media.decode`, never imported by it; imports the standard library and Pillow only, so that
 it starts in some 50 ms (0.2 s where pictures are to be resized: numpy, OpenCV and simplejpeg). `lockdown_child` says
-what it gives up before it reads the first byte.
-
-Request:  header `<QIB` (number of bytes, short side in pixels or 0, what is wanted: 0 the checks, 1 pixels, 2 the
-          picture as it is to be stored, 3 several views, 4 the picture with some boxes blurred, encoded anew), then
-          the bytes; for the last two what is asked for comes first, as JSON, and its length stands in the place of the
-          short side.
-Answer:    header `<IQ` (length of a JSON object, number of bytes behind it), the JSON object, then the pixels (H, W, 3,
-          uint8), the encoded picture (none: the bytes as they came will do), or the views that are not shared.
-          One empty answer at the start says that it is ready.
-JSON keys: reason, detail, format, width_px, height_px, num_frames, has_alpha, out_width_px, out_height_px, out_format,
-          view_sizes.
+what it gives up before it reads the first byte, `serve_child` what it is asked and answers.
 """
 
+import functools
+import gc
 import importlib.util
 import io
 import json
@@ -22,13 +14,10 @@ import struct
 import sys
 import zlib
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-REQUEST = struct.Struct("<QIB")
-ANSWER = struct.Struct("<IQ")
 MAX_DETAIL_CHARS = 200
 BUFFER_BYTES = 1 << 17  # of each pipe: most pictures come, and most answers go, with one system call
-CHECKS, PIXELS, STORED, VIEWS, BLURRED = range(5)
 
 # What Pillow's plugins raise on malformed files; anything else ends the process, which the parent reports as a crash of
 # these bytes.
@@ -50,8 +39,16 @@ def _neighbour(name: str) -> Any:
     return module
 
 
-_NAMES = ("header_child", "output_child", "metadata_child", "views_child", "blur_child", "lockdown_child")
-header, making, metadata, views, blurring, lockdown = map(_neighbour, _NAMES)
+_NAMES = (
+    "header_child",
+    "output_child",
+    "metadata_child",
+    "views_child",
+    "blur_child",
+    "serve_child",
+    "lockdown_child",
+)
+header, making, metadata, views, blurring, serving, lockdown = map(_neighbour, _NAMES)
 
 
 class Refused(Exception):
@@ -62,17 +59,17 @@ class Refused(Exception):
         self.reason = reason
 
 
-def decode(data: bytes, short_side_px: int, wanted: int, limits: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-    """Answer to one request: the JSON object and what follows it (nothing where not wanted or refused)."""
+def decode(data: bytes, short_side_px: int, wanted: int, limits: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
+    """Answer to one request: the JSON object and the bytes or arrays behind it (none where not wanted or refused)."""
     out: dict[str, Any] = {}
     try:
-        if wanted == STORED:
-            return out, _stored(data, limits, out)
-        if wanted == VIEWS:
+        if wanted == serving.STORED:
+            return out, [_stored(data, limits, out)]
+        if wanted == serving.VIEWS:
             return out, _views(data[short_side_px:], json.loads(data[:short_side_px]), limits, out)
-        if wanted == BLURRED:
-            return out, _blurred(data[short_side_px:], json.loads(data[:short_side_px]), limits, out)
-        return out, _decode(data, short_side_px, wanted == PIXELS, limits, out)
+        if wanted == serving.BLURRED:
+            return out, [_blurred(data[short_side_px:], json.loads(data[:short_side_px]), limits, out)]
+        return out, [_decode(data, short_side_px, wanted == serving.PIXELS, limits, out)]
     except Refused as error:
         out.update(reason=error.reason, detail=str(error)[:MAX_DETAIL_CHARS])
     except MemoryError:
@@ -81,7 +78,7 @@ def decode(data: bytes, short_side_px: int, wanted: int, limits: dict[str, Any])
         # Pillow names the file object by its address in memory, which would differ in every run
         detail = f"{type(error).__name__}: {str(error).partition(' <_io.')[0]}"[:MAX_DETAIL_CHARS]
         out.update(reason=header.why_malformed(data, out.get("format"), str(error)), detail=detail)
-    return out, b""
+    return out, []
 
 
 def _open(data: bytes, limits: dict[str, Any], out: dict[str, Any]) -> Any:
@@ -134,20 +131,45 @@ def _decode(data: bytes, short_side_px: int, want_pixels: bool, limits: dict[str
     return pixels
 
 
-def _views(data: bytes, asked: list[list[Any]], limits: dict[str, Any], out: dict[str, Any]) -> bytes:
+def _views(data: bytes, asked: list[list[Any]], limits: dict[str, Any], out: dict[str, Any]) -> list[Any]:
+    plain = _plain_source(data, limits, out)
+    if plain is not None:
+        arrays: list[Any] = views.answer(plain, asked, 1, making, out)
+        out["has_alpha"] = False
+        return arrays
     image = _open(data, limits, out)
     orientation = _orientation(image)
-    arrays = views.answer(views.Source(data, image, making, making.flatten), asked, orientation, making, out)
+    arrays = views.answer(_source(data, image), asked, orientation, making, out)
     out["has_alpha"] = out["format"] != "JPEG" and image.has_transparency_data
     if orientation >= 5:
         out["width_px"], out["height_px"] = image.size[1], image.size[0]
-    shared = limits.get("shared")
-    return b"" if shared is not None and shared.put(arrays) else b"".join(each.tobytes() for each in arrays)
+    return list(arrays)
+
+
+def _source(data: bytes, image: Any) -> Any:
+    is_plain_jpeg = image.format == "JPEG" and image.mode in ("L", "RGB")
+    return views.Source(data, image.size, is_plain_jpeg, lambda: image, making)
+
+
+def _plain_source(data: bytes, limits: dict[str, Any], out: dict[str, Any]) -> Any | None:
+    """Of a JPEG of which Pillow could say no more than its segments do (see `_plain`); None of others."""
+    found = header.plain_jpeg(data) if "JPEG" in limits["formats"] else None
+    if found is None:
+        return None
+    out["format"] = "JPEG"
+    _check_size(found[0], limits, out)
+    out["num_frames"] = 1
+
+    def opened() -> Any:
+        out.clear()
+        return _open(data, limits, out)
+
+    return views.Source(data, found[0], True, opened, making)
 
 
 def _blurred(data: bytes, asked: dict[str, Any], limits: dict[str, Any], out: dict[str, Any]) -> bytes:
     image = _open(data, limits, out)
-    source = views.Source(data, image, making, making.flatten)
+    source = _source(data, image)
     return bytes(blurring.answer(source.view(max(image.size), True), _orientation(image), asked, making, out))
 
 
@@ -304,36 +326,22 @@ def load_codecs(with_arrays: bool) -> None:
         making.encode(making.resize(making.pixels_of(Image.new("RGB", (4, 4)), False), (2, 2), False), "webp", 80, b"")
 
 
-def serve(source: BinaryIO, sink: BinaryIO, limits: dict[str, Any]) -> None:
-    """Say that it is ready (an empty answer), then answer requests until the input ends."""
-    sink.write(ANSWER.pack(0, 0))
-    sink.flush()
-    while request := source.read(REQUEST.size):
-        if len(request) < REQUEST.size:
-            return
-        num_bytes, short_side_px, wanted = REQUEST.unpack(request)
-        data = source.read(num_bytes)
-        if len(data) < num_bytes:
-            return
-        lockdown.refresh_cpu_limit(limits["timeout_s"])
-        answer, body = decode(data, short_side_px, wanted, limits)
-        encoded = json.dumps(answer).encode()
-        sink.write(ANSWER.pack(len(encoded), len(body)) + encoded)
-        sink.write(body)
-        sink.flush()
-
-
 def main() -> None:
     """`decode_child.py FOLDERS LIMITS` (both JSON; of the packages, of `DecodeLimits` and under `output` of
     `ImageOutput`), requests on stdin, answers on stdout."""
     sys.path.extend(json.loads(sys.argv[1]))
     limits = json.loads(sys.argv[2])
+    gc.disable()
     load_codecs(limits["with_arrays"])
-    if limits.get("shared") is not None:
-        limits["shared"] = views.Shared(*limits["shared"])
+    gc.freeze()  # modules stay; to look through them again and again costs more than a header
+    gc.enable()
+    shared = serving.Shared(*limits["shared"]) if limits["shared"] is not None else None
     lockdown.limit_resources(limits["max_memory_bytes"])
+
+    answer = functools.partial(decode, limits=limits)
+    begin = functools.partial(lockdown.refresh_cpu_limit, limits["timeout_s"])
     with open(0, "rb", BUFFER_BYTES, closefd=False) as source, open(1, "wb", BUFFER_BYTES, closefd=False) as sink:
-        serve(source, sink, limits)
+        serving.serve(source, sink, shared, answer, begin)
 
 
 if __name__ == "__main__":

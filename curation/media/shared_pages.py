@@ -1,43 +1,60 @@
-"""Memory that the decoder's process writes pixels to and its parent reads: without it they pass a pipe, two copies and
-more time than the decoding of a small JPEG."""
+"""Memory that the decoder's process and its parent share: pictures go there, what was made of them comes back. Through
+a pipe they would take two copies, and more time than the decoding of a small JPEG."""
 
 import contextlib
 import fcntl
 import mmap
 import os
 import sys
+from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
-NUM_BYTES = 16 << 20
-"""Room for the pixels of one answer: 5 megapixels. Larger ones pass the pipe."""
+IN_BYTES = 8 << 20
+"""Room for the pictures of one request. Larger ones pass the pipe."""
+OUT_BYTES = 16 << 20
+"""Room for one answer: 5 megapixels. Larger ones pass the pipe."""
 
 
 class SharedPages:
     """Pages of a file that exists in memory only.
 
     Sealed: the child can neither shrink nor grow them, so reading them cannot fail whatever it does; what it writes are
-    pixels, of which any are allowed. Linux only (`SharedPages.make` gives None elsewhere).
+    pixels and coded pictures, of which any are allowed. Linux only (`SharedPages.make` gives None elsewhere).
     """
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
-        os.ftruncate(descriptor, NUM_BYTES)
+        os.ftruncate(descriptor, IN_BYTES + OUT_BYTES)
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
-        self._pages = mmap.mmap(descriptor, NUM_BYTES)
+        self._pages = mmap.mmap(descriptor, IN_BYTES + OUT_BYTES)
 
     @classmethod
     def make(cls) -> Self | None:
-        """New pages, or None where the system has no such thing."""
+        """New pages, or None where the system has no such thing, or forbids it (`ulimit -f`)."""
         if sys.platform != "linux":
             return None
-        return cls(os.memfd_create("pixels", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
+        descriptor = os.memfd_create("pixels", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            return cls(descriptor)
+        except OSError:
+            os.close(descriptor)
+            return None
 
-    def read(self, num_bytes: int) -> npt.NDArray[np.uint8]:
-        """The first bytes, not copied: the next answer will overwrite them. Errors: ValueError if there are fewer."""
-        return np.frombuffer(self._pages, np.uint8, num_bytes)
+    def write(self, items: Sequence[bytes]) -> None:
+        """Lay the pictures of a request there, one behind the other. Errors: ValueError where there is no room."""
+        if sum(map(len, items)) > IN_BYTES:
+            raise ValueError(f"{sum(map(len, items))} bytes, room for {IN_BYTES}")
+        at = 0
+        for item in items:
+            self._pages[at : at + len(item)] = item
+            at += len(item)
+
+    def read(self, num_bytes: int, at: int = 0) -> npt.NDArray[np.uint8]:
+        """Of the answer, not copied: the next answer will overwrite them. Errors: ValueError if there are fewer."""
+        return np.frombuffer(self._pages, np.uint8, num_bytes, IN_BYTES + at)
 
     def close(self) -> None:
         """Give them back; while somebody still holds an array of them, they stay."""

@@ -7,6 +7,7 @@ import queue
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -17,6 +18,8 @@ from curation.media.decoded import Decoded, DecodeLimits, View
 __all__ = ["DecodePool", "View", "ViewDecoder"]
 
 T = TypeVar("T")
+TOGETHER = 8
+"""Pictures in one request to a child: what they become has to find room in the memory that is shared with it."""
 
 
 class ViewDecoder(Decoder):
@@ -29,13 +32,26 @@ class ViewDecoder(Decoder):
 
         The arrays lie in memory that the next call overwrites: copy what has to last.
         """
-        distinct = list(dict.fromkeys(wanted))
-        before = json.dumps([[view.short_side_px, view.exact] for view in distinct]).encode()
-        decoded = self._ask(data, len(before), VIEWS, before)
-        if decoded.views is None or len(distinct) == len(wanted):
-            return decoded
-        found = dict(zip(distinct, decoded.views, strict=True))
-        return Decoded(**{**decoded.__dict__, "views": tuple(found[view] for view in wanted)})
+        before = _asking_for(wanted)
+        return _all_of(wanted, self._ask(data, len(before), VIEWS, before))
+
+    def views_of_several(self, items: Sequence[bytes], wanted: Sequence[View]) -> Iterator[Decoded]:
+        """`views` of each, with the same results, at less cost; take one before the next."""
+        return (_all_of(wanted, each) for each in self._ask_several(items, VIEWS, _asking_for(wanted)))
+
+
+def _asking_for(wanted: Sequence[View]) -> bytes:
+    """Each view once."""
+    return json.dumps([[view.short_side_px, view.exact] for view in dict.fromkeys(wanted)]).encode()
+
+
+def _all_of(wanted: Sequence[View], decoded: Decoded) -> Decoded:
+    """With a view that is wanted twice there twice."""
+    distinct = list(dict.fromkeys(wanted))
+    if decoded.views is None or len(distinct) == len(wanted):
+        return decoded
+    found = dict(zip(distinct, decoded.views, strict=True))
+    return replace(decoded, views=tuple(found[view] for view in wanted))
 
 
 class DecodePool:
@@ -69,24 +85,26 @@ class DecodePool:
         `prepare` runs in the thread that decoded, and copies what has to last. At most `ahead` results wait to be
         taken, which bounds the memory.
         """
-        waiting: deque[Future[T | None]] = deque()
+        waiting: deque[Future[list[T | None]]] = deque()
         try:
-            for item in items:
-                waiting.append(self._threads.submit(self._one, item, wanted, prepare))
-                if len(waiting) > ahead:
-                    yield waiting.popleft().result()
+            for start in range(0, len(items), TOGETHER):
+                group = [items[i] for i in range(start, min(start + TOGETHER, len(items)))]
+                waiting.append(self._threads.submit(self._several, group, wanted, prepare))
+                if len(waiting) * TOGETHER > ahead:
+                    yield from waiting.popleft().result()
             while waiting:
-                yield waiting.popleft().result()
+                yield from waiting.popleft().result()
         finally:
             for left in waiting:
                 left.cancel()
 
-    def _one(self, item: bytes | None, wanted: Sequence[View], prepare: Callable[[Decoded], T]) -> T | None:
-        if item is None:
-            return None
+    def _several(
+        self, items: Sequence[bytes | None], wanted: Sequence[View], prepare: Callable[[Decoded], T]
+    ) -> list[T | None]:
         decoder = self._idle.get()
         try:
-            decoded = decoder.views(item, wanted)
-            return None if decoded.views is None else prepare(decoded)
+            found = decoder.views_of_several([item for item in items if item is not None], wanted)
+            seen = (None if item is None else next(found) for item in items)
+            return [None if each is None or each.views is None else prepare(each) for each in seen]
         finally:
             self._idle.put(decoder)

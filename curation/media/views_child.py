@@ -5,27 +5,33 @@ Loaded as a file by `decode_child.py`; numpy, OpenCV, which is given pixels only
 whose header has been checked.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 MARGIN = 1.5  # a JPEG is decoded at the smallest of 1/1 .. 1/8 that keeps this many times the side wanted
 ROUGH_MARGIN = 1.25  # the same where the caller has an antialiased filter of its own
+TWO_STEPS = 2.0, 1.5  # of bilinear resizing: see `output_child`; signals were measured with these
 PLAIN_MARGIN = 2.0  # of pictures that have no such scales: areas are averaged down to no less than this
 
 
 class Source:
     """One picture that has been opened and checked, decoded at each scale at most once."""
 
-    def __init__(self, data: bytes, image: Any, making: Any, flatten: Any) -> None:
-        self._data, self._image, self._making, self._flatten = data, image, making, flatten
+    def __init__(
+        self, data: bytes, size: tuple[int, int], is_plain_jpeg: bool, opened: Callable[[], Any], making: Any
+    ) -> None:
+        """size: width and height. is_plain_jpeg: grey or of three colours. opened: Pillow's image, asked for where it
+        is no such JPEG or has a flaw that Pillow should put a name to."""
+        self._data, self._size, self._opened, self._making = data, size, opened, making
         self._by_scale: dict[int, Any] = {}
         self._whole: Any = None
         # a file that is not whole is left to Pillow, which names its flaw
-        self._scales = image.format == "JPEG" and image.mode in ("L", "RGB") and data.rfind(b"\xff\xd9", -64) >= 0
+        self._scales = is_plain_jpeg and data.rfind(b"\xff\xd9", -64) >= 0
 
     def view(self, short_side_px: int, exact: bool) -> Any:
         """Pixels (H, W, 3), red first, not turned upright. exact: the shorter side is at most `short_side_px`; else at
         least (for a larger picture) ROUGH_MARGIN times and less than about 4 times that; the caller filters."""
-        width, height = self._image.size
+        width, height = self._size
         factor = min(width, height) / short_side_px
         if factor <= 1:
             return self._scaled(1)
@@ -33,12 +39,12 @@ class Source:
             return self._roughly(factor)
         target = max(1, round(width / factor)), max(1, round(height / factor))
         scale = next((n for n in (8, 4, 2) if factor >= MARGIN * n), 1) if self._scales else 1
-        return self._making.resize(self._scaled(scale), target, self._scales)
+        return self._making.resize(self._scaled(scale), target, self._scales, TWO_STEPS)
 
     def _roughly(self, factor: float) -> Any:
         import cv2
 
-        width, height = self._image.size
+        width, height = self._size
         scale = next((n for n in (8, 4, 2) if factor >= ROUGH_MARGIN * n), 1) if self._scales else 1
         pixels = self._scaled(scale)
         times = int(factor / scale / PLAIN_MARGIN)
@@ -57,15 +63,16 @@ class Source:
         if self._whole is None:
             import numpy as np
 
-            self._image.load()
-            self._whole = np.asarray(self._flatten(self._image))
+            image = self._opened()
+            image.load()
+            self._whole = np.asarray(self._making.flatten(image))
         return self._whole
 
     def _jpeg(self, scale: int) -> Any | None:
         """At 1/scale; None if it has a flaw that Pillow should put a name to."""
         import simplejpeg
 
-        width, height = -(-self._image.size[0] // scale), -(-self._image.size[1] // scale)
+        width, height = -(-self._size[0] // scale), -(-self._size[1] // scale)
         try:
             pixels = simplejpeg.decode_jpeg(self._data, "RGB", min_height=height, min_width=width)
         except ValueError:
@@ -83,27 +90,3 @@ def answer(source: Source, asked: list[list[Any]], orientation: int, making: Any
             made[key] = making.turn(source.view(*key), orientation)
     out["view_sizes"] = [list(pixels.shape[:2]) for pixels in made.values()]
     return list(made.values())
-
-
-class Shared:
-    """The memory that the parent reads pixels from: some pages that neither side can shrink, so that reading them never
-    fails. What does not fit goes through the pipe."""
-
-    def __init__(self, descriptor: int, num_bytes: int) -> None:
-        import mmap
-        import os
-
-        import numpy as np
-
-        self._pages = np.frombuffer(mmap.mmap(descriptor, num_bytes), np.uint8)
-        os.close(descriptor)
-
-    def put(self, arrays: list[Any]) -> bool:
-        """Lay the arrays there one after the other; False where there is no room."""
-        if sum(each.size for each in arrays) > self._pages.size:
-            return False
-        start = 0
-        for each in arrays:
-            self._pages[start : start + each.size].reshape(each.shape)[...] = each
-            start += each.size
-        return True

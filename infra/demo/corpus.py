@@ -2,6 +2,7 @@
 
     python infra/demo/corpus.py OUT                      # the Tux Paint stamps (Debian package, downloaded once)
     python infra/demo/corpus.py OUT --synthetic 400      # drawn pictures: no download
+    python infra/demo/corpus.py OUT --dirt web           # captions as bad as unfiltered crawls have them; or none
 
 writes
     OUT/links.parquet           what a pipeline sees: one row per (picture, language)
@@ -91,7 +92,8 @@ def limit(pictures: list[Picture], num_pictures: int | None, num_languages: int 
 def add_links(crawl: Crawl, pictures: list[Picture]) -> None:
     """Rows for all pictures and copies, with what was done to each URL; captions are still whole."""
     split = split_of({picture.family for picture in pictures})
-    damage = dirt.damage_of((picture.name for picture in pictures), SEED)
+    is_dirty = crawl.level != "none"
+    damage = dirt.damage_of((picture.name for picture in pictures), SEED) if is_dirty else {}
     by_name = {picture.name: picture for picture in pictures}
     url_of = {
         picture.name: crawl.base_url + damaged_route(crawl, picture, damage.get(picture.name, "clean"))
@@ -102,7 +104,7 @@ def add_links(crawl: Crawl, pictures: list[Picture]) -> None:
     near = [name for name in clean if dirt.smallest_side_px(by_name[name].data) >= dirt.NEAR_COPY_MIN_SIDE_PX]
     copies = [
         (crawl.base_url + copy_route(crawl, by_name[name], label), label, by_name[name], url_of[name])
-        for label, name in dirt.copies_of(clean, near, len(pictures), SEED)
+        for label, name in (dirt.copies_of(clean, near, len(pictures), SEED) if is_dirty else ())
     ]
     audio = {
         (picture.name, tag): crawl.base_url
@@ -130,7 +132,7 @@ def damage_captions(crawl: Crawl, pictures: list[Picture]) -> None:
     captions: dict[tuple[str | None, str | None], set[tuple[str, str]]] = defaultdict(set)
     for row in crawl.links:
         captions[row["language"], row["split"]].add((str(row["caption"]), family[name_of[row["url"]]]))
-    for key, label in dirt.caption_damage_of(rows, len(crawl.links), SEED).items():
+    for key, label in dirt.caption_damage_of(rows, len(crawl.links), SEED, crawl.level).items():
         row, caption = rows[key], str(rows[key]["caption"])
         if label == "swapped":
             own = family[name_of[row["url"]]]
@@ -171,6 +173,7 @@ def build(
     package: Path | None = None,
     limit_pictures: int | None = None,
     limit_languages: int | None = None,
+    level: str = "light",
 ) -> dict[str, object]:
     """Build the corpus in `out`, unless the same one is there, and return its counts and whether it was `reused`.
     Raises PackageError where the pictures cannot be had, ValueError for a limit below 1."""
@@ -183,6 +186,7 @@ def build(
         "synthetic": synthetic,
         "limit_pictures": limit_pictures,
         "limit_languages": limit_languages,
+        **({} if level == "light" else {"dirt": level}),
     }
     stamp = out / "corpus.json"
     if stamp.exists():
@@ -192,7 +196,7 @@ def build(
         stamp.unlink()
     source = draw_pictures(synthetic, SEED) if synthetic else read_stamps(fetch(out, package))
     pictures = limit(source, limit_pictures, limit_languages)
-    crawl = Crawl(out, base_url)
+    crawl = Crawl(out, base_url, level)
     add_links(crawl, pictures)
     damage_captions(crawl, pictures)
     write_table(out / "links.parquet", crawl.links, LINKS)
@@ -212,6 +216,7 @@ def main() -> None:
     parser.add_argument("--package", type=Path, metavar="FILE.deb", help="the package, where it is already here")
     parser.add_argument("--limit-pictures", type=int, metavar="N")
     parser.add_argument("--limit-languages", type=int, metavar="N", help="English is the first")
+    parser.add_argument("--dirt", dest="level", choices=dirt.LEVELS, default="light", help="(default %(default)s)")
     args = parser.parse_args()
     try:
         counts = build(**vars(args))

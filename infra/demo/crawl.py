@@ -28,6 +28,8 @@ class Crawl:
 
     out: Path
     base_url: str
+    level: str = "light"
+    """How dirty it is: one of `dirt.LEVELS`."""
     routes: dict[str, Route] = field(default_factory=dict)
     links: list[Row] = field(default_factory=list)
     truth: list[Row] = field(default_factory=list)

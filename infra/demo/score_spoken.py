@@ -9,7 +9,6 @@ that the run's evaluation wrote, each beside what a random order would give.
 from __future__ import annotations
 
 import argparse
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -76,8 +75,8 @@ def of_version(store: Path) -> dict[str, Any]:
 
 def figures(store: Path) -> Rows:
     """The newest evaluation of the store."""
-    found = sorted((store / "models").glob("*/evaluation-*.json"), key=lambda path: path.stat().st_mtime_ns)
-    rows: Rows = json.loads(found[-1].read_text(encoding="utf-8")) if found else []
+    found = sorted((store / "models").glob("*/evaluation-*.parquet"), key=lambda path: path.stat().st_mtime_ns)
+    rows: Rows = pq.read_table(found[-1]).to_pylist() if found else []
     return [row for row in rows if row["language"] is None]
 
 

@@ -61,7 +61,8 @@ def run_engine(engine: str, links: Path, root: Path, env: dict[str, str], **sett
     command = [sys.executable, str(HERE / "engines.py"), engine, json.dumps(given)]
     log = (root / f"{engine}.log").open("wb")
     started = time.monotonic()
-    process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **env}, cwd=root)
+    given_env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}  # as installed
+    process = subprocess.Popen(command, stdout=log, stderr=log, env={**given_env, **env}, cwd=root)
     _, status, usage = os.wait4(process.pid, 0)
     wall_s = time.monotonic() - started
     log.close()

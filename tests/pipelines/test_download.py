@@ -5,11 +5,14 @@ from typing import Any
 
 import pytest
 
-from curation.table import find_part
+from curation.schema import MEDIA
+from curation.table import find_part, part_path, read_part
 from flows.main_job import load
 from pipelines import download as module
 from pipelines.download import download_parts, download_tasks
+from pipelines.draft import Draft
 from pipelines.ingest import ingest
+from pipelines.media_row import decoder
 from pipelines.stage import Run
 from pipelines.store import Store
 from pipelines.workers import SerialWorkers
@@ -64,3 +67,30 @@ def test_a_second_attempt_makes_only_what_is_missing(ingested: Run) -> None:
     assert [each.task.arguments["parts"] for each in download_tasks(ingested)] == [
         [part] for part in arguments["parts"]
     ]
+
+
+def test_bytes_that_killed_decoders_are_not_tried_again_in_other_parts(ingested: Run) -> None:
+    """The part that is there says what they are; a copy in a part that is made later gets its reason and detail."""
+    (task, *_) = (each.task for each in download_tasks(ingested))
+    arguments: dict[str, Any] = task.arguments
+    assert arguments["fatal"] == {}
+    folder, (index, key, _) = arguments["folder"], arguments["parts"][0]
+    undisturbed = download_parts(**{**arguments, "folder": folder.parent / "other"})
+    rows = read_part(part_path(folder.parent / "other", 1, arguments["parts"][1][1])).to_pylist()
+    (poison, *_) = (row["sha256"] for row in rows if row["status"] == "ok")
+    said = {"status": "failed", "reason": "img.decoder_crash", "detail": "signal 11", "sha256": poison}
+    first = Draft(folder, 1)
+    first.put(0, dict.fromkeys(MEDIA.names) | said)
+    first.publish(index, key)
+    (task, *_) = (each.task for each in download_tasks(ingested) if len(each.task.arguments["parts"]) > 1)
+    assert task.arguments["fatal"] == {poison: ("img.decoder_crash", "signal 11")}
+    decoder.cache_clear()
+    assert download_parts(**task.arguments)["rows"] < undisturbed["rows"]
+    decoder.cache_clear()
+    again = read_part(part_path(folder, 1, arguments["parts"][1][1])).to_pylist()
+    for row, before in zip(again, rows, strict=True):
+        if before["sha256"] == poison:
+            assert {name: row[name] for name in said} == said
+            assert row["bytes"] is None
+        else:
+            assert row == before

@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,17 +40,17 @@ def largest_part(store: Path) -> tuple[int, int]:
     return sum(sizes), path.stat().st_size
 
 
-@pytest.mark.parametrize("at", [7])
+@pytest.mark.parametrize("at", [2])
 def test_a_decoder_child_is_killed_in_the_midst_of_a_part(
     served: Served, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
     looked_at, killed = media_row.looked_at, list[int]()
     count = 0
 
-    def kills_the_child(*arguments: Any) -> dict[str, Any]:
+    def kills_the_child(*arguments: Any) -> list[dict[str, Any]]:
         nonlocal count
         count += 1
-        child = media_row.decoder(arguments[2].decode, arguments[2].image)._child
+        child = media_row.decoder(arguments[1].decode, arguments[1].image)._child
         if count == at:
             assert child is not None
             killed.append(child._process.pid)
@@ -66,20 +67,20 @@ def test_the_child_is_killed_while_it_works(
     served: Served, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After the request has been sent, before the answer: stopped first, so that it cannot be quicker."""
-    convert, killed = Decoder.convert, list[int]()
+    convert, killed = Decoder.convert_several, list[int]()
 
-    def stops_the_child(self: Decoder, data: bytes) -> Any:
+    def stops_the_child(self: Decoder, items: Sequence[bytes]) -> Any:
         if self._child is not None and not killed:
             pid = self._child._process.pid
             os.kill(pid, signal.SIGSTOP)
             killed.append(pid)
             threads = subprocess.Popen(["sh", "-c", f"sleep 0.2; kill -9 {pid}"])
-            found = convert(self, data)
+            found = convert(self, items)
             assert threads.wait(10) == 0
             return found
-        return convert(self, data)
+        return convert(self, items)
 
-    monkeypatch.setattr(Decoder, "convert", stops_the_child)
+    monkeypatch.setattr(Decoder, "convert_several", stops_the_child)
     run(tmp_path / "store", recipe(tmp_path / "r.yaml"), served.links)
     assert len(killed) == 1
     is_the_same(tmp_path / "store", undisturbed)

@@ -14,7 +14,9 @@ import pyarrow as pa
 import pytest
 from PIL import Image, ImageDraw
 
+from curation.table import write_parquet
 from pipelines import database, report_charts, report_pictures
+from pipelines.model_views import METRICS
 from pipelines.report import address, visible, write_report
 from pipelines.store import Store
 from pipelines.views import open_store
@@ -273,13 +275,15 @@ def test_training_and_evaluation_beside_chance(hostile: tuple[Path, Path], tmp_p
     (folder / "result.json").write_text(json.dumps(facts))
     lines = [{"step": step, "loss": 5 / step} for step in range(1, 31)] + [{"step": 31, "loss": float("nan")}]
     (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    row = {"suite": "held_out_pictures", "direction": "text_to_image", "n": 50, "num_candidates": 20}
+    row = {"run": "tiny-0123", "version": "v", "suite": "held_out_pictures", "direction": "text_to_image"}
+    row |= {"n": 50, "num_candidates": 20}
     found = [
         {**row, "metric": "recall_at_1", "language": None, "value": 0.31, "lo": 0.2, "hi": 0.42, "chance": 0.05},
         {**row, "metric": "median_rank", "language": None, "value": 3.0, "lo": 2.0, "hi": 4.0, "chance": 10.0},
         {**row, "metric": "recall_at_5", "language": "de", "value": 0.5, "lo": 0.4, "hi": 0.6, "chance": 0.25},
+        {**row, "metric": "modality_gap", "language": None, "value": 0.7, "lo": 0.6, "hi": 0.8, "chance": 0.1},
     ]
-    (folder / "evaluation-abc.json").write_text(json.dumps(found))
+    write_parquet(folder / "evaluation-abc.parquet", pa.Table.from_pylist(found, schema=METRICS), {})
     _, page = page_of(store)
     assert "Loss 5.000 at the first step, 0.167 at the last." in page.text
     assert "R@1 31.0% 5.0%" in page.text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from pretrain.diagnostics import (
     accuracy_row,
     alignment,
     class_vectors,
-    label_rows,
+    label_outcomes,
     linear_probe,
     mean_rank_variance,
     modality_gap,
@@ -23,7 +22,8 @@ from pretrain.diagnostics import (
     uniformity,
     within_top,
 )
-from pretrain.evaluate_labels import labels_of_scorer
+from pretrain.evaluate_labels import by_labels
+from pretrain.vectors import Vectors
 from pretrain.version import Version
 
 
@@ -127,40 +127,47 @@ def test_mean_rank_variance() -> None:
     assert mean_rank_variance(np.array([[1, 5], [2, 2]])) == (2.0, 1.0)
 
 
-def test_label_rows_say_what_they_compare_with() -> None:
+def test_label_outcomes_say_what_they_compare_with() -> None:
     classes = unit(6, 8, seed=8)
     label, held_out = np.arange(60) % 6, np.arange(24) % 6
-    rows = {r["metric"]: r for r in label_rows(classes[label], label, classes[held_out], held_out, classes)}
-    assert [row["value"] for row in rows.values()] == [1.0] * 4
-    assert rows["zero_shot_top_1"]["chance"] == pytest.approx(1 / 6)
-    assert rows["zero_shot_top_5"]["chance"] == pytest.approx(5 / 6)
-    assert rows["linear_probe_top_1"]["chance"] == pytest.approx(4 / 24)
+    rows = label_outcomes(classes[label], label, classes[held_out], held_out, classes)
+    assert [right.all() for right, _ in rows.values()] == [True] * 4
+    chances = {metric: chance for metric, (_, chance) in rows.items()}
+    assert chances["zero_shot_top_1"] == pytest.approx(1 / 6)
+    assert chances["zero_shot_top_5"] == pytest.approx(5 / 6)
+    assert chances["linear_probe_top_1"] == pytest.approx(4 / 24)
 
 
 @pytest.mark.family("F32")
-def test_a_model_is_evaluated_by_the_labels_of_a_version(version: Version, store: Path) -> None:
+def test_a_model_is_evaluated_by_the_labels_of_a_version(version: Version) -> None:
+    asked: list[int] = []
+
     class Scorer:
         """Vectors that know the class: what the wiring has to carry through."""
 
-        model = config().model.build(16)
-
         def encode_squares(self, pixels: np.ndarray) -> np.ndarray:
-            flat = pixels.reshape(len(pixels), -1)[:, :32].astype(float)
-            return np.asarray(flat / np.linalg.norm(flat, axis=1, keepdims=True))
+            asked.append(len(pixels))
+            return unit(len(pixels), 32, seed=len(pixels))
 
         def encode_texts(self, texts: Any) -> tuple[np.ndarray, np.ndarray]:
             return np.stack([unit(32, seed=len(text)) for text in texts]), np.ones(len(texts), dtype=bool)
 
     said: list[str] = []
     scorer: Any = Scorer()
-    rows = labels_of_scorer(scorer, config(), version, store, progress=said.append)
-    assert [row["metric"] for row in rows] == [
+    vectors = Vectors(scorer, np.zeros((48, 16, 16, 3), dtype=np.uint8))
+    there = np.ones(48, dtype=bool)
+    found = by_labels(vectors, config(), version, there, progress=said.append)
+    assert [row["metric"] for row in found.figures] == [
         "zero_shot_top_1", "nearest_neighbours_top_1", "linear_probe_top_1",
         "modality_gap", "alignment", "uniformity_images",
     ]  # fmt: skip
-    assert {row["n"] for row in rows} == {8}
+    assert all(row["lo"] <= row["value"] <= row["hi"] for row in found.figures[:3])
     assert "2 classes of 'category', 8 held-out pictures" in said[-1]
+    assert len(found.outcomes) == 3 * 8
+    assert {row["measure"] for row in found.outcomes} == {row["metric"] for row in found.figures[:3]}
+    by_labels(vectors, config(), version, there, progress=said.append)
+    assert asked == [40, 8]  # each picture once
     with pytest.raises(ConfigError, match=r"has no column \['kind'\]"):
-        labels_of_scorer(scorer, config(), version, store, label_column="kind")
+        by_labels(vectors, config(), version, there, label_column="kind")
     with pytest.raises(ConfigError, match="0 held-out pictures"):
-        labels_of_scorer(scorer, config(), version, store, held_out="nothing")
+        by_labels(vectors, config(), version, there, held_out="nothing")

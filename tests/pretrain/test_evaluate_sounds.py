@@ -86,7 +86,7 @@ def test_equal_pictures_are_one_candidate() -> None:
     places = [0, 1, 1, 2, 0, 3, 4, 5]
     heard = Heard("made", np.arange(8), [bytes([place]) for place in places], list("abcdefgh"), [("en",)] * 8)
     vectors = {"audio": np.eye(6)[places].astype(np.float32), "image": np.eye(6)[places].astype(np.float32)}
-    rows = _pair_rows(heard, vectors, "audio", "image")
+    rows = _pair_rows(heard, vectors, "audio", "image").figures
     by = {(row["direction"], row["metric"]): row for row in rows if row["language"] is None}
     assert by["audio_to_image", "recall_at_1"]["value"] == by["image_to_audio", "recall_at_1"]["value"] == 1.0
     assert (by["audio_to_image", "recall_at_1"]["n"], by["audio_to_image", "recall_at_1"]["num_candidates"]) == (8, 6)
@@ -94,7 +94,7 @@ def test_equal_pictures_are_one_candidate() -> None:
     assert by["audio_to_image", "recall_at_1"]["chance"] == pytest.approx(1 / 6)
     positives = np.array([2, 2, 1, 1, 1, 1])
     assert by["image_to_audio", "recall_at_5"]["chance"] == pytest.approx(chance_within(positives, 8, 5).mean())
-    wrong = _pair_rows(heard, {**vectors, "image": np.roll(vectors["image"], 1, axis=1)}, "audio", "image")
+    wrong = _pair_rows(heard, {**vectors, "image": np.roll(vectors["image"], 1, axis=1)}, "audio", "image").figures
     assert next(row["value"] for row in wrong if row["metric"] == "recall_at_1") == 0.0
 
 

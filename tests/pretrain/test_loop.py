@@ -17,7 +17,7 @@ from pretrain.loop import METRICS_FILE, WEIGHTS_FILE, Job, learning_rate, read_l
 from pretrain.objective import Objective
 from pretrain.version import Version
 
-TIMINGS = {"samples_per_s"}
+TIMINGS = {"samples_per_s", "cpu_s"}
 
 
 class Killed(Exception):

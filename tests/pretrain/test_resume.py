@@ -27,7 +27,7 @@ from pretrain.run import train as train_run
 from pretrain.seen import SeenSamples
 from pretrain.version import Version
 
-NOT_LEARNED = {"samples_per_s", "num_workers"}
+NOT_LEARNED = {"samples_per_s", "cpu_s", "num_workers"}
 ROOT = Path(__file__).parents[2]
 DRIVER = """
 import sys

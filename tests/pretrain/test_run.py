@@ -11,8 +11,10 @@ import pytest
 from tiny import config, sample, write_version
 
 from pretrain.config import ConfigError
-from pretrain.evaluate import MIN_PER_LANGUAGE, Suite, evaluate, suite_rows, suites
+from pretrain.evaluate import evaluate
+from pretrain.retrieval import MIN_PER_LANGUAGE, of_suite
 from pretrain.run import RunResult, open_run, train
+from pretrain.suites import Suite, suites
 from pretrain.version import Version, VersionError
 
 
@@ -91,7 +93,7 @@ def test_progress_is_visible(store: Path) -> None:
     said: list[str] = []
     train(config(name="loud", steps=3), store, "serial", progress=said.append)
     text = "\n".join(said)
-    for part in ("40 pictures", "120 texts", "step 1/3", "step 3/3", "samples/s", "done"):
+    for part in ("40 samples", "120 texts", "step 1/3", "step 3/3", "samples/s", "done"):
         assert part in text
 
 
@@ -166,7 +168,8 @@ def test_figures_equal_brute_force() -> None:
     positive_TP[np.arange(90), np.arange(90) // 3] = True
     positive_TP[0, 7] = True
     languages = [("aa", "bb") if n % 3 == 0 else ("bb",) if n % 3 == 1 else ("cc",) for n in range(90)]
-    rows = suite_rows(Suite("s", np.arange(30), [str(n) for n in range(90)], languages, positive_TP), image_PD, text_TD)
+    suite = Suite("s", np.arange(30), [str(n) for n in range(90)], languages, positive_TP)
+    rows = of_suite(suite, image_PD, text_TD).figures
     scores = text_TD @ image_PD.T
 
     def recall(of: np.ndarray, positive: np.ndarray, k: int) -> float:

@@ -303,7 +303,7 @@ def test_the_child_has_given_up_its_rights(monkeypatch: pytest.MonkeyPatch) -> N
             assert line in " ".join(limits.split())
         assert "Max address space 1500000000 1500000000" in " ".join(limits.split())
         assert os.getsid(pid) == pid
-        assert len(os.listdir(f"/proc/{pid}/fd")) == 3
+        assert len(os.listdir(f"/proc/{pid}/fd")) == 4  # with that of the memory it shares
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)  # gone with its decoder, and reaped
 
@@ -328,4 +328,3 @@ def test_nonsense_from_the_child_is_a_death() -> None:
         assert decoder.decode(JPEG).reason is None  # the nonsense ended the first child; the second answered
         assert decoder.num_starts == 2
         os.close(read_end)
-        os.close(write_end)

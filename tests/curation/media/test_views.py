@@ -102,8 +102,8 @@ def test_large_answers_pass_the_pipe_and_are_the_same(monkeypatch: pytest.Monkey
     data = picture(1000, 700)
     with ViewDecoder() as shared:
         wanted = shown(shared.views(data, [View(512), View(300, exact=False)]))
-    monkeypatch.setattr("curation.media.child.NUM_BYTES", 4096)
-    monkeypatch.setattr(shared_pages, "NUM_BYTES", 4096)
+    monkeypatch.setattr("curation.media.child.OUT_BYTES", 4096)
+    monkeypatch.setattr(shared_pages, "OUT_BYTES", 4096)
     with ViewDecoder() as narrow:
         found = shown(narrow.views(data, [View(512), View(300, exact=False)]))
     assert all(np.array_equal(a, b) for a, b in zip(wanted, found, strict=True))
@@ -126,3 +126,23 @@ def test_a_pool_keeps_the_order_and_isolates_poison() -> None:
         assert next(half) == 40
         half.close()  # taken by nobody: the pool still works
         assert list(pool.map(datas[:2], [View(32)], prepare, ahead=2)) == [40, 41]
+
+
+def test_several_at_once_are_as_each_alone(decoder: ViewDecoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = [picture(900, 640), picture(200, 150, "PNG"), b"<html>", picture(64, 60, "WEBP"), picture(1300, 800)[:-300]]
+    wanted = [View(300), View(40, exact=False), View(300)]
+    alone = [(each.reason, each.views and shown(each)) for each in (decoder.views(data, wanted) for data in kinds)]
+
+    def is_alone(with_what: ViewDecoder) -> bool:
+        for data, (reason, views) in zip(with_what.views_of_several(kinds, wanted), alone, strict=True):
+            if data.reason != reason or (views is None) != (data.views is None):
+                return False
+            if views is not None and not all(map(np.array_equal, shown(data), views)):
+                return False
+        return True
+
+    assert is_alone(decoder)
+    monkeypatch.setattr("curation.media.child.OUT_BYTES", 500_000)  # the last ones find no room
+    monkeypatch.setattr(shared_pages, "OUT_BYTES", 500_000)
+    with ViewDecoder() as narrow:
+        assert is_alone(narrow)

@@ -1,0 +1,91 @@
+"""The geometry of vectors as figures: gap, alignment, uniformity, each with an interval and what knowing nothing gives.
+
+Shape suffixes: P pictures, T texts, N rows, D dimension, R resamplings.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.special import hyp0f1
+
+from pretrain.diagnostics import UNIFORMITY_T, modality_gap, uniformity
+from pretrain.metrics import INTERVAL, cluster_weights
+
+MAX_ROWS = 2000
+"""Vectors of which uniformity takes all pairs."""
+
+
+def geometry_rows(
+    image_PD: np.ndarray, text_TD: np.ndarray, positive_TP: np.ndarray, seed: int = 0
+) -> list[dict[str, Any]]:
+    """Rows {metric, value, lo, hi, chance, n}: modality_gap, alignment, uniformity_images, uniformity_texts.
+
+    Alignment is the mean cosine over texts and the pictures that they describe, as many as each has. The bootstrap
+    draws pictures, and with them their texts. chance: of the gap, the root of the mean square between two random halves
+    of these sizes of all the vectors; of alignment, the mean cosine of what does not belong together; of uniformity,
+    that of vectors of random directions.
+    """
+    num_pictures = len(image_PD)
+    picture_T = positive_TP.argmax(axis=1)
+    weight_RP = cluster_weights(np.arange(num_pictures), seed)
+    # a picture without a text of its own (all its texts are first another's) is drawn all the same
+    weight_RT = weight_RP[:, picture_T]
+    gap_R = np.linalg.norm(_means(weight_RP, image_PD) - _means(weight_RT, text_TD), axis=1)
+    union = np.concatenate([image_PD, text_TD]).astype(np.float64)
+    spread = float(((union - union.mean(axis=0)) ** 2).sum() / (len(union) - 1))
+    chance_gap = float(np.sqrt(spread * (1 / num_pictures + 1 / len(text_TD))))
+    cosine_T = _own_cosines(image_PD, text_TD, positive_TP)
+    counts_T = positive_TP.sum(axis=1)
+    aligned_R = (weight_RT @ (cosine_T * counts_T)) / np.maximum(weight_RT @ counts_T, 1)
+    all_pairs = float(text_TD.sum(axis=0, dtype=np.float64) @ image_PD.sum(axis=0, dtype=np.float64))
+    others = positive_TP.size - int(counts_T.sum())
+    apart = (all_pairs - float((cosine_T * counts_T).sum())) / others if others else None
+    rows = [
+        _row("modality_gap", modality_gap(image_PD, text_TD), gap_R, chance_gap, num_pictures),
+        _row("alignment", float((cosine_T * counts_T).sum() / counts_T.sum()), aligned_R, apart, int(counts_T.sum())),
+    ]
+    for name, vectors in (("uniformity_images", image_PD[:MAX_ROWS]), ("uniformity_texts", text_TD[:MAX_ROWS])):
+        if len(vectors) > 1:
+            spread_R = _uniformities(vectors, cluster_weights(np.arange(len(vectors)), seed))
+            rows.append(_row(name, uniformity(vectors), spread_R, random_uniformity(vectors.shape[1]), len(vectors)))
+    return rows
+
+
+def random_uniformity(dimension: int) -> float:
+    """Uniformity of independent vectors spread evenly over the unit sphere of `dimension` dimensions.
+
+    |x - y|^2 = 2 - 2 x.y, and E exp(k x.y) = 0F1(; D/2; k^2/4), the moment generating function of a coordinate of a
+    random direction (Watson, Statistics on Spheres, 1983).
+    """
+    k = 2 * UNIFORMITY_T
+    return float(-k + np.log(hyp0f1(dimension / 2, k * k / 4)))
+
+
+def _means(weight_RN: np.ndarray, vector_ND: np.ndarray) -> np.ndarray:
+    return np.asarray((weight_RN @ vector_ND) / np.maximum(weight_RN.sum(axis=1, keepdims=True), 1))
+
+
+def _own_cosines(image_PD: np.ndarray, text_TD: np.ndarray, positive_TP: np.ndarray) -> np.ndarray:
+    """(T,) mean cosine of each text with the pictures that it describes."""
+    own_TD = (positive_TP.astype(np.float32) @ image_PD) / positive_TP.sum(axis=1, keepdims=True)
+    return np.asarray((own_TD * text_TD).sum(axis=1, dtype=np.float64))
+
+
+def _uniformities(vector_ND: np.ndarray, weight_RN: np.ndarray) -> np.ndarray:
+    """Uniformity of each resampling that draws two different rows; pairs of a row with itself do not count, however
+    often it was drawn."""
+    x = vector_ND.astype(np.float64)
+    squares = (x**2).sum(axis=1)
+    kernel_NN = np.exp(-UNIFORMITY_T * np.maximum(squares[:, None] + squares[None, :] - 2 * x @ x.T, 0))
+    np.fill_diagonal(kernel_NN, 0)
+    weight = weight_RN.astype(np.float64)
+    total_R = ((weight @ kernel_NN) * weight).sum(axis=1)
+    pairs_R = weight.sum(axis=1) ** 2 - (weight**2).sum(axis=1)
+    return np.asarray(np.log(total_R[pairs_R > 0] / pairs_R[pairs_R > 0]))
+
+
+def _row(metric: str, value: float, values_R: np.ndarray, chance: float | None, n: int) -> dict[str, Any]:
+    lo, hi = np.quantile(values_R, ((1 - INTERVAL) / 2, (1 + INTERVAL) / 2))
+    return {"metric": metric, "value": value, "lo": float(lo), "hi": float(hi), "chance": chance, "n": n}
