@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import pyarrow as pa
 
-from curation.models import Scorer, load_scorer
+from curation.models import Scorer, SoundScorer, load_scorer, load_sound_scorer
 from curation.step import Step
 
 DEFAULT_SCORER = "pretrain.embed.TwoTowerScorer"
@@ -64,6 +64,38 @@ class ModelFields(Step):
         return pa.list_(pa.float16(), self.loaded().embed_dim)
 
 
+@lru_cache(maxsize=2)
+def cached_sound_scorer(scorer: str, model: str) -> SoundScorer:
+    """The scorer of sounds of class `scorer` (import path) for `model`, made once per process."""
+    return load_sound_scorer(scorer, model=model)
+
+
+class SoundModelFields(Step):
+    """What a recipe says of the model behind embeddings of sounds and of texts about sounds."""
+
+    not_in_key: ClassVar[frozenset[str]] = frozenset({"model", "scorer"})
+
+    name: str = "clap"
+    """Begins the column's name, so that several models stand side by side."""
+    model: str
+    """Which model: what the scorer takes, such as the folder of a checkpoint, or `laion/clap-htsat-unfused`."""
+    scorer: str = "pretrain.clap.ClapScorer"
+    """Import path of the class that loads it (see `curation.models.load_sound_scorer`)."""
+
+    def key_extras(self) -> dict[str, object]:
+        return {"weights": self.loaded().weights_digest}
+
+    def needs_model(self) -> bool:
+        return True
+
+    def loaded(self) -> SoundScorer:
+        """The model, loaded at the first call in a process."""
+        return cached_sound_scorer(self.scorer, self.model)
+
+    def embedding_type(self) -> pa.DataType:
+        return pa.list_(pa.float16(), self.loaded().embed_dim)
+
+
 def embedding_array(embeddings_ND: np.ndarray, present_N: np.ndarray) -> pa.FixedSizeListArray:
     """float16 fixed-size lists of the rows, null where `present_N` (bool) is False."""
     flat = pa.array(np.ascontiguousarray(embeddings_ND, dtype=np.float16).ravel(), pa.float16())
@@ -87,3 +119,20 @@ def embedding_matrix(column: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, np
     embeddings_ND = np.zeros((len(array), width), np.float32)
     embeddings_ND[present_N] = array.drop_null().flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
     return embeddings_ND, present_N
+
+
+def cosines(rows: pa.Table, one: str, other: str) -> pa.Array:
+    """float32 cosine (-1 to 1) of two columns of embeddings; null where either is, or is not finite, or zero.
+
+    Raises ValueError where they have not the same length.
+    """
+    a_ND, has_a = embedding_matrix(rows.column(one))
+    b_ND, has_b = embedding_matrix(rows.column(other))
+    if a_ND.shape != b_ND.shape:
+        raise ValueError(f"embeddings of {a_ND.shape[1]} and {b_ND.shape[1]} dimensions: not of one model")
+    # float16 moves norms by up to 5e-4, which would show as cosines above 1.
+    norms = np.linalg.norm(a_ND, axis=1) * np.linalg.norm(b_ND, axis=1)
+    known = has_a & has_b & np.isfinite(norms) & (norms > 0)
+    dots = (a_ND * b_ND).sum(axis=1)
+    cosine = np.clip(np.divide(dots, norms, out=np.zeros_like(dots), where=known), -1.0, 1.0)
+    return pa.array(cosine, pa.float32(), mask=~known)

@@ -25,6 +25,7 @@ from flows import (
     evalset_commands,
     export_commands,
     metadata_commands,
+    pages,
     policy_commands,
     training_commands,
 )
@@ -326,6 +327,7 @@ def _cell(value: object) -> Text:
 
 
 evalset_commands.register(app, _explained, _print, _say)
+pages.register(app)
 policy_commands.register(app, _explained, _print, _say)
 ablation_commands.register(app, _explained, _print, _say)
 training_commands.register(app, _explained, _print, _say)

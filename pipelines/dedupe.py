@@ -95,7 +95,10 @@ def find_duplicates(run: Run) -> tuple[pa.Table, pa.Table, pa.Table, dict[str, A
         edges.append(near)
     matches = SEGMENT_MATCHES.empty_table()
     if settings.segments is not None:
-        joining, matches = find_matches(con, settings.segments)
+        signals = run.recipe.signals_until(run.round_index)
+        (prints,) = [each.table_name() for each in signals if set(FINGERPRINTS) <= set(each.writes().names)]
+        files = run.store.files(run.state, f"signal_{prints}")
+        joining, matches = find_matches(run, con, files, settings.segments)
         edges.append(joining)
         counts |= {"segment_matches": matches.num_rows}
     uids = database.arrow(con, "select media_uid from found order by media_uid").column(0).to_pylist()

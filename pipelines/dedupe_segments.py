@@ -3,47 +3,57 @@
 What two segments share is a fact and is kept (view `segment_matches`); which pairs make duplicates of each other is the
 rule of `curation.duplicate_search.SegmentSearch`.
 
-All fingerprints are held at once, some 0.25 kB for a second of video with sound, and the search is done anew when the
-pool has grown: meant for pools of up to some 100,000 segments.
+The pairs are searched as those of pictures are (`pipelines.generations`): a pool that has grown compares its new
+segments with all, and nothing old with anything old; what is more than one task holds is cut into slices. A hash that
+has become common since an old pair was found takes nothing away from it: it was compared over its whole overlap.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from curation.av.copies import AUDIO_RULE, VIDEO_RULE, Match, Track, copies
 from curation.duplicate_search import SegmentSearch
-from curation.signals.media_fingerprint import audio_track, video_track
+from curation.step import digest
+from curation.table import open_part, read_part
 from pipelines import database
+from pipelines.generations import NAME_DIGITS, grow
+from pipelines.segment_job import COLUMNS, Kind, SegmentJob, common_of
+from pipelines.stage import Run
 from pipelines.views import DUPLICATE_EDGES, SEGMENT_MATCHES
 
-VERSION = 1
-"""Of the rules in this file and in curation/av/copies.py that decide pairs."""
+__all__ = ["COLUMNS", "VERSION", "find_matches"]
+VERSION = 2
+"""Of the rules in this file, in pipelines/segment_job.py and in curation/av/copies.py that decide pairs."""
 BITS = 64
 """In which the distance of an edge is told, as that of pictures is."""
-COLUMNS = ("video_fingerprint", "video_known", "audio_fingerprint", "audio_known", "audio_start_s")
+TABLE = "segment_pairs"
+BUCKET_ENTRIES = 50_000
+"""Segments that one slice holds. Two slices of ten-second segments with sound: 3 GB with their votes."""
+GROUP_PARTS = 250
+"""Parts that are bucketed into one file."""
 
 
-def find_matches(con: database.Connection, search: SegmentSearch) -> tuple[pa.Table, pa.Table]:
-    """(edges between duplicates, everything that segments have in common). con: with the view `found` of segments."""
-    columns = ", ".join(COLUMNS)
-    rows = database.rows(con, f"select media_uid, {columns} from found order by media_uid")
-    matches = [("video", *each) for each in _of(rows, "video", search)]
-    matches += [("audio", *each) for each in _of(rows, "audio", search)]
-    has_video = {row["media_uid"]: row["video_fingerprint"] is not None for row in rows}
+def find_matches(
+    run: Run, con: database.Connection, files: Sequence[Path], search: SegmentSearch
+) -> tuple[pa.Table, pa.Table]:
+    """(edges between duplicates, everything that segments have in common). con: with the view `found` of segments;
+    files: the parts of the signal of fingerprints."""
+    rows = database.rows(con, "select media_uid, video_fingerprint is not null as seen from found")
+    has_video = {row["media_uid"]: row["seen"] for row in rows}
     edges, facts = [], []
-    for kind, one, other, match in matches:
-        facts.append(
-            {"media_uid": one, "other_uid": other, "kind": kind, "offset_s": match.offset_s,
-             "overlap_s": match.overlap_s, "distance": match.distance}
-        )  # fmt: skip
-        if kind == "video" or not (has_video[one] or has_video[other]):
-            distance = round(BITS * match.distance)
-            edges.append({"media_uid": one, "other_uid": other, "kind": f"{kind} (copy)", "distance": distance})
+    for kind in ("video", "audio"):
+        for pair in _pairs(run, files, kind, search):
+            one, other = pair["media_uid"], pair["other_uid"]
+            if one not in has_video or other not in has_video:
+                continue  # found by an earlier run among what is no longer there
+            facts.append({**pair, "kind": kind})
+            if kind == "video" or not (has_video[one] or has_video[other]):
+                distance = round(BITS * pair["distance"])
+                edges.append({"media_uid": one, "other_uid": other, "kind": f"{kind} (copy)", "distance": distance})
     facts.sort(key=lambda row: (row["media_uid"], row["other_uid"], row["kind"]))
     return (
         pa.Table.from_pylist(edges, schema=DUPLICATE_EDGES),
@@ -51,15 +61,16 @@ def find_matches(con: database.Connection, search: SegmentSearch) -> tuple[pa.Ta
     )
 
 
-def _of(rows: Sequence[dict[str, Any]], kind: str, search: SegmentSearch) -> list[tuple[str, str, Match]]:
-    """Pairs of segments that share a stretch of their pictures or of their sound."""
-    there = [row for row in rows if row[f"{kind}_fingerprint"]]
-    rule = dataclasses.replace(VIDEO_RULE if kind == "video" else AUDIO_RULE, min_share=search.min_share)
-    found = copies([_track(row, kind) for row in there], rule)
-    return [(there[match.a]["media_uid"], there[match.b]["media_uid"], match) for match in found]
-
-
-def _track(row: dict[str, Any], kind: str) -> Track:
-    if kind == "video":
-        return video_track(row["video_fingerprint"], row["video_known"])
-    return audio_track(row["audio_fingerprint"], row["audio_known"], row["audio_start_s"])
+def _pairs(run: Run, files: Sequence[Path], kind: Kind, search: SegmentSearch) -> list[dict[str, Any]]:
+    """All pairs of one kind that the pool's generations have found, each once."""
+    parts = {open_part(path).identity[:NAME_DIGITS]: path for path in files}
+    job = SegmentJob(
+        folder=run.store.table(f"{TABLE}_{kind}"),
+        settings=digest(TABLE, VERSION, kind, search.min_share),
+        kind=kind,
+        min_share=search.min_share,
+        common=tuple(common_of(files, kind)),
+    )
+    grown = grow(run, job, parts, GROUP_PARTS, BUCKET_ENTRIES)
+    found = [pair for path in grown.pairs for pair in read_part(path).to_pylist()]
+    return list({(pair["media_uid"], pair["other_uid"]): pair for pair in found}.values())

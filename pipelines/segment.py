@@ -119,9 +119,12 @@ def _middle_picture(decoder: AvDecoder, row: dict[str, Any]) -> bytes | None:
         return None
     middle_s = (row["duration_s"] or 0.0) / 2
     tap = FrameTap("times", (middle_s,), short_side_px=FRAME_SHORT_SIDE_PX)
-    _, got = decoder.gather(row["bytes"], Wanted(frames=(tap,), end_s=middle_s + 1.0))
-    frames = got.frames()
-    if frames is None or not len(frames.pixels):
+    for start_s in (middle_s, 0.0):  # from the key frame before it, or else from the front
+        _, got = decoder.gather(row["bytes"], Wanted(frames=(tap,), start_s=start_s, end_s=middle_s + 1.0))
+        frames = got.frames()
+        if frames is not None and len(frames.pixels):
+            break
+    else:
         return None
     is_made, jpeg = cv2.imencode(
         ".jpg", cv2.cvtColor(frames.pixels[0], cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, FRAME_JPEG_QUALITY]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -31,7 +32,8 @@ def to_spec(component: Component) -> dict[str, Any]:
 
 
 def choices(base: type[Component], package: str) -> list[str]:
-    """Import paths of all components of the kind `base` that stand in the modules of `package`."""
+    """Import paths of all components of the kind `base` that stand in the modules of `package`, bases of others left
+    out."""
     module = importlib.import_module(package)
     found = set()
     for info in pkgutil.iter_modules(module.__path__):
@@ -42,6 +44,7 @@ def choices(base: type[Component], package: str) -> list[str]:
                 and issubclass(value, base)
                 and value.__module__ == member.__name__
                 and value.__name__[0] != "_"
+                and not inspect.isabstract(value)
             ):
                 found.add(f"{value.__module__}.{value.__qualname__}")
     return sorted(path for path in found if path != f"{base.__module__}.{base.__qualname__}")

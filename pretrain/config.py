@@ -232,6 +232,8 @@ class TrainConfig(BaseModel):
         Wanted.by(weighted.target for weighted in self.targets)
         if sum(each.share for each in self.mixture) >= 1:
             raise ValueError(f"mixture: shares {[each.share for each in self.mixture]} leave nothing for the version")
+        if self.sharding == "fsdp" and getattr(self.model, "shared", None):
+            raise ValueError("sharding fsdp spreads each stream on its own: it cannot be combined with model.shared")
         momenta = {each.target.momentum() for each in self.targets} - {None}
         if len(momenta) > 1:
             raise ValueError(

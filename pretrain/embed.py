@@ -59,7 +59,7 @@ class TwoTowerScorer:
             torch.set_num_threads(num_threads)
         self._model, spec = load_model(str(model))
         self.device = choose_device(device)
-        self.weights_digest = digest(spec, _state_digest(self._model), self._model.preprocessing(), scaling.VERSION)
+        self.weights_digest = digest(spec, state_digest(self._model), self._model.preprocessing(), scaling.VERSION)
         self.embed_dim, self.image_size = self._model.embed_dim, self._model.image_size
         self._images = BatchSize(self.device, image_batch)
         self._texts = BatchSize(self.device, text_batch or (self._images.rows or 0) * TEXT_BATCH_FACTOR or None)
@@ -202,7 +202,7 @@ def open_clip_config(spec: str) -> ModelConfig:
     return OpenClip(name=name, pretrained=tag or None)
 
 
-def _state_digest(model: Model) -> str:
+def state_digest(model: Model) -> str:
     """Digest of the names, shapes and bytes of all tensors."""
     parts: list[object] = []
     for name, value in sorted(model.state_dict().items()):

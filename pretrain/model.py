@@ -172,8 +172,9 @@ class Streams(ModelConfig):
 
     fusion: reads the tokens of several streams. target_embedding, decoder: write texts from what they read.
     through_fusion: a stream's vector is what the fusion makes of it alone, so that the same weights serve as towers and
-    as a fusion (VLMo). init: path of a `model.safetensors` (or of a run folder that holds one) of the same streams to
-    start from.
+    as a fusion (VLMo). shared: streams with one encoder and one projection for all (AlignCLIP, arXiv:2406.17639; their
+    encoders are configured alike). init: path of a `model.safetensors` (or of a run folder that holds one) of the same
+    streams to start from.
     """
 
     embed_dim: int = Field(128, ge=2)
@@ -192,6 +193,7 @@ class Streams(ModelConfig):
         PlainSerializer(optional(to_spec)),
     ] = None
     through_fusion: bool = False
+    shared: tuple[str, ...] = ()
     init: str | None = None
 
     @model_validator(mode="after")
@@ -209,6 +211,11 @@ class Streams(ModelConfig):
             if wrong:
                 raise ValueError(
                     f"decoder.reads = {wrong}: no streams that give single tokens; those that do: {tokens}"
+                )
+        for name in self.shared:
+            if name not in self.streams or self.streams[name].encoder != self.streams[self.shared[0]].encoder:
+                raise ValueError(
+                    f"shared: {name!r} is no stream whose encoder is configured as that of {self.shared[0]!r}"
                 )
         if self.target_embedding is not None and self.target_embedding.vocabulary() is None:
             raise ValueError(

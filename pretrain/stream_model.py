@@ -58,6 +58,19 @@ class Stream(nn.Module):
         return F.normalize(self.projection(x).float(), dim=-1)
 
 
+def share(streams: nn.ModuleDict, names: tuple[str, ...]) -> None:
+    """Give these streams the first one's encoder and projection. Raises ValueError where their widths differ."""
+    first: Any = streams[names[0]] if names else None
+    for name in names[1:]:
+        other: Any = streams[name]
+        shapes = [[value.shape for value in each.encoder.state_dict().values()] for each in (first, other)]
+        if shapes[0] != shapes[1] or first.projection.weight.shape != other.projection.weight.shape:
+            raise ValueError(
+                f"shared: the encoders of {names[0]!r} and {name!r} have other widths or numbers of tokens"
+            )
+        other.encoder, other.projection = first.encoder, first.projection
+
+
 class StreamModel(Model):
     """The module of `Streams`."""
 
@@ -73,6 +86,7 @@ class StreamModel(Model):
         self.streams = nn.ModuleDict(
             {name: Stream(each, config.embed_dim, image_size, projected) for name, each in config.streams.items()}
         )
+        share(self.streams, config.shared)
         if config.fusion is not None or config.target_embedding is not None:
             widths = {name: self.hidden_width(name) for name in config.token_streams()}
             self.joint = Joint(widths, image_size, config.fusion, config.target_embedding, config.decoder)

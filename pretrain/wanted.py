@@ -84,8 +84,9 @@ def check(index: int, target: Target, model: ModelConfig) -> None:
 def freeze_unread(model: Model, wanted: Wanted) -> list[str]:
     """Stop training what no target reads, so that workers do not wait for its gradient; returns their names."""
     joint = model.parts()
-    unread: list[str] = []
-    for name, parameter in model.named_parameters():
+    unread: dict[str, Tensor] = {}
+    read: set[int] = set()
+    for name, parameter in model.named_parameters(remove_duplicate=False):  # streams may share weights
         kind, _, rest = name.partition(".")
         part = rest.partition(".")[0]
         is_read = True
@@ -94,10 +95,14 @@ def freeze_unread(model: Model, wanted: Wanted) -> list[str]:
         elif kind == "joint" and joint is not None:
             through = wanted.fuses or getattr(model, "_through_fusion", False)
             is_read = through if part == "fusion" else wanted.decodes
-        if not is_read and parameter.requires_grad:
-            parameter.requires_grad_(False)
-            unread.append(name)
-    return unread
+        if is_read:
+            read.add(id(parameter))
+        elif parameter.requires_grad:
+            unread[name] = parameter
+    left = [name for name, parameter in unread.items() if id(parameter) not in read]
+    for name in left:
+        unread[name].requires_grad_(False)
+    return left
 
 
 def encode_stream(

@@ -6,7 +6,7 @@ so that two films that share a logo, a black frame or a beat are not taken for c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +14,10 @@ import numpy.typing as npt
 
 from curation.lsh import cross_pairs
 
-_MAX_COMMON = 200
+MAX_COMMON = 200
 """Times that one hash may occur in all media together; more common ones (a test card, a drum loop) do not vote."""
+VOTES_AT_A_TIME = 1 << 22
+"""That are held before they are counted together; some 250 MB."""
 
 
 @dataclass(frozen=True)
@@ -60,51 +62,131 @@ AUDIO_RULE = MatchRule(radius=0, min_votes=4, tolerance_s=0.05, max_distance=0.3
 """0.35: the paper's bound, a false alarm in 10^20 for 3 s."""
 
 
-def copies(tracks: Sequence[Track], rule: MatchRule) -> list[Match]:
-    """All pairs of media that share a stretch; for each the offset with the most votes. Sorted by (a, b)."""
-    votes = _votes(tracks, rule)
+@dataclass(frozen=True)
+class Asked:
+    """Which pairs are looked for: those with a new medium, and of media on two sides only, where there are sides.
+
+    is_new: bool [n]. side: int64 [n].
+    """
+
+    is_new: npt.NDArray[np.bool_]
+    side: npt.NDArray[np.int64] | None = None
+
+    def of(self, a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Whether each pair is asked for."""
+        asked = self.is_new[a] | self.is_new[b]
+        return asked if self.side is None else asked & (self.side[a] != self.side[b])
+
+
+def copies(
+    tracks: Sequence[Track],
+    rule: MatchRule,
+    asked: Asked | None = None,
+    common: npt.NDArray[np.uint64] | None = None,
+) -> list[Match]:
+    """Pairs of media that share a stretch; for each the offset with the most votes. Sorted by (a, b).
+
+    asked: all pairs where None. common: hashes that do not vote; those that occur too often in `tracks` where None.
+    """
+    asked = asked or Asked(np.ones(len(tracks), bool))
+    if common is None:
+        common = common_hashes([known_hashes(track) for track in tracks])
     found = []
-    for (a, b), offsets in sorted(votes.items()):
-        if len(offsets) < rule.min_votes:
-            continue
-        offset = _mode(np.array(offsets), rule.tolerance_s, rule.min_votes)
+    for a, b, offsets, counts in _votes(tracks, rule, asked, common):
+        offset = _mode(np.repeat(offsets, counts), rule.tolerance_s, rule.min_votes)
         match = None if offset is None else _checked(tracks, a, b, offset, rule)
         if match is not None:
             found.append(match)
     return found
 
 
-def _votes(tracks: Sequence[Track], rule: MatchRule) -> dict[tuple[int, int], list[float]]:
-    """For each pair of media the offsets that their near hashes suggest."""
-    values = [track.hashes[track.is_known].astype(np.uint64) for track in tracks]
-    if not values or not sum(map(len, values)):
-        return {}
-    hashes = np.concatenate(values)
-    owner = np.repeat(np.arange(len(tracks)), [len(each) for each in values])
-    times = np.concatenate([t.start_s + np.flatnonzero(t.is_known) * t.step_s for t in tracks])
-    distinct, inverse, counts = np.unique(hashes, return_inverse=True, return_counts=True)
-    order = np.argsort(inverse, kind="stable")
-    starts = np.concatenate([[0], np.cumsum(counts)])
-    pairs = _near_values(distinct[counts <= _MAX_COMMON], rule.radius, np.flatnonzero(counts <= _MAX_COMMON))
-    votes: dict[tuple[int, int], list[float]] = {}
-    for x, y in pairs:
-        left, right = order[starts[x] : starts[x + 1]], order[starts[y] : starts[y + 1]]
-        for i in left.tolist():
-            for j in right.tolist():
-                if owner[i] < owner[j]:
-                    votes.setdefault((int(owner[i]), int(owner[j])), []).append(float(times[j] - times[i]))
-                elif owner[j] < owner[i] and x != y:
-                    votes.setdefault((int(owner[j]), int(owner[i])), []).append(float(times[i] - times[j]))
-    return votes
+def known_hashes(track: Track) -> npt.NDArray[np.uint64]:
+    """Those that may vote: uint64 [k]."""
+    return np.asarray(track.hashes[track.is_known], np.uint64)
 
 
-def _near_values(values: npt.NDArray[np.uint64], radius: int, places: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Pairs (x <= y) of places of values within the radius, each value with itself included."""
-    found = [(place, place) for place in places.tolist()]
-    if radius > 0 and len(values):
-        pairs = cross_pairs(values, values, radius)
-        found += [(int(places[i]), int(places[j])) for i, j in zip(pairs.i, pairs.j, strict=True) if i < j]
-    return found
+def common_hashes(of_tracks: Sequence[npt.NDArray[np.uint64]]) -> npt.NDArray[np.uint64]:
+    """Those that occur too often to vote: uint64 [k], rising."""
+    values, counts = np.unique(np.concatenate([*of_tracks, np.zeros(0, np.uint64)]), return_counts=True)
+    return np.asarray(values[counts > MAX_COMMON])
+
+
+def _votes(
+    tracks: Sequence[Track], rule: MatchRule, asked: Asked, common: npt.NDArray[np.uint64]
+) -> Iterator[tuple[int, int, npt.NDArray[np.float64], npt.NDArray[np.int64]]]:
+    """(a, b, offsets, votes for each) of the pairs that have enough votes, by (a, b). Near hashes vote."""
+    known = [known_hashes(track) for track in tracks]
+    hashes = np.concatenate([*known, np.zeros(0, np.uint64)])
+    times = [track.start_s + np.flatnonzero(track.is_known) * track.step_s for track in tracks]
+    owner = np.repeat(np.arange(len(tracks)), [len(each) for each in known])
+    votes_for = ~np.isin(hashes, common)
+    hashes, owner, when = hashes[votes_for], owner[votes_for], np.concatenate([*times, np.zeros(0)])[votes_for]
+    order = np.argsort(hashes, kind="stable")
+    owner, when = owner[order], when[order]
+    values, starts, counts = np.unique(hashes[order], return_index=True, return_counts=True)
+    x = y = np.arange(len(values))
+    if rule.radius > 0 and len(values):
+        pairs = cross_pairs(values, values, rule.radius)
+        near = pairs.i < pairs.j
+        x, y = np.concatenate([x, pairs.i[near]]), np.concatenate([y, pairs.j[near]])
+    tally = _Tally(len(tracks))
+    ends = np.cumsum(counts[x] * counts[y])
+    begin = 0
+    while begin < len(x):  # some pairs of values at a time: what one of them holds is bounded by MAX_COMMON
+        end = int(np.searchsorted(ends, (ends[begin - 1] if begin else 0) + VOTES_AT_A_TIME, side="right"))
+        end = max(end, begin + 1)
+        i, j = _occurrences(starts, counts, x[begin:end], y[begin:end])
+        a, b, offset = owner[i], owner[j], when[j] - when[i]
+        swap = a > b
+        a, b, offset = np.where(swap, b, a), np.where(swap, a, b), np.where(swap, -offset, offset)
+        # an equal value meets itself in both orders
+        keep = (
+            (a != b)
+            & asked.of(a, b)
+            & ~(swap & np.repeat(x[begin:end] == y[begin:end], counts[x][begin:end] * counts[y][begin:end]))
+        )
+        tally.add(a[keep], b[keep], offset[keep])
+        begin = end
+    yield from tally.pairs(rule.min_votes)
+
+
+def _occurrences(
+    starts: npt.NDArray[np.int64], counts: npt.NDArray[np.int64], x: npt.NDArray[np.int64], y: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Each occurrence of the value x with each of the value y, for all pairs (x, y): positions of both."""
+    sizes = counts[x] * counts[y]
+    within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    width = np.repeat(counts[y], sizes)
+    return np.repeat(starts[x], sizes) + within // width, np.repeat(starts[y], sizes) + within % width
+
+
+class _Tally:
+    """Votes by pair and offset, counted together from time to time, so that memory grows with what differs."""
+
+    def __init__(self, num_tracks: int) -> None:
+        self._num = num_tracks
+        self._pair = np.zeros(0, np.int64)
+        self._offset = np.zeros(0, np.int64)  # microseconds: equal offsets come from the same steps
+        self._count = np.zeros(0, np.int64)
+
+    def add(self, a: npt.NDArray[np.int64], b: npt.NDArray[np.int64], offset_s: npt.NDArray[np.float64]) -> None:
+        pair = np.concatenate([self._pair, a * self._num + b])
+        offset = np.concatenate([self._offset, np.rint(offset_s * 1e6).astype(np.int64)])
+        count = np.concatenate([self._count, np.ones(len(a), np.int64)])
+        order = np.lexsort((offset, pair))
+        pair, offset, count = pair[order], offset[order], count[order]
+        first = np.flatnonzero(np.append(True, (np.diff(pair) != 0) | (np.diff(offset) != 0))[: len(pair)])
+        self._pair, self._offset = pair[first], offset[first]
+        self._count = np.add.reduceat(count, first) if len(first) else count
+
+    def pairs(self, min_votes: int) -> Iterator[tuple[int, int, npt.NDArray[np.float64], npt.NDArray[np.int64]]]:
+        """By (a, b), those with enough votes."""
+        pairs, starts = np.unique(self._pair, return_index=True)
+        totals = np.add.reduceat(self._count, starts) if len(starts) else starts
+        ends = np.append(starts[1:], len(self._pair))
+        for k in np.flatnonzero(totals >= min_votes):
+            a, b = divmod(int(pairs[k]), self._num)
+            yield a, b, self._offset[starts[k] : ends[k]] / 1e6, self._count[starts[k] : ends[k]]
 
 
 def _mode(offsets: npt.NDArray[np.float64], tolerance_s: float, min_votes: int) -> float | None:

@@ -9,7 +9,8 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy.signal import lfilter, stft
+from scipy.fft import rfft
+from scipy.signal import lfilter
 
 Pcm = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
@@ -20,6 +21,8 @@ _SHELF_HZ, _SHELF_DB, _SHELF_Q = 1681.974450955533, 3.999843853973347, 0.7071752
 _HIGH_PASS_HZ, _HIGH_PASS_Q = 38.13547087602444, 0.5003270373238773
 _ABSOLUTE_GATE_LUFS, _RELATIVE_GATE_LU, _OFFSET = -70.0, -10.0, -0.691
 _BLOCK_S, _HOP_S = 0.4, 0.1  # blocks of 400 ms that overlap by 75%
+
+_HANN_2048 = np.hanning(2049)[:-1].astype(np.float32)
 
 CLIP_LEVEL = 0.999
 """Of full scale: a sample at or above it may be clipped. 16-bit full scale is 0.99997."""
@@ -147,9 +150,10 @@ def bandwidth_hz(pcm: Pcm, rate_hz: int, below_db: float = 50.0) -> float | None
     (or coded at a low rate) from audio with a true high rate. None for silence and below 2,048 samples."""
     if len(pcm) < 2048:
         return None
-    _, _, spectrum = stft(pcm.mean(axis=1, dtype=np.float64), rate_hz, nperseg=2048, noverlap=1024)
-    power = (np.abs(spectrum) ** 2).mean(axis=1)
-    if power.max() <= 1e-16:
+    mono = pcm.mean(axis=1, dtype=np.float32) if pcm.shape[1] > 1 else pcm[:, 0]
+    windows = mono[: len(mono) // 2048 * 2048].reshape(-1, 2048) * _HANN_2048
+    power = (np.abs(rfft(windows)) ** 2).mean(axis=0, dtype=np.float64)
+    if power.max() <= 1e-10:  # of what is below -110 dBFS
         return None
     audible = np.flatnonzero(power >= power.max() * 10 ** (-below_db / 10))
     return float(audible[-1] * rate_hz / 2048)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -16,8 +17,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from curation.av.fingerprints import AUDIO_RATE_HZ, FRAME_RATE_HZ, FRAME_SIZE_PX
+from curation.av.speech import speech_probabilities_of_cut
 from curation.media.av_decode import AvDecoder, Source
 from curation.media.av_types import AudioTap, Frames, FrameTap, Gathered, Samples, Wanted
+from curation.models import SOUND_RATE_HZ
 from curation.signal import Level, Signal, as_table
 
 GREY_SIZE_PX = (96, 54)
@@ -27,10 +30,16 @@ FRAME_TAPS = {
         "rate", FRAME_RATE_HZ, width_px=FRAME_SIZE_PX[0], height_px=FRAME_SIZE_PX[1], pixels="gray"
     ),
 }
-AUDIO_TAPS = {"native": AudioTap(num_channels=2), "speech": AudioTap(16_000), "low": AudioTap(AUDIO_RATE_HZ)}
+AUDIO_TAPS = {
+    "native": AudioTap(num_channels=2),
+    "speech": AudioTap(16_000),
+    "low": AudioTap(AUDIO_RATE_HZ),
+    "wide": AudioTap(SOUND_RATE_HZ),
+}
 MOTION = "motion"
 """What a signal may need: every frame small and grey; frames for fingerprints; audio as it is (at most two channels),
-for speech (16 kHz, mono), for fingerprints (8 kHz, mono); the codec's motion vectors."""
+for speech (16 kHz, mono), for fingerprints (8 kHz, mono), for models of sounds (48 kHz, mono); the codec's motion
+vectors."""
 MAX_BYTES = 1 << 29
 """Of one decoded segment: 10 minutes of all taps; what is beyond is no segment, and gives nulls."""
 
@@ -47,8 +56,16 @@ class DecodedSegment:
     native: Samples | None = None
     speech: Samples | None = None
     low: Samples | None = None
+    wide: Samples | None = None
     motion: npt.NDArray[np.float32] | None = None
     end_s: float = 0.0
+
+    @cached_property
+    def voice(self) -> npt.NDArray[np.float32]:
+        """Probability of speech in each 32 ms of `speech`, found once for all signals that ask; empty without it."""
+        if self.speech is None or len(self.speech.pcm) == 0:
+            return np.zeros(0, np.float32)
+        return speech_probabilities_of_cut(self.speech.pcm[:, 0].clip(-1, 1))
 
 
 class SegmentSignal(Signal):
@@ -109,6 +126,7 @@ def _of(got: Gathered, names: list[str], end_s: float) -> DecodedSegment:
         native=sounds.get("native"),
         speech=sounds.get("speech"),
         low=sounds.get("low"),
+        wide=sounds.get("wide"),
         motion=None if motion is None else motion.grid,
         end_s=end_s,
     )

@@ -30,7 +30,7 @@ class ContentScores:
     averaged. The first frame has 0. Takes frames piece by piece: RGB, uint8 [n, H, W, 3]."""
 
     def __init__(self) -> None:
-        self._last: npt.NDArray[np.int16] | None = None
+        self._last: npt.NDArray[np.uint8] | None = None
 
     def add(self, frames: Pixels) -> Floats:
         """Scores of these frames; shape [n]."""
@@ -38,11 +38,11 @@ class ContentScores:
 
         num, height, width, _ = frames.shape
         flat = cv2.cvtColor(frames.reshape(num * height, width, 3), cv2.COLOR_RGB2HSV)
-        hsv = flat.reshape(num, -1, 3).astype(np.int16)
+        hsv = np.asarray(flat, np.uint8).reshape(num, -1)
         before = hsv[:1] if self._last is None else self._last
-        self._last = hsv[-1:]
-        differences = np.abs(np.diff(np.concatenate([before, hsv]), axis=0))
-        return np.asarray(differences.mean(axis=(1, 2), dtype=np.float64))
+        self._last = hsv[-1:].copy()
+        differences = np.asarray(cv2.absdiff(np.concatenate([before, hsv[:-1]]), hsv))
+        return np.asarray(differences.sum(axis=1, dtype=np.int64) / differences.shape[1])
 
 
 def content_cuts(

@@ -174,18 +174,17 @@ CURATOR_AUDIO = SpeechSegmentation(
 """NeMo Curator's advanced audio filter: threshold 0.5, 2 to 60 s, least gap 0.5 s, padding 0.3 s."""
 
 
-def dnsmos(pcm: Pcm) -> tuple[float, float, float] | None:
+def dnsmos(pcm: Pcm, hop_s: float = 1.0) -> tuple[float, float, float] | None:
     """(signal, background, overall) quality of speech, 1-5, as DNSMOS P.835 guesses listeners' opinion.
 
-    Means over windows of 9.01 s, one second apart; shorter audio is repeated, as in speechmos 0.0.1.1. None for empty
-    audio. pcm: float32 [n], 16 kHz, -1 to 1. Source: Reddy et al. 2022 (DNSMOS P.835).
+    Means over windows of 9.01 s, `hop_s` apart; speechmos 0.0.1.1 takes one second. Shorter audio is repeated until it
+    fills one window (there until it fills seven and more, which all hear the same). None for empty audio. pcm: float32
+    [n], 16 kHz, -1 to 1. Source: Reddy et al. 2022 (DNSMOS P.835).
     """
     if len(pcm) == 0:
         return None
-    while len(pcm) < _DNSMOS_SAMPLES:
-        pcm = np.concatenate([pcm, pcm])
-    num_hops = int(len(pcm) // RATE_HZ - _DNSMOS_SAMPLES / RATE_HZ) + 1
-    starts = [k * RATE_HZ for k in range(num_hops) if k * RATE_HZ + _DNSMOS_SAMPLES <= len(pcm)]
+    pcm = np.resize(pcm, _DNSMOS_SAMPLES) if len(pcm) < _DNSMOS_SAMPLES else pcm
+    starts = np.arange(0, len(pcm) - _DNSMOS_SAMPLES + 1, round(hop_s * RATE_HZ)).tolist()
     session = _session(dnsmos_weights())
     raw = [session.run(None, {"input_1": pcm[None, at : at + _DNSMOS_SAMPLES]})[0][0] for at in starts]
     scores = [

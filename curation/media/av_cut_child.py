@@ -12,6 +12,7 @@ from typing import Any
 import av
 
 child = sys.modules["av_child"]
+reading = child._neighbour("av_read_child")
 writing = child._neighbour("av_write_child")
 
 # What MP4 and Matroska can hold of the allow list without encoding anew; anything else is cut exactly.
@@ -37,7 +38,7 @@ def cut(medium: Any, request: dict[str, Any], answer: Any, limits: dict[str, Any
         medium.video = None
     for index, (start_s, end_s) in enumerate(request["spans"]):
         try:
-            facts, body = _cut_one(medium, start_s, end_s, request, limits, answer)
+            facts, body = _cut_one(medium, (start_s, end_s), request, limits, answer, out)
         except (child.Refused, av.error.FFmpegError, *child.MALFORMED) as error:
             reason = error.reason if isinstance(error, child.Refused) else "av.corrupt"
             facts, body = {"reason": reason, "detail": str(error)[: child.MAX_DETAIL_CHARS]}, b""
@@ -46,8 +47,14 @@ def cut(medium: Any, request: dict[str, Any], answer: Any, limits: dict[str, Any
 
 
 def _cut_one(
-    medium: Any, start_s: float, end_s: float, request: dict[str, Any], limits: dict[str, Any], answer: Any
+    medium: Any,
+    span: tuple[float, float],
+    request: dict[str, Any],
+    limits: dict[str, Any],
+    answer: Any,
+    out: dict[str, Any],
 ) -> tuple[dict[str, Any], bytes]:
+    start_s, end_s = span
     streams = [each for each in (medium.video, medium.audio) if each is not None]
     holds = _COPIES[request["container"]] or {request["audio_codec"], request["audio_codec"].removeprefix("lib")}
     may_copy = all(each.codec_context.codec.name in holds for each in streams)
@@ -58,7 +65,7 @@ def _cut_one(
         _seek(medium, seek_s)
         return _copied(medium, begin_s, end_s, request, limits, answer)
     _seek(medium, max(0.0, seek_s - _RUN_UP_S))
-    return _encoded(medium, start_s, end_s, request, limits, answer)
+    return _encoded(medium, (start_s, end_s), request, limits, answer, out)
 
 
 def _seek(medium: Any, time_s: float) -> None:
@@ -147,8 +154,14 @@ def _middle(medium: Any, packet: Any) -> float:
 
 
 def _encoded(
-    medium: Any, start_s: float, end_s: float, request: dict[str, Any], limits: dict[str, Any], answer: Any
+    medium: Any,
+    span: tuple[float, float],
+    request: dict[str, Any],
+    limits: dict[str, Any],
+    answer: Any,
+    out: dict[str, Any],
 ) -> tuple[dict[str, Any], bytes]:
+    start_s, end_s = span
     sink = writing.Sink(
         request["container"], limits["max_cut_bytes"], sum(each is not None for each in (medium.video, medium.audio))
     )
@@ -167,7 +180,7 @@ def _encoded(
             index, kind = packet.stream.index, packet.stream.type
             if index in done:
                 continue
-            for frame in _decoded(packet):
+            for frame in _decoded(packet, out):
                 at = _time(medium, frame.pts, frame.time_base) if frame.pts is not None else ends[kind]
                 if at >= end_s - (slack_s if kind == "video" else 0.0):
                     done.add(index)
@@ -184,9 +197,9 @@ def _encoded(
     return _facts("exact", start_s, counts, ends), _whole(sink, counts)
 
 
-def _decoded(packet: Any) -> list[Any]:
+def _decoded(packet: Any, out: dict[str, Any]) -> list[Any]:
     try:
-        return list(packet.decode())
+        return list(reading.frames_of(packet, out))
     except av.error.FFmpegError:
         return []
 

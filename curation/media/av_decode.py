@@ -34,8 +34,16 @@ _REQUEST = struct.Struct("<I")  # the same in av_child.py, which imports nothing
 _MESSAGE = struct.Struct("<cIQ")
 _MAX_DEATHS = 2
 _START_TIMEOUT_S = 60.0  # a loaded machine; a start takes 0.4 s
+_STARVED_S = 1.0  # after which a child that had no time is looked at again
 _MAX_MESSAGE_BYTES = 1 << 30  # a child that was taken over may answer anything
-_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+# Threads would reserve memory. And glibc should keep a frame's memory, and that of its motion vectors, for the next:
+# given back and asked for again it costs up to half as much as the decoding.
+_ENVIRONMENT = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MALLOC_MMAP_THRESHOLD_": "1000000000",
+    "MALLOC_TRIM_THRESHOLD_": "1000000000",
+}
 
 Source = bytes | Path
 """A medium: its bytes, or a file that holds them."""
@@ -55,6 +63,7 @@ class AvDecoder:
 
     A medium of which two children died gets `av.decoder_crash`, `av.decoder_timeout` or `av.decoder_memory`, and is not
     tried again: `fatal` maps its SHA-256 to that code. Pass its keys as `quarantine` to a later AvDecoder.
+    decoder_s: CPU seconds that FFmpeg's decoders took so far, of all that it did.
     """
 
     def __init__(self, limits: AvLimits | None = None, quarantine: Iterable[str] = ()) -> None:
@@ -62,6 +71,7 @@ class AvDecoder:
         self.quarantine = frozenset(quarantine)
         self.fatal: dict[str, str] = {}
         self.num_starts = 0
+        self.decoder_s = 0.0
         self._child: _Child | None = None
         self._lock = threading.Lock()
 
@@ -117,7 +127,9 @@ class AvDecoder:
             for _ in range(_MAX_DEATHS):
                 into = collector()
                 try:
-                    return self._start().ask(file.fileno(), request, into), into
+                    outcome = self._start().ask(file.fileno(), request, into)
+                    self.decoder_s += outcome.decoder_s
+                    return outcome, into
                 except ChildDied as death:
                     reason, detail = death.reason.value, str(death)
                     self._discard()
@@ -246,14 +258,15 @@ class _Child:
 
     def _message(self, deadline: float, stall_s: float) -> tuple[bytes, dict[str, Any], bytearray]:
         until = min(deadline, time.monotonic() + stall_s)
-        kind, len_json, len_body = _MESSAGE.unpack(self._read(_MESSAGE.size, until))
+        self._cpu_at_sign_s = (self._usage() or ("", 0.0))[1]
+        kind, len_json, len_body = _MESSAGE.unpack(self._read(_MESSAGE.size, until, deadline))
         if len_json > _MAX_MESSAGE_BYTES or len_body > _MAX_MESSAGE_BYTES:
             raise ChildDied(Reason.AV_DECODER_CRASH, "answered nonsense")
         until = time.monotonic() + stall_s
-        content = json.loads(bytes(self._read(len_json, until)))
-        return kind, content, self._read(len_body, until)
+        content = json.loads(bytes(self._read(len_json, until, deadline)))
+        return kind, content, self._read(len_body, until, deadline)
 
-    def _read(self, num_bytes: int, until: float) -> bytearray:
+    def _read(self, num_bytes: int, until: float, deadline: float) -> bytearray:
         buffer = bytearray(num_bytes)
         view, have = memoryview(buffer), 0
         poll = select.poll()
@@ -262,7 +275,9 @@ class _Child:
             left_s = until - time.monotonic()
             if not poll.poll(max(0.0, left_s) * 1000):
                 if left_s <= 0:
-                    raise ChildDied(Reason.AV_DECODER_TIMEOUT, "did not answer in time")
+                    if time.monotonic() >= deadline or not self._is_starved():
+                        raise ChildDied(Reason.AV_DECODER_TIMEOUT, "did not answer in time")
+                    until = min(deadline, time.monotonic() + _STARVED_S)
                 continue
             try:
                 count = self._connection.recv_into(view[have:])
@@ -272,6 +287,20 @@ class _Child:
                 raise self._death()
             have += count
         return buffer
+
+    def _is_starved(self) -> bool:
+        """Whether it gives no sign of life because the machine gives it no time: it could run, and has run for less
+        than half of what counts as a stall. That is no medium's fault."""
+        usage = self._usage()
+        return usage is not None and usage[0] == "R" and usage[1] - self._cpu_at_sign_s < self._limits.stall_s / 2
+
+    def _usage(self) -> tuple[str, float] | None:
+        """(state, CPU seconds) of the process; None where the system does not say (proc(5): Linux)."""
+        try:
+            fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return None
+        return fields[0], (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def _death(self) -> ChildDied:
         try:

@@ -18,6 +18,8 @@ MAX_SIDE_PX = 4096
 MAX_GAP_S = 60.0  # silence is put in for what is missing in an audio stream up to this; after more, it ends
 SLACK_S = 0.04  # time stamps of audio jitter (Matroska's have milliseconds); below this they are not believed
 GRID = 4  # cells of the motion grid on each side
+MOTION_HZ = 5.0  # frames a second whose vectors are read: as dear as a quarter of the decoding if all are
+AUDIO_CHUNK_S = 0.5  # of sound that goes through a resampler at a time: each call costs more than what it does
 
 _FORMATS = {"rgb24": 3, "gray": 1}
 _reformatter = av.video.reformatter.VideoReformatter()  # keeps its scaler from frame to frame
@@ -81,6 +83,11 @@ class FrameTap:
                 self._take(frame, time_s, is_damaged)
             self._count += 1
 
+    @property
+    def is_served(self) -> bool:
+        """Whether no later frame can be wanted."""
+        return self._spec["rule"] == "times" and self._next >= len(self._spec["value"])
+
     def _has_wanted_before(self, end_s: float) -> bool:
         """Whether a wanted time lies before `end_s`, beyond those that were served; these are then served."""
         if self._spec["rule"] == "times":
@@ -137,27 +144,43 @@ class FrameTap:
 
 
 class MotionTap:
-    """For each frame the mean displacement of the codec's motion vectors on a 4 x 4 grid, in frame heights.
+    """The mean displacement of the codec's motion vectors on a 4 x 4 grid, in frame heights: of the first frame with
+    vectors in each fifth of a second.
 
-    -1 in a cell where the frame has no vectors at all (a key frame; a codec that does not export them).
+    -1 in all cells where a fifth has none (key frames alone; a codec that does not export them).
     """
+
+    is_served = False
 
     def __init__(self, answer: Any, window: tuple[float, float]) -> None:
         self._answer, self._window = answer, window
         self._times: list[float] = []
         self._grids: list[Any] = []
+        self._tick = -1
+        self._has_vectors = False
 
     def offer(self, frame: Any, time_s: float, _is_damaged: bool) -> None:
         if time_s < self._window[0]:
             return
+        tick = int((time_s - self._window[0]) * MOTION_HZ + 1e-6)
+        if tick == self._tick and self._has_vectors:
+            return
         side_data = frame.side_data.get("MOTION_VECTORS")
         vectors = side_data.to_ndarray() if side_data is not None else None
+        grid = grid_of(vectors, frame.width, frame.height)
+        if tick == self._tick:  # this fifth has had a frame without vectors
+            self._times.pop()
+            self._grids.pop()
+        elif len(self._times) >= BATCH_FRAMES:
+            self._flush()
         self._times.append(round(time_s, 6))
-        self._grids.append(grid_of(vectors, frame.width, frame.height))
-        if len(self._times) >= BATCH_FRAMES:
-            self.finish(0.0)
+        self._grids.append(grid)
+        self._tick, self._has_vectors = tick, vectors is not None and len(vectors) > 0
 
     def finish(self, _end_s: float) -> None:
+        self._flush()
+
+    def _flush(self) -> None:
         if self._times:
             self._answer.send("m", {"times": self._times}, np.stack(self._grids))
         self._times, self._grids = [], []
@@ -178,69 +201,112 @@ def grid_of(vectors: Any, width: int, height: int) -> Any:
     return (moved / np.maximum(whole, width * height / GRID**2)).astype(np.float32)
 
 
+class Floats:
+    """Frames of sound as float32 (n, 1 or 2), interleaved: converted once, for all taps."""
+
+    def __init__(self) -> None:
+        self._resampler: Any = None
+        self._source: tuple[str, str, int] | None = None
+
+    def of(self, frame: Any) -> Any:
+        name, channels = frame.format.name, len(frame.layout.channels)
+        if channels <= 2 and name in ("flt", "fltp", "s16", "s16p"):
+            array = frame.to_ndarray()
+            samples = array.T if frame.format.is_planar else array.reshape(-1, channels)
+            if array.dtype == np.int16:
+                return samples.astype(np.float32) / 32768
+            return np.ascontiguousarray(samples)
+        source = (name, frame.layout.name, frame.sample_rate)
+        if source != self._source:  # mixing down of more than two channels is FFmpeg's
+            layout = "mono" if channels == 1 else "stereo"
+            self._resampler, self._source = av.AudioResampler("flt", layout, frame.sample_rate), source
+        frame.pts = None  # the resampler would put in silence of its own
+        made = [each.to_ndarray().reshape(-1, min(2, channels)) for each in self._resampler.resample(frame)]
+        return np.concatenate(made) if made else np.zeros((0, min(2, channels)), np.float32)
+
+
 class AudioTap:
     """Samples at one rate and layout; sample n stands for the time start + n / rate, whatever the packets left out."""
 
     def __init__(self, index: int, spec: dict[str, Any], window: tuple[float, float], answer: Any) -> None:
         self._index, self._spec, self._window, self._answer = index, spec, window, answer
         self._resampler: Any = None
-        self._source: tuple[str, str, int] | None = None
-        self._rate = self._channels = self._given = 0
+        self._source_rate = self._rate = self._channels = 0
         self._start_s: float | None = None
+        self._given = 0.0  # samples that what was offered stands for, at the tap's rate, from start_s on
         self._made = self._skip = 0
         self._limit: int | None = None
+        self._held: list[Any] = []
+        self._num_held = 0
         self._batch: list[Any] = []
         self._batch_bytes = 0
 
-    def offer(self, frame: Any, time_s: float) -> None:
-        end_s = time_s + frame.samples / frame.sample_rate
-        if end_s <= self._window[0]:
+    def offer(self, samples: Any, rate: int, time_s: float) -> None:
+        """samples: float32 (n, 1 or 2), at `rate`, from time_s on."""
+        if time_s + len(samples) / rate <= self._window[0]:
             return
-        source = (frame.format.name, frame.layout.name, frame.sample_rate)
-        if source != self._source:
-            self._change(frame, source)
         if self._start_s is None:
+            self._rate = self._spec["rate_hz"] or rate
+            self._channels = 1 if self._spec["num_channels"] == 1 else samples.shape[1]
             self._start_s = max(time_s, self._window[0])
             self._limit = round((self._window[1] - self._start_s) * self._rate) if self._window[1] < 1e9 else None
-        missing = round((time_s - self._start_s) * self._rate) - (self._made - self._skip)
-        if abs(missing) > SLACK_S * self._rate or self._made == 0:
-            self._shift(missing)
-        frame.pts = None  # the resampler would put in silence of its own
-        for made in self._resampler.resample(frame):
-            self._keep(made.to_ndarray())
-
-    def _change(self, frame: Any, source: tuple[str, str, int]) -> None:
-        """Begin, or go on after the stream changed its format."""
-        if self._resampler is not None:
+            self._shift(round((time_s - self._start_s) * self._rate))
+        if rate != self._source_rate:  # at the beginning, or where the stream changes
             self._drain()
-        if self._source is None:
-            self._rate = self._spec["rate_hz"] or frame.sample_rate
-            self._channels = 1 if self._spec["num_channels"] == 1 else min(2, len(frame.layout.channels))
-        self._source = source
-        self._given = min(2, len(frame.layout.channels))
-        self._resampler = av.AudioResampler("flt", "mono" if self._given == 1 else "stereo", self._rate)
+            self._source_rate = rate
+        missing = round((time_s - self._start_s) * self._rate - self._given)
+        if abs(missing) > SLACK_S * self._rate:
+            self._shift(missing)
+        if samples.shape[1] != self._channels:  # the mean; FFmpeg's own mixing makes floats louder and integers not
+            samples = samples.mean(axis=1, keepdims=True) if self._channels == 1 else samples.repeat(2, axis=1)
+        self._held.append(samples)
+        self._num_held += len(samples)
+        self._given += len(samples) * self._rate / rate
+        if self._num_held >= AUDIO_CHUNK_S * rate:
+            self._resample()
 
     def _shift(self, missing: int) -> None:
-        if missing < 0:
-            self._skip -= missing  # these come twice: drop as many
-        elif self._made:
+        """Make up for samples that are not there, or come twice."""
+        if missing > 0:
             self._drain()
-            self._keep(np.zeros((1, missing * self._given), np.float32))
+            self._keep(np.zeros((missing, self._channels), np.float32))
+        self._skip += max(0, -missing)
+        self._given += missing
 
-    def _keep(self, array: Any) -> None:
-        """array: (1, samples x channels) float32, interleaved."""
-        samples = array.reshape(-1, self._given)
-        if self._channels != self._given:  # the mean; FFmpeg's own mixing makes floats louder and integers not
-            samples = samples.mean(axis=1, keepdims=True) if self._channels == 1 else samples.repeat(2, axis=1)
+    def _resample(self) -> None:
+        """What is held, at the tap's rate."""
+        if not self._held:
+            return
+        held = np.concatenate(self._held)
+        self._held, self._num_held = [], 0
+        if self._source_rate == self._rate:
+            self._keep(held)
+            return
+        layout = "mono" if self._channels == 1 else "stereo"
+        if self._resampler is None:
+            self._resampler = av.AudioResampler("flt", layout, self._rate)
+        frame = av.AudioFrame.from_ndarray(held.reshape(1, -1), format="flt", layout=layout)
+        frame.sample_rate = self._source_rate
+        for made in self._resampler.resample(frame):
+            self._keep(made.to_ndarray().reshape(-1, self._channels))
+
+    def _drain(self) -> None:
+        self._resample()
+        if self._resampler is not None:
+            for made in self._resampler.resample(None):
+                self._keep(made.to_ndarray().reshape(-1, self._channels))
+        self._resampler = None
+
+    def _keep(self, samples: Any) -> None:
+        """samples: float32 (n, channels)."""
         if self._spec["samples"] == "s16":
             samples = np.rint(samples * 32767).clip(-32768, 32767).astype(np.int16)
-        self._made += len(samples)
         if self._skip:
             dropped = min(self._skip, len(samples))
-            samples, self._skip, self._made = samples[dropped:], self._skip - dropped, self._made - dropped
-        if self._limit is not None and self._made > self._limit:
-            samples = samples[: max(0, len(samples) - (self._made - self._limit))]
-            self._made = self._limit
+            samples, self._skip = samples[dropped:], self._skip - dropped
+        if self._limit is not None:
+            samples = samples[: max(0, self._limit - self._made)]
+        self._made += len(samples)
         if len(samples) == 0:
             return
         self._batch.append(samples)
@@ -255,11 +321,6 @@ class AudioTap:
             self._answer.send("a", content, stack)
         self._batch, self._batch_bytes = [], 0
 
-    def _drain(self) -> None:
-        for made in self._resampler.resample(None):
-            self._keep(made.to_ndarray())
-
     def finish(self) -> None:
-        if self._resampler is not None:
-            self._drain()
+        self._drain()
         self._flush()

@@ -86,6 +86,7 @@ class AvOutcome:
     reason, detail: None where all went well; what came before the reason is good, `verdict` says whether it is enough.
     video_end_s, audio_end_s: where the last decoded frame ended. num_frames, num_samples: decoded (samples a channel).
     damages: (stream, seconds) of what could not be decoded or is marked as damaged, at most 1,000; num_damages: of all.
+    decoder_s: CPU time within FFmpeg's decoders; differs from run to run, so it belongs in no table that is compared.
     """
 
     reason: str | None = None
@@ -97,6 +98,7 @@ class AvOutcome:
     num_samples: int = 0
     damages: tuple[tuple[str, float], ...] = ()
     num_damages: int = 0
+    decoder_s: float = field(default=0.0, compare=False)
     texts: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod

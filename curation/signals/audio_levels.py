@@ -20,7 +20,7 @@ class AudioLevels(SegmentSignal):
     Source: ITU-R BS.1770-4; thresholds of use: 80% silence (HunyuanVideo-Foley).
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     needs: ClassVar[tuple[str, ...]] = ("native",)
 
     def writes(self) -> pa.Schema:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import numpy as np
 import pyarrow as pa
 
-from curation.scorers import embedding_matrix
+from curation.scorers import cosines
 from curation.signal import ColumnSignal, Level, as_table
 
 
@@ -36,13 +35,4 @@ class ClipScore(ColumnSignal):
         return pa.schema({self.table_name(): pa.float32()})
 
     def compute(self, rows: pa.Table) -> pa.Table:
-        image_ND, has_image = embedding_matrix(rows.column(self.reads()[0]))
-        text_ND, has_text = embedding_matrix(rows.column(self.reads()[1]))
-        if image_ND.shape != text_ND.shape:
-            raise ValueError(f"embeddings of {image_ND.shape[1]} and {text_ND.shape[1]} dimensions: not of one model")
-        # float16 moves norms by up to 5e-4, which would show as scores above 1.
-        norms = np.linalg.norm(image_ND, axis=1) * np.linalg.norm(text_ND, axis=1)
-        known = has_image & has_text & np.isfinite(norms) & (norms > 0)
-        dots = (image_ND * text_ND).sum(axis=1)
-        score = np.clip(np.divide(dots, norms, out=np.zeros_like(dots), where=known), -1.0, 1.0)
-        return as_table({self.table_name(): pa.array(score, pa.float32(), mask=~known)}, self.writes())
+        return as_table({self.table_name(): cosines(rows, *self.reads())}, self.writes())

@@ -13,7 +13,6 @@ from curation.av.speech import (
     dnsmos,
     dnsmos_weights,
     file_digest,
-    speech_probabilities_of_cut,
     vad_weights,
 )
 
@@ -27,11 +26,17 @@ class SpeechQuality(SegmentSignal):
     Source: Reddy et al. 2022; Emilia keeps an overall of 3.0 and above.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     needs: ClassVar[tuple[str, ...]] = ("speech",)
 
     spans: SpeechSpans = SpeechSpans()
     min_speech_share: float = Field(default=0.1, ge=0, le=1)
+    quality: bool = True
+    """Whether DNSMOS is asked at all: it costs ten times what everything else about a segment does. Without, its three
+    columns are null."""
+    dnsmos_hop_s: float = Field(default=4.0, gt=0)
+    """Between the windows of 9.01 s over which DNSMOS is averaged. At 1 (speechmos) it costs four times as much; on
+    five mixes of 25 s of spoken captions and noise the overall quality moved by at most 0.04."""
 
     def needs_model(self) -> bool:
         return False  # two small networks that run on a CPU in some milliseconds a second of sound
@@ -50,10 +55,10 @@ class SpeechQuality(SegmentSignal):
             return row
         pcm = found.pcm[:, 0].clip(-1, 1)
         length_s = len(pcm) / found.rate_hz
-        spans = self.spans.of(speech_probabilities_of_cut(pcm), length_s)
+        spans = self.spans.of(segment.voice, length_s)
         share = sum(span.length_s for span in spans) / length_s
         row["speech_share"] = share
-        scores = dnsmos(pcm) if share >= self.min_speech_share else None
+        scores = dnsmos(pcm, self.dnsmos_hop_s) if self.quality and share >= self.min_speech_share else None
         if scores is not None:
             row |= {name: round(value, 3) for name, value in zip(self.writes().names[1:], scores, strict=True)}
         return row

@@ -14,14 +14,15 @@ class VideoMotion(SegmentSignal):
     """Figures by which stills, slide shows, black video and bars are told from moving pictures; null without video.
 
     Columns: `motion_mean`, `motion_least` (0 and more: mean length of the codec's motion vectors in frame heights a
-    frame, of all and of the quietest sixteenth of the picture; null for codecs that do not export them);
+    frame, of all and of the quietest sixteenth of the picture, on one frame of each fifth of a second; null for codecs
+    that do not export them);
     `still_share`, `jump_share`, `black_share` (0-1, of frames that repeat the one before, are another picture, are
     black); `is_slideshow`; `bar_share` (0-1, of the picture's area that dark bars at its edges take; null where it is
     dark altogether). On every frame at 96 x 54, grey. Unit: as said. Model: none.
     Source: NeMo Curator's motion filter for the vectors; thresholds of `curation.av.picture_motion`.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     needs: ClassVar[tuple[str, ...]] = ("grey", MOTION)
 
     def writes(self) -> pa.Schema:

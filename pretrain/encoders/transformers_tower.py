@@ -17,7 +17,8 @@ from pretrain.encoders.base import Encoder
 from pretrain.encoders.transformer import Pool, pool_tokens
 
 
-def _library() -> Any:
+def library() -> Any:
+    """The library `transformers`. Raises ValueError where it is not installed."""
     try:
         import transformers
     except ImportError as error:
@@ -39,20 +40,20 @@ class _Tower(Encoder):
         return int(self._config().hidden_size)
 
     def _config(self) -> Any:
-        library = _library()
+        towers = library()
         try:
-            return library.AutoConfig.from_pretrained(self.model, local_files_only=Path(self.model).is_dir())
+            return towers.AutoConfig.from_pretrained(self.model, local_files_only=Path(self.model).is_dir())
         except (OSError, ValueError) as error:
             raise ValueError(
                 f"model {self.model!r}: no folder with a config.json, and not on the hub: {error}"
             ) from error
 
     def _tower(self) -> Any:
-        library, config = _library(), self._config()
+        towers, config = library(), self._config()
         if self.weights == "fresh":
-            return library.AutoModel.from_config(config)
+            return towers.AutoModel.from_config(config)
         try:
-            tower, said = library.AutoModel.from_pretrained(
+            tower, said = towers.AutoModel.from_pretrained(
                 self.model, use_safetensors=True, local_files_only=Path(self.model).is_dir(), output_loading_info=True
             )
         except OSError as error:

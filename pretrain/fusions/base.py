@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from pretrain.component import Component
@@ -47,6 +48,24 @@ class Fusion(Component, ABC):
     def works_alone(self) -> bool:
         """Whether it takes a single stream as well, so that it can make a stream's vector (`through_fusion`)."""
         return False
+
+
+class OneTransformer(Fusion, ABC):
+    """Base of fusions that take the tokens of any streams, also of one, through one transformer and give all back."""
+
+    width: int = Field(192, ge=1)
+    layers: int = Field(2, ge=1)
+    heads: int | None = Field(None, ge=1)
+    mlp_ratio: float = Field(4.0, gt=0)
+
+    def out_width(self) -> int:
+        return self.width
+
+    def gives(self, streams: tuple[str, ...]) -> tuple[str, ...]:
+        return streams
+
+    def works_alone(self) -> bool:
+        return True
 
 
 class Entrance(nn.Module):

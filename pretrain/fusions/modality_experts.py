@@ -7,13 +7,13 @@ from torch import Tensor, nn
 
 from pretrain.blocks import Block, heads_of
 from pretrain.embeddings.base import Tokens
-from pretrain.fusions.base import Entrance, Fused, Fusion, split
+from pretrain.fusions.base import Entrance, Fused, OneTransformer, split
 
 JOINT = "joint"
 """Name of the feed-forward of all streams together."""
 
 
-class ModalityExperts(Fusion):
+class ModalityExperts(OneTransformer):
     """All tokens share each layer's self-attention; a stream's tokens go through the feed-forward of their stream.
 
     Of several streams at once, the last `joint_layers` layers use one feed-forward for all (VLMo base: 2 of 12). Of one
@@ -21,20 +21,8 @@ class ModalityExperts(Fusion):
     BEiT-3, arXiv:2208.10442). Pooled: mean of the tokens that are there.
     """
 
-    width: int = Field(192, ge=1)
     layers: int = Field(3, ge=1)
     joint_layers: int = Field(1, ge=0)
-    heads: int | None = Field(None, ge=1)
-    mlp_ratio: float = Field(4.0, gt=0)
-
-    def out_width(self) -> int:
-        return self.width
-
-    def gives(self, streams: tuple[str, ...]) -> tuple[str, ...]:
-        return streams
-
-    def works_alone(self) -> bool:
-        return True
 
     def build(self, widths: dict[str, int]) -> nn.Module:
         if self.joint_layers > self.layers:

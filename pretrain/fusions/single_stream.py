@@ -3,36 +3,21 @@
 from __future__ import annotations
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from pretrain.blocks import Block, heads_of
 from pretrain.embeddings.base import Tokens
-from pretrain.fusions.base import Entrance, Fused, Fusion, split
+from pretrain.fusions.base import Entrance, Fused, OneTransformer, split
 
 _INITIAL_STD = 0.02
 
 
-class SingleStream(Fusion):
+class SingleStream(OneTransformer):
     """A class token and the tokens of every stream, each with its stream's vector, see each other in every layer.
 
     A stream that a row lacks is masked, so the row is what it would be without that stream. The pooled vector is the
     class token's. Streams of another width are mapped to `width`.
     """
-
-    width: int = Field(192, ge=1)
-    layers: int = Field(2, ge=1)
-    heads: int | None = Field(None, ge=1)
-    mlp_ratio: float = Field(4.0, gt=0)
-
-    def out_width(self) -> int:
-        return self.width
-
-    def gives(self, streams: tuple[str, ...]) -> tuple[str, ...]:
-        return streams
-
-    def works_alone(self) -> bool:
-        return True
 
     def build(self, widths: dict[str, int]) -> nn.Module:
         return SingleStreamFusion(self, widths)

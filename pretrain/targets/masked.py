@@ -5,17 +5,47 @@ A stream's tokens are masked once a step, for all targets that ask for them; the
 
 from __future__ import annotations
 
+from abc import ABC
+from typing import Self
+
 import torch
 import torch.nn.functional as F
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from pretrain.embeddings.base import Tokens
 from pretrain.model import Model
-from pretrain.targets.base import Encoded, hidden, masked, truth
+from pretrain.targets.base import Encoded, HeadTarget, Reads, hidden, masked, truth
 from pretrain.targets.pairs import mean_over_workers
 
 _EPSILON = 1e-6
 """Added to the variance of a patch's pixels before its root is taken (MAE's released code)."""
+
+
+class MaskedStream(HeadTarget, ABC):
+    """Base of targets that guess the hidden tokens of one stream. given: streams that the fusion shows beside it,
+    whole; none: the stream's encoder alone. rate: share of the tokens that is hidden; at 0 the loss is 0."""
+
+    stream: str
+    given: tuple[str, ...] = ()
+    rate: float = Field(ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _not_itself(self) -> Self:
+        if self.stream in self.given:
+            raise ValueError(f"given: {self.stream!r} is what is masked; shown whole, it would give the answer")
+        return self
+
+    def streams(self) -> tuple[str, ...]:
+        return ()
+
+    def reads(self) -> Reads:
+        fused = (self.stream,) if self.given else ()
+        return Reads(hidden=self.given, masked={self.stream: self.rate}, fused=fused)
+
+    def width_of(self, model: Model) -> int:
+        """Width of the tokens that the head reads."""
+        return width_seen(model, self.stream, self.given, is_fused=False)
 
 
 class WordHead(nn.Module):

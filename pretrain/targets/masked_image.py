@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Self
-
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from pretrain.model import Model
-from pretrain.targets.base import Encoded, HeadTarget, Reads, TargetModule, masked
-from pretrain.targets.masked import nothing, patch_loss, tokens_with_context, width_seen
+from pretrain.targets.base import Encoded, TargetModule, masked
+from pretrain.targets.masked import MaskedStream, nothing, patch_loss, tokens_with_context
 
 
-class MaskedImage(HeadTarget):
+class MaskedImage(MaskedStream):
     """Squared error between predicted and true pixels of masked patches, each patch's pixels normalised by themselves.
 
     As in SimMIM the encoder sees a learned vector where a patch is hidden, and one linear layer predicts; MAE's encoder
@@ -24,22 +22,8 @@ class MaskedImage(HeadTarget):
     given: tuple[str, ...] = ()
     rate: float = Field(0.6, ge=0, lt=1)
 
-    @model_validator(mode="after")
-    def _not_itself(self) -> Self:
-        if self.stream in self.given:
-            raise ValueError(f"given: {self.stream!r} is what is masked; shown whole, it would give the answer")
-        return self
-
-    def streams(self) -> tuple[str, ...]:
-        return ()
-
-    def reads(self) -> Reads:
-        fused = (self.stream,) if self.given else ()
-        return Reads(hidden=self.given, masked={self.stream: self.rate}, fused=fused)
-
     def build_for(self, model: Model) -> nn.Module:
-        width = width_seen(model, self.stream, self.given, is_fused=False)
-        return MaskedImageLoss(self, width, model.patch_width(self.stream))
+        return MaskedImageLoss(self, self.width_of(model), model.patch_width(self.stream))
 
 
 class MaskedImageLoss(TargetModule):

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Self
+import dataclasses
 
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from pretrain.model import Model
-from pretrain.targets.base import Encoded, HeadTarget, Reads, TargetModule, masked
-from pretrain.targets.masked import WordHead, nothing, tokens_with_context, width_seen, word_loss
+from pretrain.targets.base import Encoded, Reads, TargetModule, masked
+from pretrain.targets.masked import MaskedStream, WordHead, nothing, tokens_with_context, word_loss
 
 
-class MaskedLanguage(HeadTarget):
+class MaskedLanguage(MaskedStream):
     """-log p(token) at the masked tokens of `stream`, averaged over them.
 
     given: streams that the fusion shows beside it, whole; rows count that have all of them, and only as their own true
@@ -24,24 +24,11 @@ class MaskedLanguage(HeadTarget):
     given: tuple[str, ...] = ("image",)
     rate: float = Field(0.15, ge=0, lt=1)
 
-    @model_validator(mode="after")
-    def _not_itself(self) -> Self:
-        if self.stream in self.given:
-            raise ValueError(f"given: {self.stream!r} is what is masked; shown whole, it would give the answer")
-        return self
-
-    def streams(self) -> tuple[str, ...]:
-        return ()
-
     def reads(self) -> Reads:
-        return Reads(
-            hidden=self.given, masked={self.stream: self.rate}, ids=(self.stream,),
-            fused=(self.stream,) if self.given else (),
-        )  # fmt: skip
+        return dataclasses.replace(super().reads(), ids=(self.stream,))
 
     def build_for(self, model: Model) -> nn.Module:
-        width = width_seen(model, self.stream, self.given, is_fused=False)
-        return MaskedLanguageLoss(self, width, model.vocabulary(self.stream).size)
+        return MaskedLanguageLoss(self, self.width_of(model), model.vocabulary(self.stream).size)
 
 
 class MaskedLanguageLoss(TargetModule):

@@ -1,9 +1,17 @@
 """What cutting and scoring video costs beside decoding it: CPU seconds of one process, the same films, in turns.
 
-    python tests/benchmarks/segments.py [--films 3] [--seconds 20] [--height 720]
+    python tests/benchmarks/segments.py [--films 3] [--seconds 20] [--height 720] [--codec mp4] [--grain 5]
 
-`decode` is PyAV's decoder alone, one thread, no picture made of a frame: the floor. `cut` is the stage `segment` (one
-decoding at small size, shots, cutting, the middle picture), `score` the five signals of segments.
+What a second of video costs to decode grows with its bit rate, what signals cost does not, so the share depends on the
+films: they have grain, which brings H.264 of 720 lines to the 2 to 3 Mbit/s that the web has (`--grain 0`: 0.7 Mbit/s).
+
+`decode` is PyAV's decoder alone, pictures and sound, one thread, nothing made of a frame: the floor. `cut` is the stage
+`segment` (one decoding at small size, shots, cutting, the middle picture), `score` the signals of segments: first those
+without a network, then voice activity (silero-vad) with them, then DNSMOS too. `decoder` is the share of a row's CPU
+time that is spent within FFmpeg's decoders, by the child's own clock.
+
+video2dataset publishes 230 videos a second on 16 vCPU for WebVid-10M (12 h; its README): 14.4 videos a vCPU and second
+for downloading and storing them, undecoded; it publishes no figure for cutting or for signals.
 """
 
 from __future__ import annotations
@@ -13,7 +21,7 @@ import io
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import av
@@ -22,33 +30,44 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from curation.av.cutting_up import SegmentOptions, cut_up
-from curation.av.segment_signal import decoded_segment
+from curation.av.segment_signal import SegmentSignal, decoded_segment
 from curation.av.segments import Segmentation
 from curation.media.av_decode import AvDecoder
 from curation.signals.audio_levels import AudioLevels
 from curation.signals.media_fingerprint import MediaFingerprint
 from curation.signals.sound_and_picture import SoundAndPicture
+from curation.signals.sound_kinds import SoundKinds
 from curation.signals.speech_quality import SpeechQuality
 from curation.signals.video_motion import VideoMotion
+from pipelines.segment import _middle_picture
 from tests.curation.av import media
+from tests.curation.av.test_speech import voice
 
-SIGNALS = [VideoMotion(), AudioLevels(), SpeechQuality(), SoundAndPicture(), MediaFingerprint()]
+PLAIN: list[SegmentSignal] = [VideoMotion(), AudioLevels(), SoundAndPicture(), MediaFingerprint()]
+VOICE: list[SegmentSignal] = [*PLAIN, SoundKinds()]
+ALL: list[SegmentSignal] = [*PLAIN, SpeechQuality()]
 OPTIONS = SegmentOptions(shots=Segmentation(min_s=1.0))
 
 
-def film(seed: int, seconds: float, height: int) -> bytes:
-    """Shots of four seconds and music, H.264 with a key frame every two seconds."""
+def film(seed: int, seconds: float, height: int, codec: str, grain: float = 0.0) -> bytes:
+    """Shots of four seconds; speech over music; a key frame every two seconds. grain: standard deviation, levels."""
     width, per_shot = height * 8 // 9 * 2, 4 * media.FPS
     num = max(1, round(seconds * media.FPS / per_shot))
     frames = [frame for k in range(num) for frame in media.pan(10 * seed + k, per_shot, 3, width, height)]
-    return media.write(frames, media.music(num * 4.0, seed), "mp4", options={"g": "50", "preset": "veryfast"})
+    if grain:
+        noise = np.random.default_rng(seed).normal(0, grain, (16, height, width, 1)).astype(np.int16)
+        frames = [(frame + noise[k % 16]).clip(0, 255).astype(np.uint8) for k, frame in enumerate(frames)]
+    sound = 0.3 * media.music(num * 4.0, seed)[:, 0] + 0.7 * voice(num * 4.0, seed, media.RATE_HZ)
+    options = {"g": "50"} | ({"preset": "medium", "crf": "23"} if codec == "mp4" else {})
+    return media.write(frames, sound[:, None], codec, options=options)
 
 
-def decode(body: bytes) -> int:
+def decode(body: bytes) -> None:
     with av.open(io.BytesIO(body)) as container:
         for stream in container.streams:
             stream.codec_context.thread_count = 1
-        return sum(1 for _ in container.decode(video=0))
+        for _ in container.decode():
+            pass
 
 
 def cpu_s(work: Callable[[], object]) -> float:
@@ -59,54 +78,78 @@ def cpu_s(work: Callable[[], object]) -> float:
     return sum(b.ru_utime + b.ru_stime - a.ru_utime - a.ru_stime for a, b in zip(before, after, strict=True))
 
 
+class Costs:
+    """CPU seconds in all, and in the decoder, of each kind of work."""
+
+    def __init__(self) -> None:
+        self.total: dict[str, float] = {}
+        self.decoder: dict[str, float] = {}
+
+    def take(self, name: str, work: Callable[[AvDecoder], object], base: float) -> None:
+        inside = 0.0
+
+        def whole() -> None:
+            nonlocal inside
+            with AvDecoder() as decoder:
+                work(decoder)
+                inside = decoder.decoder_s
+
+        self.total[name] = self.total.get(name, 0.0) + cpu_s(whole) - base
+        self.decoder[name] = self.decoder.get(name, 0.0) + inside
+
+
+def cut(decoder: AvDecoder, body: bytes) -> list[bytes]:
+    """As `pipelines.segment` does."""
+    found = [each.cut.body for each in cut_up(decoder, body, "u", OPTIONS) if each.cut is not None and each.cut.body]
+    decoder.texts(body)
+    for each in found:
+        _middle_picture(decoder, {"modality": "video", "duration_s": 4.0, "bytes": each})
+    return found
+
+
+def score(decoder: AvDecoder, segments: Sequence[bytes], signals: Sequence[SegmentSignal]) -> None:
+    """As `pipelines.segment_scores` does."""
+    for each in segments:
+        segment = decoded_segment(decoder, each, signals)
+        for signal in signals:
+            signal.compute_segments([segment])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--films", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--height", type=int, default=720)
+    parser.add_argument("--codec", choices=[name for name, codec in media.CODECS.items() if codec[1]], default="mp4")
+    parser.add_argument("--grain", type=float, default=5.0)
     args = parser.parse_args()
-    bodies = [film(seed, args.seconds, args.height) for seed in range(args.films)]
+    bodies = [film(seed, args.seconds, args.height, args.codec, args.grain) for seed in range(args.films)]
     with AvDecoder() as decoder:  # what is loaded at first use is no cost of a segment
-        first = decoded_segment(decoder, media.small("mp4", 2.0), SIGNALS)
-        for signal in SIGNALS:
-            signal.compute_segments([first])
-    costs: dict[str, list[float]] = {"start": [], "decode": [], "cut": [], "score": []}
-    num_segments = 0
+        score(decoder, cut(decoder, bodies[0])[:1], ALL)
+    costs, num_segments = Costs(), 0
+    kinds = (("score, no network", PLAIN), ("score, with VAD", VOICE), ("score, with VAD, DNSMOS", ALL))
     for body in bodies:
+        base = min(cpu_s(lambda: AvDecoder().__enter__().close()) for _ in range(2))
         found: list[bytes] = []
-
-        def start() -> None:
-            with AvDecoder():
-                pass
-
-        def cut(body: bytes = body, found: list[bytes] = found) -> None:
-            with AvDecoder() as decoder:
-                found += [s.cut.body for s in cut_up(decoder, body, "u", OPTIONS) if s.cut is not None and s.cut.body]
-
-        def score(found: list[bytes] = found) -> None:
-            with AvDecoder() as decoder:
-                for each in found:
-                    segment = decoded_segment(decoder, each, SIGNALS)
-                    for signal in SIGNALS:
-                        signal.compute_segments([segment])
-
-        for name, work in (
-            ("start", start),
-            ("decode", lambda body=body: decode(body)),
-            ("cut", cut),
-            ("score", score),
-        ):
-            costs[name].append(cpu_s(work))
+        costs.total["decode"] = costs.total.get("decode", 0.0) + cpu_s(lambda body=body: decode(body))
+        costs.take("cut", lambda decoder, body=body, found=found: found.extend(cut(decoder, body)), base)
+        for name, signals in kinds:
+            costs.take(name, lambda decoder, found=found, signals=signals: score(decoder, found, signals), base)
         num_segments += len(found)
-    base = float(np.median(costs["start"]))
-    seconds = args.films * round(args.seconds / 4) * 4.0
-    decoded = sum(costs["decode"])
-    print(f"{args.films} films of {seconds / args.films:.0f} s at {args.height} lines, {num_segments} segments, "
-          f"{time.strftime('%F')}")  # fmt: skip
-    for name in ("decode", "cut", "score"):
-        total = sum(cost - (base if name != "decode" else 0.0) for cost in costs[name])
-        speed = f"{seconds / total:6.1f} s of film a second, {num_segments / total:.2f} segments a second"
-        print(f"  {name:7} {total:6.2f} CPU s: {speed}, {total / decoded:.2f} x decode")
+    costs.decoder["decode"] = costs.total["decode"]
+    for name, _ in kinds:
+        for each in (costs.total, costs.decoder):
+            each["cut and " + name] = each["cut"] + each[name]
+    seconds = args.films * max(1, round(args.seconds / 4)) * 4.0
+    films = f"{args.films} films of {seconds / args.films:.0f} s, {args.codec}, {args.height} lines"
+    films += f", {sum(map(len, bodies)) * 8e-6 / seconds:.1f} Mbit/s"
+    print(f"{films}, {num_segments} segments, {time.strftime('%F')}\n")
+    print("| what | CPU s | x decode | decoder | segments a CPU s | s of film a CPU s |\n|---|---|---|---|---|---|")
+    for name, total in costs.total.items():
+        share, times = costs.decoder[name] / total, total / costs.total["decode"]
+        print(
+            f"| {name} | {total:.2f} | {times:.2f} | {share:.0%} | {num_segments / total:.2f} | {seconds / total:.1f} |"
+        )
 
 
 if __name__ == "__main__":

@@ -108,6 +108,9 @@ def text_rows() -> pa.Table:
             "language": pa.array([None if k % 7 == 2 else ("en", "de-AT", "fr")[k % 3] for k in range(len(TEXTS))]),
             "clip_text_embedding": pa.array(lists, pa.list_(pa.float16(), DIM)),
             "clip_image_embedding": pa.array([*lists[3:], *lists[:3]], pa.list_(pa.float16(), DIM)),
+            "clap_text_embedding": pa.array(lists, pa.list_(pa.float16(), DIM)),
+            "clap_audio_embedding": pa.array([*lists[2:], *lists[:2]], pa.list_(pa.float16(), DIM)),
+            "text_source": pa.array([None if k == 9 else ("caption", "subtitles")[k % 2] for k in range(len(TEXTS))]),
             "clip_masked_image_embedding": pa.array([*lists[5:], *lists[:5]], pa.list_(pa.float16(), DIM)),
         }
     )
@@ -172,6 +175,9 @@ class TinyScorer:
 
     def encode_texts(self, texts: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray]:
         return self._encode([None if text is None else text.encode() for text in texts])
+
+    def encode_sounds(self, sounds: Sequence[np.ndarray | None]) -> tuple[np.ndarray, np.ndarray]:
+        return self._encode([None if sound is None else sound.tobytes() for sound in sounds])
 
     def _encode(self, items: list[bytes | None]) -> tuple[np.ndarray, np.ndarray]:
         vectors = np.zeros((len(items), DIM), np.float32)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from pretrain.version import Version, open_version
 
@@ -13,6 +14,12 @@ from pretrain.version import Version, open_version
 sys.path.append(str(Path(__file__).parent))
 
 from tiny import sample, write_version
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Models of some thousand weights: a second thread only waits, and on a busy machine for long."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

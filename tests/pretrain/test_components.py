@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from assembled import assembled
 
 from pretrain.component import choices
+from pretrain.config import ConfigError, parse_config
 from pretrain.embeddings.base import Embedding, Tokens
 from pretrain.embeddings.ngrams import HashedNgrams, word_ngrams
 from pretrain.embeddings.pictures import ConvStem, Patches, Pixels
@@ -16,7 +18,8 @@ from pretrain.embeddings.utf8 import Utf8Bytes
 from pretrain.encoders.base import Encoder
 from pretrain.encoders.timm_tower import TimmTower
 from pretrain.encoders.transformer import FeedForward, Transformer
-from pretrain.model import StreamConfig, Streams
+from pretrain.model import StreamConfig, Streams, load_state
+from pretrain.objective import Objective
 from pretrain.pictures import square
 
 TEXTS = ["Nacht", "natt", "", "一只青蛙", "a longer text of several words"]
@@ -80,6 +83,27 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
         vectors(HashedNgrams(), FeedForward(pool="flatten"), TEXTS)
     with pytest.raises(ValueError, match="resnet10x"):
         TimmTower(name="resnet10x")
+
+
+@pytest.mark.family("F23")
+def test_shared_towers_hold_the_same_storage() -> None:
+    """F23 (d), also after loading, in a copy, and where targets read one of the streams only."""
+    config = assembled([{"use": "masked_language.MaskedLanguage", "given": []}], shared=["image", "text"])
+    objective = Objective(config.model.build(16), config)
+    image, text = (objective.model.streams[name] for name in ("image", "text"))
+    for one, other in zip(image.encoder.parameters(), text.encoder.parameters(), strict=True):
+        assert one.data_ptr() == other.data_ptr()
+        assert one.requires_grad
+    assert image.projection.weight is text.projection.weight
+    assert not any(each.requires_grad for each in image.embedding.parameters())
+    other = config.model.build(16)
+    load_state(other, objective.model.state_dict(), "a test")
+    assert other.streams["image"].encoder is other.streams["text"].encoder
+    for wrong in (["image", "sound"], ["image", "text"]):
+        model = config.model_dump(mode="json")["model"] | {"shared": wrong}
+        model["streams"]["text"]["encoder"]["heads"] = 3
+        with pytest.raises(ConfigError, match="is no stream whose encoder is configured as that of 'image'"):
+            parse_config({**config.model_dump(mode="json"), "model": model})
 
 
 def test_choices_are_found_in_the_packages() -> None:

@@ -19,7 +19,7 @@ def test_two_ray_workers_train_as_one_process(store: Path, monkeypatch: pytest.M
     monkeypatch.setenv("PYTHONPATH", helpers)  # workers import the project whether or not it is installed
     handler = signal.getsignal(signal.SIGTERM)
     said: list[str] = []
-    two = train(config(name="two", num_workers=2), store, "local", progress=said.append)
+    two = train(config(name="two", num_workers=2, min_workers=1), store, "local", progress=said.append)
     one = train(config(name="one", num_workers=1), store, "serial", progress=lambda _: None)
     assert signal.getsignal(signal.SIGTERM) is handler
     losses = [[json.loads(line)["loss"] for line in read_lines(run.folder / METRICS_FILE)] for run in (one, two)]

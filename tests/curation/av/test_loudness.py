@@ -98,3 +98,18 @@ def test_bandwidth_sees_through_resampling() -> None:
     up = resample_poly(rng.normal(0, 0.1, (16_000, 1)), 6, 1).astype(np.float32)
     assert 3_900 < (bandwidth_hz(up, 48_000) or 0) < 6_000  # 4 kHz and what the resampling filter lets through
     assert bandwidth_hz(np.zeros((9_000, 1), np.float32), 48_000) is None
+
+
+@pytest.mark.family("F11")
+def test_planted_silent_and_clipped_tracks_are_all_caught() -> None:
+    """F11 (d), of 200 tracks, by the thresholds of the published recipes: all that were planted and no others."""
+    rng = np.random.default_rng(0)
+    tracks = [media.music(1.0, seed, rate=16_000) * rng.uniform(0.2, 1.0) for seed in range(200)]
+    silent, clipped = set(range(0, 200, 10)), set(range(5, 200, 10))
+    for number in silent:
+        tracks[number][round(rng.uniform(0, 0.15) * 16_000) :] = rng.normal(0, 1e-4 * (number % 20 > 0))
+    for number in clipped:
+        tracks[number] = (tracks[number] / np.abs(tracks[number]).max() * rng.uniform(2.5, 8)).clip(-1, 1)
+    tracks = [each.clip(-1, 1).astype(np.float32) for each in tracks]
+    assert {number for number, each in enumerate(tracks) if (silence_share(each, 16_000) or 0) > 0.8} == silent
+    assert {number for number, each in enumerate(tracks) if clip_share(each) > 0.01} == clipped

@@ -33,6 +33,7 @@ from curation.signals.speech_quality import SpeechQuality
 from curation.signals.video_motion import VideoMotion
 from tests.curation.av import media
 from tests.curation.av.test_correspondence import strikes
+from tests.curation.signal_rows import TinyScorer
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "segment_signals.json"
 
@@ -49,7 +50,14 @@ def classes() -> list[type[SegmentSignal]]:
     return found
 
 
-SIGNALS = [cls() for cls in classes()]
+SCORER = f"{TinyScorer.__module__}.{TinyScorer.__qualname__}"
+
+
+def make(cls: type[SegmentSignal]) -> SegmentSignal:
+    return cls.model_validate({"model": "tiny", "scorer": SCORER} if "scorer" in cls.model_fields else {})
+
+
+SIGNALS = [make(cls) for cls in classes()]
 EACH = pytest.mark.parametrize("signal", SIGNALS, ids=[type(signal).__name__ for signal in SIGNALS])
 
 
@@ -62,6 +70,7 @@ def segments() -> tuple[DecodedSegment | None, ...]:
     frames = Frames(0, times, np.zeros(len(times), bool), grey)
     hashed = Frames(0, times[::5], np.zeros(25, bool), small)
     sounds = {"speech": Samples(0, 0.0, 16_000, pcm[:, None]), "low": Samples(0, 0.0, 8_000, pcm[::2, None])}
+    sounds["wide"] = Samples(0, 0.0, 48_000, media.music(2, 1))
     whole = DecodedSegment(frames, hashed, Samples(0, 0.0, 48_000, media.music(3, 1)), **sounds, end_s=5.0)
     still = Frames(0, times[:40], np.zeros(40, bool), np.full((40, 54, 96), 128, np.uint8))
     grid = np.linspace(0, 0.05, 40 * 16, dtype=np.float32).reshape(40, 16)
@@ -94,7 +103,8 @@ def test_laws(signal: SegmentSignal) -> None:
     copy = pickle.loads(pickle.dumps(signal))  # noqa: S301 - made here
     assert copy.key() == signal.key() == key
     text = type(signal).__doc__ or ""
-    assert all(word in text for word in ("Column", "Unit:", "Model:", "Source:", *signal.writes().names))
+    columns = [name.replace("clap_", "{name}_") for name in signal.writes().names]
+    assert all(word in text for word in ("Column", "Unit:", "Model:", "Source:", *columns))
     assert "version" in vars(type(signal))
 
 
@@ -148,8 +158,8 @@ def decoder() -> Iterator[AvDecoder]:
 def test_one_decoding_serves_all(decoder: AvDecoder) -> None:
     wanted, names = wanted_for(SIGNALS)
     assert len(wanted.frames) == 2
-    assert len(wanted.audio) == 3
-    assert names == ["grey", "hash_frames", "native", "speech", "low"]
+    assert len(wanted.audio) == 4
+    assert names == ["grey", "hash_frames", "native", "speech", "low", "wide"]
     found = decoded_segment(decoder, media.small("mp4", 3.0), SIGNALS)
     assert found is not None
     assert found.end_s == pytest.approx(3.0, abs=0.05)

@@ -1,0 +1,57 @@
+"""Language agreement: whether what is said, what is shown and what is written about a sample are in one language."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from curation.signal import ColumnSignal, Level, as_table
+
+
+class LanguageAgreement(ColumnSignal):
+    """Share of the sample's texts from other sources that are in this text's language.
+
+    A text's source is its column: captions, subtitles or a transcript (what is said), text read off the picture (what
+    is shown); what no column holds cannot be compared. A caption that disagrees with the speech is most often a
+    translation, or another film's.
+    Columns: `language_agreement`, float32, 0 to 1; `num_compared_texts`, int32, 0 or more: how many those were. The
+    first is null where there are none; both are null where the text has no language or no sample. Languages are
+    compared by their primary subtag. It looks at all texts of a sample, which always stand in one part. Unit: none;
+    texts. Model: none of its own; it follows the languages that it reads. Source: this project.
+    """
+
+    version: ClassVar[int] = 1
+    level: ClassVar[Level] = "text"
+    whole_samples: ClassVar[bool] = True
+
+    language: str = "language"
+    """Column of each text's language."""
+
+    def reads(self) -> tuple[str, ...]:
+        return ("sample_uid", "text_source", self.language)
+
+    def writes(self) -> pa.Schema:
+        return pa.schema({"language_agreement": pa.float32(), "num_compared_texts": pa.int32()})
+
+    def compute(self, rows: pa.Table) -> pa.Table:
+        samples, sources, claims = (rows.column(name).to_pylist() for name in self.reads())
+        tongues = [(each or "").replace("_", "-").split("-")[0].lower() for each in claims]
+        known = np.array([bool(s) and bool(t) for s, t in zip(samples, tongues, strict=True)], bool)
+        of_sample: Counter[tuple[object, ...]] = Counter()
+        for row in np.flatnonzero(known):
+            sample, source, tongue = samples[row], sources[row], tongues[row]
+            of_sample.update([(sample,), (sample, source), (sample, None, tongue), (sample, source, tongue)])
+        share, number = np.zeros(len(samples), np.float32), np.zeros(len(samples), np.int32)
+        for row in np.flatnonzero(known):
+            sample, source, tongue = samples[row], sources[row], tongues[row]
+            number[row] = of_sample[sample,] - of_sample[sample, source]
+            same = of_sample[sample, None, tongue] - of_sample[sample, source, tongue]
+            share[row] = same / max(1, number[row])
+        columns = {
+            "language_agreement": pa.array(share, mask=~known | (number == 0)),
+            "num_compared_texts": pa.array(number, mask=~known),
+        }
+        return as_table(columns, self.writes())
