@@ -8,7 +8,7 @@ LINKS = pa.schema(
     [
         ("media_uid", pa.string()),  # digest of role and canonical URL
         ("sample_uid", pa.string()),  # digest of the canonical URL
-        ("role", pa.string()),  # primary: the medium that the texts describe
+        ("role", pa.string()),  # primary: the medium that the texts describe; picture: the one beside a sound
         ("modality", pa.string()),  # as the recipe has it: image, video, audio, av (video or audio)
         ("url", pa.string()),  # as the link table has it, the first spelling seen
         ("url_canonical", pa.string()),  # what is fetched; null where the URL is refused
@@ -81,7 +81,8 @@ SEGMENTS = pa.schema(
         ("frame_rate_hz", pa.float64()),
         ("sample_rate_hz", pa.int32()),
         ("num_channels", pa.int32()),
-        ("frame", pa.binary()),  # the picture in its middle, JPEG, for signals of pictures; null without video
+        ("picture_uid", pa.string()),  # of a sound: media_uid of the picture that goes with it; null without one
+        ("frame", pa.binary()),  # for signals of pictures: the one in its middle, JPEG; of a sound the one beside it
         ("subtitles", pa.list_(pa.struct([  # of the source's own text tracks, those that lie in it; from its start
             ("start_s", pa.float64()), ("end_s", pa.float64()), ("text", pa.string()), ("language", pa.string()),
         ]))),

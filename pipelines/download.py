@@ -33,17 +33,19 @@ MAX_TASK_ROWS = 100_000
 part; more would make for workers that end long after the others."""
 
 
-def download_key(settings: Download, modality: str = "image") -> str:
-    """Key of the step: every limit that may decide whether a link is accepted."""
+def download_key(settings: Download, modality: str = "image", has_pictures: bool = False) -> str:
+    """Key of the step: every limit that may decide whether a link is accepted. has_pictures: beside sounds."""
     of_image = dataclasses.asdict(settings.decode), settings.image
-    limits = of_image if modality == "image" else (modality, dataclasses.asdict(settings.av))
+    of_av = modality, dataclasses.asdict(settings.av)
+    limits = of_image if modality == "image" else (*of_av, *(of_image if has_pictures else ()))
     return digest("download", VERSION, settings.fetch, *limits, settings.engine)
 
 
 def wanted_parts(run: Run) -> list[Wanted]:
     """One wanted part of `media` for each part of the pool: where rows were tried again or refreshed later, the
     newest one."""
-    step = download_key(run.recipe.download, run.recipe.source.modality)
+    source = run.recipe.source
+    step = download_key(run.recipe.download, source.modality, source.columns.picture is not None)
     folder = run.store.table("media")
     wanted = []
     for each in run.store.pool():

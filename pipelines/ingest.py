@@ -73,7 +73,7 @@ def _incoming(path: Path, recipe: Recipe) -> Iterator[pa.Table]:
     captions = [name for name in columns.text if name not in timed]
     first = captions[0] if captions else None, timed[0] if timed else None
     texts = [name for name in columns.text if name in first]
-    named = columns.changed(url="url", text=texts, language="language", hash="sha256")
+    named = columns.changed(url="url", text=texts, language="language", hash="sha256", picture=None)
     for batch in media_folder.batches(path, links, *first, columns.extra):
         yield _identified(batch, named)
 
@@ -107,7 +107,7 @@ def ingest(recipe: Recipe, store: Store) -> dict[str, Any]:
             parts[index] = PoolPart(index, links, texts)
             made += parts[index] != before
             texts_new += fresh.num_rows
-            samples_new += 0 if before else links.num_rows
+            samples_new += 0 if before else len(pc.unique(fresh.column("sample_uid")))
         growth.reconcile(list(parts.values()))
     known = {source["key"]: source for source in store.pool_sources()}
     known |= {entry["key"]: entry for entry in entries}
@@ -162,6 +162,7 @@ def _identified(batch: pa.Table, columns: Columns) -> pa.Table:
         "language": _optional(batch, columns.language),
         "expected_hash": _hashes(batch, columns.hash),
         "held_in": batch.column("held_in"),
+        "picture_link": _optional(batch, columns.picture),
         **{name: batch.column(name) for name in columns.extra},
     }
     made = {name: pa.array(out[name], pa.string()) for name in ("text", "text_source", "text_uid")}

@@ -14,7 +14,7 @@ from curation.rows_digest import rows_digest
 from curation.schema import LINKS, TEXTS
 from curation.step import digest
 from curation.table import Part, read_part, write_part
-from curation.urls import uid
+from curation.urls import canonical_url, uid
 from pipelines.pool_growth import is_first
 from pipelines.store import PoolPart, Store
 
@@ -24,7 +24,7 @@ VERSION = 3
 
 def write_links(store: Store, index: int, rows: pa.Table, modality: str) -> Part:
     """One row for each sample of `rows` (sorted by sample): the spelling of the URL that was seen first, and the first
-    digest that is promised."""
+    digest that is promised; and behind it one for the picture that goes with it, if any."""
     first = np.flatnonzero(is_first(rows.column("sample_uid").combine_chunks()))
     table = rows.take(first)
     samples = table.column("sample_uid").to_pylist()
@@ -38,8 +38,24 @@ def write_links(store: Store, index: int, rows: pa.Table, modality: str) -> Part
         "expected_hash": _one_of_each(rows, first, "expected_hash"),
         "held_in": _one_of_each(rows, first, "held_in"),
     }
-    made = pa.table(media, schema=LINKS)
+    made = _with_pictures(pa.table(media, schema=LINKS), _one_of_each(rows, first, "picture_link"))
     return write_part(store.table("links"), index, digest("links", VERSION, rows_digest(made)), made)
+
+
+def _with_pictures(links: pa.Table, pictures: pa.Array) -> pa.Table:
+    """The links of samples, each followed by that of its picture. pictures: as the link table has it, null for none."""
+    if pictures.null_count == len(pictures):
+        return links
+    rows: list[dict[str, Any]] = []
+    for link, picture in zip(links.to_pylist(), pictures.to_pylist(), strict=True):
+        rows.append(link)
+        if picture is not None and picture.strip():
+            clean, reason = canonical_url(picture)
+            sample = link["sample_uid"]
+            own = {"media_uid": uid("media", sample, "picture"), "sample_uid": sample, "role": "picture"}
+            own |= {"modality": "image", "url": picture, "url_canonical": clean, "url_reason": reason}
+            rows.append(dict.fromkeys(LINKS.names) | own)
+    return pa.Table.from_pylist(rows, schema=LINKS)
 
 
 def _one_of_each(rows: pa.Table, first: np.ndarray, name: str) -> pa.Array:

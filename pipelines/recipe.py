@@ -30,6 +30,8 @@ Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]*$", max
 class Columns(Step):
     """Which columns of the link table hold what."""
 
+    not_in_key: ClassVar[frozenset[str]] = frozenset({"picture"})
+
     url: str = "url"
     text: list[str] = ["text"]
     """One column of captions or several (alt, title ...): each non-null value is a text of the sample."""
@@ -40,6 +42,13 @@ class Columns(Step):
     or `md5` here."""
     extra: list[str] = []
     """Columns kept beside the texts, for SQL and for packing (a split, a category)."""
+    picture: str | None = None
+    """Of sounds: column with the link of the picture that goes with each, if there is one. It is fetched with the
+    sound, is what signals of pictures see of it, and is packed as its `image`."""
+
+    def key_extras(self) -> dict[str, object]:
+        # so that keys of pools without such a column are what they were before there was one
+        return {} if self.picture is None else {"picture": self.picture}
 
     @model_validator(mode="before")
     @classmethod

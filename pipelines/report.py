@@ -16,16 +16,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup, escape
 
 from curation.table import replace_text
 from pipelines import report_pictures as pictures
-from pipelines import report_runs, report_tables
+from pipelines import report_runs, report_segments, report_tables
 from pipelines.store import Store
 from pipelines.views import open_store
 
 TEMPLATE = "report_template.html"
+OF_SEGMENTS = "report_segments.html"
+"""The part of the page that only stores of video and audio have."""
 MAX_TEXT = 160
 """Characters of a caption that are shown."""
 MAX_URL = 90
@@ -60,6 +62,9 @@ def facts(store: Store) -> dict[str, Any]:
     rules = report_tables.rules(con, policy)
     kept = pictures.kept_samples(con)
     rejected = pictures.rejected_samples(con, [row["rule"] for row in rules])
+    segments = report_segments.sections(con, state, rejected)
+    if segments:  # shown as strips and spectrograms instead
+        kept, rejected = [], []
     strips = pictures.duplicate_strips(con)
     members = [row for group in strips for row in group["members"]]
     shown = [*kept, *(row for _, rows in rejected for row in rows), *members]
@@ -78,6 +83,7 @@ def facts(store: Store) -> dict[str, Any]:
         "strips": strips,
         "kept": kept,
         "rejected": rejected,
+        "segments": segments,
         "thumbnails": pictures.thumbnails(con, (row["media_uid"] for row in shown)),
         "scores": report_tables.scores(con, policy),
         "balance": report_tables.balance(con, found),
@@ -92,17 +98,22 @@ def facts(store: Store) -> dict[str, Any]:
 
 def render(content: dict[str, Any]) -> str:
     """The page. Its styles are allowed by their digest, so nothing that slips in could bring its own."""
-    source = resources.files("pipelines").joinpath(TEMPLATE).read_text(encoding="utf-8")
+    sources = {
+        name: resources.files("pipelines").joinpath(name).read_text(encoding="utf-8")
+        for name in (TEMPLATE, OF_SEGMENTS)
+    }
+    source = sources[TEMPLATE]
     style = source.partition("<style>")[2].partition("</style>")[0]
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    )
+        loader=DictLoader(sources), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )  # fmt: skip
     environment.filters |= {
         "number": number, "share": share, "visible": visible, "breakable": breakable, "address": address,
         "seconds": seconds, "size": size,
     }  # fmt: skip
-    return environment.from_string(source).render(**content, style_digest=digest)
+    return environment.get_template(TEMPLATE).render(**content, style_digest=digest)
 
 
 def visible(value: object, most: int = MAX_TEXT) -> Markup:

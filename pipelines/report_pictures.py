@@ -145,14 +145,14 @@ def thumbnails(con: Connection, media_uids: Iterable[str]) -> dict[str, dict[str
     with Decoder() as decoder:
         for row in rows:
             decoded = decoder.decode(row["bytes"], short_side_px=THUMBNAIL_PX)
-            shown = {"reason": decoded.reason} if decoded.pixels is None else _encoded(Image.fromarray(decoded.pixels))
+            shown = {"reason": decoded.reason} if decoded.pixels is None else encoded(Image.fromarray(decoded.pixels))
             found[str(row["media_uid"])] = {"uri": None, "reason": None, **shown}
     return found
 
 
-def _encoded(picture: Image.Image) -> dict[str, Any]:
-    """A small copy as a data URI: PNG where that is smaller (drawings, flat colours), else JPEG."""
-    picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.LANCZOS)
+def encoded(picture: Image.Image, side_px: int = THUMBNAIL_PX) -> dict[str, Any]:
+    """A copy of at most `side_px` as a data URI: PNG where that is smaller (drawings, flat colours), else JPEG."""
+    picture.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
     files = {}
     for kind, options in (("jpeg", {"quality": 80, "optimize": True}), ("png", {"optimize": True})):
         buffer = io.BytesIO()

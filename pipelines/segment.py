@@ -17,6 +17,7 @@ from typing import Any
 
 import cv2
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curation.av.cutting_up import Segment, SegmentOptions, cut_up
 from curation.av.subtitles import Cue, from_packets, within
@@ -24,13 +25,15 @@ from curation.media.av_decode import AvDecoder
 from curation.media.av_types import AvLimits, FrameTap, Wanted
 from curation.schema import SEGMENTS
 from curation.step import digest
-from curation.table import Part, read_groups, write_part
+from curation.table import Part, read_groups, read_part, write_part
 from curation.urls import uid
-from pipelines.spool import Spool
+from pipelines.spool import Place, Spool
 from pipelines.stage import AccountingError
 
 VERSION = 5
 """Of the rules in this file and of how FFmpeg is asked."""
+PICTURE = "picture"
+"""`role` of the picture beside a sound: it is no source of segments."""
 FRAME_SHORT_SIDE_PX = 512
 """Of the picture that is kept of a segment: as much as signals of pictures look at (`ImageSignal.short_side_px`)."""
 FRAME_JPEG_QUALITY = 92
@@ -60,16 +63,34 @@ def segment_part(
     rows: list[dict[str, Any]] = []
     uids: list[str] = []
     with Spool(folder) as spool:
+        pictures = _pictures(media, spool)
         for sources in read_groups(media):
             bodies = sources.column("bytes")
-            uids += sources.column("media_uid").to_pylist()
             for position, source in enumerate(sources.drop_columns(["bytes"]).to_pylist()):
+                if source["role"] == PICTURE:
+                    continue
+                uids.append(source["media_uid"])
                 for row in _rows(source, bodies[position].as_py(), options, limits):
                     row["bytes"] = None if row["bytes"] is None else spool.put(row["bytes"])
+                    if row["bytes"] is not None and row["frame"] is None and source["sample_uid"] in pictures:
+                        row["picture_uid"], place = pictures[source["sample_uid"]]
+                        row["frame"] = spool.get(place)
                     rows.append(row)
         _reconcile(uids, rows)
-        part = _publish(folder, index, key, rows, spool)
+        part = _publish(folder, index, key, rows, spool, len(uids))
     return {"rows": len(uids), "segments": sum(row["status"] == "ok" for row in rows), "segment_rows": part.num_rows}
+
+
+def _pictures(media: Path, spool: Spool) -> dict[str, tuple[str, Place]]:
+    """sample_uid of a sound -> media_uid and bytes of the picture beside it, where that was fetched."""
+    found: dict[str, tuple[str, Place]] = {}
+    if PICTURE not in read_part(media, ["role"]).column(0).to_pylist():
+        return found
+    for group in read_groups(media, ["sample_uid", "media_uid", "role", "bytes"]):
+        for row in group.filter(pc.equal(group.column("role"), PICTURE)).to_pylist():
+            if row["bytes"] is not None:
+                found[row["sample_uid"]] = row["media_uid"], spool.put(row["bytes"])
+    return found
 
 
 def _rows(
@@ -150,8 +171,8 @@ def _reconcile(sources: Iterable[str], rows: list[dict[str, Any]]) -> None:
         raise AccountingError(f"segment: {len(lost)} sources have no row, {len(twice)} segments are there twice")
 
 
-def _publish(folder: Path, index: int, key: str, rows: list[dict[str, Any]], spool: Spool) -> Part:
-    outcome = ("media_uid", "status", "reason", "stored_sha256")
+def _publish(folder: Path, index: int, key: str, rows: list[dict[str, Any]], spool: Spool, num_sources: int) -> Part:
+    outcome = ("media_uid", "status", "reason", "stored_sha256", "picture_uid")
     return write_part(
         folder,
         index,
@@ -161,6 +182,7 @@ def _publish(folder: Path, index: int, key: str, rows: list[dict[str, Any]], spo
         stats={
             "status": dict(Counter(row["status"] for row in rows)),
             "reasons": dict(Counter(row["reason"] for row in rows if row["reason"])),
+            "sources": num_sources,
         },
         plain=["bytes", "frame"],
     )

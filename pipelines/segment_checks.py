@@ -19,6 +19,11 @@ MAX_BODY_BYTES = (1 << 31) - (1 << 20)
 def check_segments(recipe: Recipe, places: Places) -> None:
     """Raises RecipeError where the source's modality, the stage `segment`, the signals and the searches do not fit."""
     modality, options = recipe.source.modality, recipe.segment
+    if recipe.source.columns.picture is not None and modality not in ("audio", "av"):
+        raise RecipeError(
+            f"{places('source', 'columns', 'picture')}: a picture beside each medium is for sounds; say "
+            f"`source: {{modality: audio}}` (value of modality: {modality!r}), or leave `picture` out"
+        )
     if options is None:
         if modality != "image":
             raise RecipeError(

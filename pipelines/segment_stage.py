@@ -32,7 +32,7 @@ def segment(run: Run) -> dict[str, Any]:
     for part in cut:
         outcome.update(part.stats["status"])
     made = {name: stats[name] + of_texts[name] for name in ("parts_run", "parts_reused")}
-    return {"sources": sum(part.num_rows for part in sources), "segments": outcome["ok"],
+    return {"sources": sum(part.stats["sources"] for part in cut), "segments": outcome["ok"],
             "without": sum(outcome.values()) - outcome["ok"], "texts": sum(part.num_rows for part in texts),
             **made}  # fmt: skip
 

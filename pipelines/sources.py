@@ -100,7 +100,7 @@ def _before(error: UnicodeDecodeError) -> str:
 
 def _batches(path: Path, columns: Columns, lists: Collection[str]) -> Iterator[pa.Table]:
     wanted = [columns.url, *columns.text, *columns.extra]
-    wanted += [name for name in (columns.language, columns.hash) if name is not None]
+    wanted += [name for name in (columns.language, columns.hash, columns.picture) if name is not None]
     wanted = list(dict.fromkeys(wanted))
     kind = kind_of(path)
     if kind == "parquet":

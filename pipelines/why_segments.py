@@ -17,8 +17,10 @@ def story_of_source(con: database.Connection, what: str) -> list[str] | None:
     canonical = canonical_url(what)[0] if "://" in what else None
     found = database.rows(
         con,
-        "select * exclude (bytes) from sources where media_uid = $a or sample_uid in ($a, $b) or url = $a "
-        "or final_url = $a or split_part(url, '?sha256=', 1) = $a limit 1",
+        # of a picture beside a sound, the sound's
+        "with named as (select sample_uid from sources where media_uid = $a or sample_uid in ($a, $b) or url = $a "
+        "or final_url = $a or split_part(url, '?sha256=', 1) = $a order by role <> 'primary', media_uid limit 1) "
+        "select s.* exclude (bytes) from sources s join named using (sample_uid) where s.role = 'primary'",
         {"a": what, "b": uid("sample", canonical or what)},
     )
     if not found:
@@ -30,6 +32,14 @@ def story_of_source(con: database.Connection, what: str) -> list[str] | None:
         "link and fetch",
         *(f"  {name}: {value}" for name, value in shown.items()),
     ]
+    beside = database.rows(
+        con,
+        "select url, status, reason, width_px, height_px from sources where sample_uid = ? and role = 'picture'",
+        [source["sample_uid"]],
+    )
+    for picture in beside:
+        known = (f"{name} {value}" for name, value in picture.items() if value is not None)
+        lines.append(f"picture beside it: {', '.join(known)}")
     said = database.rows(con, "select text, text_source from source_texts where sample_uid = ?", [source["sample_uid"]])
     lines += [f"text ({text['text_source']}): {text['text']!r}" for text in said]
     segments = database.rows(

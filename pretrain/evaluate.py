@@ -19,6 +19,7 @@ from pretrain import found as files
 from pretrain.config import ConfigError, TrainConfig, parse_config
 from pretrain.embed import TwoTowerScorer
 from pretrain.evaluate_labels import by_labels
+from pretrain.evaluate_sounds import of_spoken_pictures, sound_figures
 from pretrain.evaluate_streams import by_streams
 from pretrain.found import FIGURES, OUTCOMES, Found, Row
 from pretrain.pictures import cached_pictures
@@ -90,6 +91,8 @@ def evaluate_scorer(
 ) -> Found:
     """What any scorer comes to, with the suites that `config` (excluded languages, conditions) implies."""
     model = scorer.model
+    if of_spoken_pictures(model, version):
+        return sound_figures(scorer, config, version, store, split_column, held_out, progress)
     found = by_streams(scorer, config, version, store / "cache", split_column, held_out, progress)
     if not {"image", "text"} <= set(model.sources.values()) or "image" not in version.columns():
         progress("evaluate: no pictures and texts to match: the model lacks a stream, or the version has no pictures")

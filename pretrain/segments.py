@@ -6,6 +6,7 @@ Shape suffixes: B samples, N samples of sound, T frames, S side, C channels.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from dataclasses import dataclass
 from typing import Literal
@@ -22,6 +23,9 @@ from pretrain.streamed import WHOLE, squared, window
 Longer = Literal["random", "middle", "leave_out"]
 """What becomes of a sound longer than a stream takes: a window anywhere or in its middle; or the row has no sound,
 which is right for a transcript, that belongs to the whole."""
+KEPT_BYTES = 256 << 20
+"""Of decoded sounds that are taken whole, which each process keeps: 70 minutes at 16 kHz. A word of a second takes 8 ms
+to decode, many times what a small model needs for it. Once they are so many, the others are decoded when seen."""
 _MARGIN = 2
 """Frames come from the child with so many times the wanted side: the second filter then has something to average."""
 
@@ -69,18 +73,26 @@ def frame_times(duration_s: float, draws_T: np.ndarray | None, num_frames: int) 
 
 
 class SegmentReader:
-    """Decodes sounds and films. Owns a guarded child for each thread that asks; started when first needed."""
+    """Decodes sounds and films. Owns a guarded child for each thread that asks; started when first needed.
 
-    def __init__(self, size: int, fit: Fit, resample: Resample) -> None:
-        self._size, self._fit, self._resample = size, fit, resample
+    kept_bytes: of sounds that are taken from their beginning, which are kept once they are decoded (KEPT_BYTES).
+    """
+
+    def __init__(self, size: int, fit: Fit, resample: Resample, kept_bytes: int = KEPT_BYTES) -> None:
+        self._size, self._fit, self._resample, self._kept_bytes = size, fit, resample, kept_bytes
+        self._start()
+
+    def _start(self) -> None:
         self._own = threading.local()
+        self._kept: dict[bytes, np.ndarray] = {}
+        self._room = self._kept_bytes
 
     def __getstate__(self) -> dict[str, object]:
-        return {name: value for name, value in self.__dict__.items() if name != "_own"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_own", "_kept", "_room")}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
-        self._own = threading.local()
+        self._start()
 
     @property
     def crops(self) -> bool:
@@ -88,8 +100,12 @@ class SegmentReader:
         return self._fit != "letterbox"
 
     def sound(self, data: bytes, wanted: Sound, window_s: tuple[float, float]) -> np.ndarray | None:
-        """(N,) float32 in -1..1, the window of a sound; None where it does not decode, or to what is no number."""
+        """(N,) float32 in -1..1, the window of a sound; None where it does not decode, or to what is no number. To be
+        read only: of a whole sound it may be the one that is kept."""
         start_s, end_s = window_s
+        name = hashlib.blake2b(data, salt=str(wanted.rate_hz).encode(), person=f"{end_s:.6f}".encode()).digest()
+        if start_s == 0 and name in self._kept:
+            return self._kept[name]
         most = round((end_s - start_s) * wanted.rate_hz)
         # by the header a sound may end a little before or behind what was measured: what is asked for is the window
         asked = Wanted(audio=(AudioTap(wanted.rate_hz),), start_s=start_s, end_s=None if start_s == 0 else end_s)
@@ -98,7 +114,12 @@ class SegmentReader:
         if samples is None or not len(samples.pcm):
             return None
         heard = np.ascontiguousarray(samples.pcm[:most, 0], dtype=np.float32)
-        return heard if np.isfinite(heard).all() else None
+        if not np.isfinite(heard).all():
+            return None
+        if start_s == 0 and heard.nbytes <= self._room:  # a race of two threads costs some bytes of room, no more
+            self._room -= heard.nbytes
+            self._kept[name] = heard
+        return heard
 
     def frames(self, data: bytes, times_T: np.ndarray, window_draws: np.ndarray | None = None) -> Frames | None:
         """The frames that are shown at these times, the last one beyond the end; None where none decodes.

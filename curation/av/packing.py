@@ -22,7 +22,7 @@ class PackMedia(Step):
     audio: Literal["opus", "flac", "none"] = "opus"
     """Its sound alone, in Ogg: packets as they are where the codec is this one already, else encoded anew."""
     image: bool = True
-    """The picture in its middle, JPEG."""
+    """The picture in its middle, JPEG; of a sound the picture that goes with it, as it was stored."""
     row_group_rows: int = Field(default=16, ge=1, le=1000)
     """Segments of a row group: what a loader reads at least to get at one of them."""
 

@@ -8,7 +8,8 @@ writes
     OUT/routes.json, OUT/files/   what server.py answers
     OUT/truth.parquet        one row a shot: url, film, start_s, end_s, caption, language, picture, offset_s (of
                              knocks), copy_of (the film, for copies), label (film, copy, or how the link is broken:
-                             these have no shots)
+                             these have no shots; open: of another maker, `film` says which content and `picture`
+                             is the name of the file)
     OUT/films.json           the stamp: arguments and counts; written last
 
 Every choice is a keyed hash, so the same arguments give the same films.
@@ -25,6 +26,7 @@ from typing import Any
 
 import dirt
 import numpy as np
+import open_media
 import pyarrow as pa
 import pyarrow.parquet as pq
 from crawl import SEED, Crawl, write_json
@@ -36,7 +38,7 @@ from picture import Picture
 from pictures import draw_pictures
 from stamps import read_stamps
 
-VERSION = 2
+VERSION = 3
 BASE_URL = "http://127.0.0.1:8071"
 SHOTS = 6
 """Pictures of a film; every other film ends with a shot of knocks besides."""
@@ -169,6 +171,18 @@ class Films:
                 )  # fmt: skip
         return body
 
+    def add_open(self, package: str, file: Path) -> None:
+        """A film or sound that somebody else made, as it is in its package."""
+        content = open_media.content_of(package, file)
+        kind = open_media.TYPES[file.suffix.lower()]
+        path = self.crawl.route("open", content, file.name, file=self.crawl.store_file(file), type=kind)
+        url = self.crawl.base_url + path
+        title = f"A {'sound' if kind.startswith('audio') else 'film'} that comes with the package {package}"
+        self.links.append({"url": url, "title": title, "subtitles": None, "language": "en"})
+        self.truth.append(
+            dict.fromkeys(TRUTH.names) | {"url": url, "film": content, "label": "open", "picture": file.name}
+        )
+
     def add_broken(self, label: str, body: bytes) -> None:
         key = ("broken", label)
         if label == "http_404":
@@ -191,14 +205,19 @@ def build(
     synthetic: int | None = None,
     package: Path | None = None,
     base_url: str = BASE_URL,
+    with_open: bool = False,
 ) -> dict[str, Any]:
-    """Build the crawl under `out`, unless one with these arguments is there; returns its counts."""
+    """Build the crawl under `out`, unless one with these arguments is there; returns its counts.
+
+    with_open: with open films and sounds of package registries among them, as far as these can be had.
+    """
     arguments = {
         "version": VERSION,
         "films": num_films,
         "copies": num_copies,
         "synthetic": synthetic,
         "base_url": base_url,
+        "open": with_open,
     }
     stamp = out / "films.json"
     if stamp.is_file() and (found := json.loads(stamp.read_text()))["arguments"] == arguments:
@@ -215,11 +234,16 @@ def build(
             films.add(f"{name}-copy", film, kind, head, tail, name, half=pick((False, True), SEED, "half", name))
     for label in BROKEN:
         films.add_broken(label, bodies[0])
+    for name, files in open_media.fetch(out).items() if with_open else ():
+        for file in files:
+            films.add_open(name, file)
     write_json(out / "routes.json", {"routes": films.crawl.routes})
     for name, rows, schema in (("links", films.links, LINKS), ("truth", films.truth, TRUTH)):
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), out / f"{name}.parquet")
     seconds = sum(row["end_s"] - row["start_s"] for row in films.truth if row["start_s"] is not None)
-    counts = {"links": len(films.links), "films": len(bodies), "shots": len(films.truth), "seconds": round(seconds)}
+    num_open = sum(row["label"] == "open" for row in films.truth)
+    counts = {"links": len(films.links), "films": len(bodies), "open_media": num_open}
+    counts |= {"shots": sum(row["start_s"] is not None for row in films.truth), "seconds": round(seconds)}
     write_json(stamp, {"arguments": arguments, "counts": counts})
     return counts
 
@@ -227,14 +251,15 @@ def build(
 def main() -> None:
     parser = argparse.ArgumentParser(description="Build the demo's crawl of films.")
     parser.add_argument("out", type=Path)
-    parser.add_argument("--films", type=int, default=24)
+    parser.add_argument("--films", type=int, default=16)
     parser.add_argument("--copies", type=int, default=8)
     parser.add_argument("--synthetic", type=int, help="drawn pictures instead of the Debian package")
     parser.add_argument("--package", type=Path, help="the Debian package as a file, where there is no network")
     parser.add_argument("--base-url", default=BASE_URL)
+    parser.add_argument("--open", action="store_true", help="with open films and sounds of package registries")
     args = parser.parse_args()
     try:
-        print(build(args.out, args.films, args.copies, args.synthetic, args.package, args.base_url))
+        print(build(args.out, args.films, args.copies, args.synthetic, args.package, args.base_url, args.open))
     except PackageError as error:
         sys.exit(f"error: {error}")
 

@@ -3,7 +3,7 @@
     python infra/demo/package.py OUT [--package FILE.deb]
 
 `apt-get download` is asked first where apt is; else, and where apt has another version or no lists, Debian's own
-archive. Whatever the source, the file must have the pinned SHA-256. It ends as the folder OUT/package, which is put in
+archive. Whatever the source, the file must have the pinned SHA-256. It ends as the folder OUT/stamps, which is put in
 place by one rename: a folder that exists is whole, and is not fetched again.
 
 An own reader unpacks it rather than dpkg-deb, which a Mac lacks: the pinned digest means that there is exactly one file
@@ -34,6 +34,8 @@ SIZE_BYTES = 160_880_444
 # Debian's public archive, the package's home.
 ARCHIVE = f"https://deb.debian.org/debian/pool/main/t/tuxpaint-stamps/{FILE}"
 
+FOLDER = "stamps"
+"""Where it ends, below OUT. Another name than what earlier versions made of it, which left the sound effects out."""
 STAMPS = PurePosixPath("usr/share/tuxpaint/stamps")
 COPYRIGHT = PurePosixPath(f"usr/share/doc/{NAME}/copyright")
 APT_TIMEOUT_S = 600
@@ -140,12 +142,8 @@ def data_member(deb: IO[bytes]) -> Iterator[_Member]:
 
 
 def wanted(path: PurePosixPath) -> bool:
-    """Pictures, their captions, the spoken captions and the licence; not the sound effects and drawing hints."""
-    if path == COPYRIGHT:
-        return True
-    return path.is_relative_to(STAMPS) and (
-        path.suffix in {".png", ".txt"} or (path.suffix in {".ogg", ".wav"} and "_desc" in path.name)
-    )
+    """Pictures, their captions, sounds and the licence; not the drawing hints."""
+    return path == COPYRIGHT or (path.is_relative_to(STAMPS) and path.suffix in {".png", ".txt", ".ogg", ".wav"})
 
 
 def unpack(deb: Path, folder: Path) -> int:
@@ -167,8 +165,8 @@ def unpack(deb: Path, folder: Path) -> int:
 
 
 def fetch(out: Path, package: Path | None = None) -> Path:
-    """The folder OUT/package with the unpacked package, made where it is not there yet. Raises PackageError."""
-    final = out / "package"
+    """The folder OUT/stamps with the unpacked package, made where it is not there yet. Raises PackageError."""
+    final = out / FOLDER
     if final.is_dir():
         return final
     out.mkdir(parents=True, exist_ok=True)

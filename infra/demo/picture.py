@@ -12,7 +12,7 @@ class Picture:
 
     name: unique in the corpus.  category: a topic, for reports.  family: pictures of one family look alike or mean the
     same, and fall on the same side of the split.  data: the bytes of a PNG file.  captions: {BCP 47 tag: caption}.
-    audio: {BCP 47 tag: file with the spoken caption}.
+    audio: {BCP 47 tag: file with the spoken caption}.  effect: file with the sound of what is shown (a bark, a bell).
     """
 
     name: str
@@ -21,6 +21,7 @@ class Picture:
     data: bytes
     captions: Mapping[str, str]
     audio: Mapping[str, Path] = field(default_factory=dict)
+    effect: Path | None = None
 
 
 class Groups:

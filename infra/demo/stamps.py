@@ -1,7 +1,8 @@
 """Read the pictures, captions and spoken captions of the unpacked Tux Paint stamps.
 
 A stamp is NAME.png with NAME.txt: the first line is the English caption, the others `lang_REGION@variant.utf8=caption`.
-NAME_desc.ogg is the English caption spoken, NAME_desc_LANG.ogg another. Stamps drawn as SVG only, and the few without a
+NAME_desc.ogg is the English caption spoken, NAME_desc_LANG.ogg another; NAME.ogg is the sound of what is shown (of
+symbols it is their name, spoken, and no such sound). Stamps drawn as SVG only, and the few without a
 caption file (mirror images), are left out.
 """
 
@@ -92,7 +93,10 @@ def read_stamps(package: Path) -> list[Picture]:
         captions = read_captions(text) if text.exists() else {}
         if captions:
             category, audio = name.rpartition("/")[0], spoken.get(name, {})
-            pictures.append(Picture(name, category, family_of(name), path.read_bytes(), captions, audio))
+            effect: Path | None = path.with_suffix(".ogg")
+            if effect is not None and (category.startswith("symbols") or not effect.exists()):
+                effect = None
+            pictures.append(Picture(name, category, family_of(name), path.read_bytes(), captions, audio, effect))
     if not pictures:
         raise FileNotFoundError(f"no stamps with captions under {root}")
     family = join_families(pictures, alike_pairs(pictures))

@@ -1,9 +1,9 @@
--- Sources without a row among the segments, segments of no source, and segments that are no range of theirs.
+-- Sources without a row (pictures beside sounds are none) among the segments, segments of no source, and segments that are no range of theirs.
 -- in:  sources (media as downloaded), segments
 select s.media_uid, 'source without a row' as problem
 from sources s
 left join segments g on g.source_uid = s.media_uid
-where g.media_uid is null and exists (select 1 from segments)
+where g.media_uid is null and s.role = 'primary' and exists (select 1 from segments)
 union all
 select g.media_uid, 'segment of no source'
 from segments g

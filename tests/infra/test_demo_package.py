@@ -76,11 +76,10 @@ def unpacked(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("compression", ["w:xz", "w:gz"])
 def test_unpack_takes_what_is_wanted_and_nothing_outside(tmp_path: Path, compression: Compression) -> None:
     tree = tmp_path / "deep" / "tree"
-    assert package.unpack(make_deb(tmp_path / "small.deb", compression), tree) == 12
+    assert package.unpack(make_deb(tmp_path / "small.deb", compression), tree) == 13
     names = {path.relative_to(tree).as_posix() for path in tree.rglob("*") if path.is_file()}
     stamp_names = {name.removeprefix("./") for name in FILES if name.startswith(STAMPS) and ".." not in name}
-    left_out = {f"{package.STAMPS}/animals/cat.ogg", f"{package.STAMPS}/animals/vector.svg"}
-    assert names == stamp_names - left_out | {str(package.COPYRIGHT)}
+    assert names == stamp_names - {f"{package.STAMPS}/animals/vector.svg"} | {str(package.COPYRIGHT)}
     assert (tree / package.STAMPS / "animals/cat.png").read_bytes() == png(0)
     assert not list(tmp_path.rglob("escape.png"))
 
@@ -124,8 +123,8 @@ def test_another_package_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_is_there_is_not_fetched(tmp_path: Path) -> None:
-    (tmp_path / "package").mkdir()
-    assert package.fetch(tmp_path, tmp_path / "missing.deb") == tmp_path / "package"
+    (tmp_path / package.FOLDER).mkdir()
+    assert package.fetch(tmp_path, tmp_path / "missing.deb") == tmp_path / package.FOLDER
 
 
 def test_the_pinned_package_is_fetched_and_put_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +132,7 @@ def test_the_pinned_package_is_fetched_and_put_in_place(tmp_path: Path, monkeypa
     monkeypatch.setattr(package, "SHA256", package.sha256_of(deb))
     tree = package.fetch(tmp_path / "out", deb)
     assert (tree / package.COPYRIGHT).read_bytes() == b"GPL-2"
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["package"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [package.FOLDER]
 
 
 def test_archive_answers_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,6 +166,7 @@ def test_stamps(unpacked: Path) -> None:
     }
     assert {tag: path.name for tag, path in cat.audio.items()} == {"en": "cat_desc.ogg", "pt-BR": "cat_desc_pt_BR.wav"}
     assert (cat.category, cat.data) == ("animals", png(0))
+    assert (cat.effect and cat.effect.name, found["animals/dog"].effect) == ("cat.ogg", None)
     assert found["other/cat-sleeping"].family == cat.family  # by name
     assert found["other/hound"].family == found["animals/dog"].family  # the same bytes under another name
     assert cat.family != found["animals/dog"].family

@@ -1,8 +1,10 @@
 """Video and audio through the main job: from links and a folder to segments, decisions and packed versions."""
 
+import base64
 import hashlib
 import io
 import json
+import re
 import shutil
 import subprocess
 import tarfile
@@ -15,6 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from curation.media.av_decode import AvDecoder
 from curation.media.av_types import AudioTap, Wanted
@@ -210,6 +213,37 @@ def test_decisions_tell_copies_stills_and_silence(finished: Finished) -> None:
     assert kept >= {"two.mkv", "three.webm", "song.mp3"}
     frames = rows(finished.store, "select modality, luminance_mean from candidates where status = 'ok'")
     assert all((row["luminance_mean"] is None) == (row["modality"] == "audio") for row in frames)
+
+
+def test_the_report_shows_films_and_sounds(finished: Finished, tmp_path: Path) -> None:
+    """Strips and spectrograms of kept and refused segments; what the strip shows are frames of the segment."""
+    from pipelines.report import write_report
+    from pipelines.report_segments import NUM_FRAMES
+    from tests.pipelines.test_report import Page
+
+    html = write_report(Store.open(finished.store), tmp_path / "page.html").read_text(encoding="utf-8")
+    page = Page(html)
+    kept = rows(
+        finished.store, "select distinct media_uid, modality from decisions join segments using (media_uid) where kept"
+    )
+    assert page.text.count("refused audio") + page.text.count("refused video") >= 2  # silence and what stands still
+    assert html.count('<span class="verdict">kept</span>') == len(kept)
+    sounds = [each for each in page.named("img") if each["alt"] == "waveform and spectrogram"]
+    assert len(sounds) >= len(kept)
+    assert {each["width"] for each in sounds} == {"360"}
+    videos = html.split('<article class="segment">')[1:]
+    (two,) = [each for each in videos if "two.mkv" in each and "0.00 to 2.80 s of" in " ".join(each.split())]
+    strip = [each["src"] or "" for each in Page(two).named("img") if each["alt"] == ""]
+    assert len(strip) == NUM_FRAMES
+    truth = media.pan(20, 70, 2, 160, 120)
+    for place, uri in enumerate(strip):
+        shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("RGB"), float)
+        at = truth[int((place + 0.5) / NUM_FRAMES * 70)]
+        frame = np.asarray(Image.fromarray(at).resize((shown.shape[1], shown.shape[0])), float)
+        assert np.abs(shown - frame).mean() < 12
+    assert re.search(r"third words en said from 0\.[23]\d to 1\.[23]\d s", page.text)
+    assert "still_share" in page.text
+    assert page.named("script") == []
 
 
 def test_why_tells_sources_and_segments(finished: Finished) -> None:

@@ -17,10 +17,12 @@ from segmented import grey, hertz, segment, word, write_segments
 from pretrain.config import ConfigError, load_config, parse_config
 from pretrain.data import Reader
 from pretrain.dataset import open_data
+from pretrain.embeddings.base import Sound
 from pretrain.loader import Loader
 from pretrain.loop import METRICS_FILE, Job, read_lines, train_worker
-from pretrain.segments import frame_draws, frame_times, sound_draws, sound_window
-from pretrain.version import Version
+from pretrain.rows import map_rows
+from pretrain.segments import SegmentReader, frame_draws, frame_times, sound_draws, sound_window
+from pretrain.version import Version, open_version
 
 CONFIGS = Path(__file__).parents[2] / "pretrain" / "configs"
 TRANSFORMER = {"use": "pretrain.encoders.transformer.Transformer", "layers": 1, "heads": 2}
@@ -218,3 +220,18 @@ def test_windows_of_sounds_are_inside_and_as_long_as_they_may(duration_s: float,
     assert sum(middle) / 2 == pytest.approx(duration_s / 2)
     keys = np.arange(4, dtype=np.uint64)
     assert len(np.unique(sound_draws(keys, np.zeros(4, np.int64), 0))) == 4
+
+
+def test_whole_sounds_are_decoded_once_and_kept_within_their_room(version: Path) -> None:
+    data = map_rows(version.parent / "map", open_version(version)).medium(0, "audio")
+    wanted, whole = Sound(16_000, 2.0), (0.0, 1.2)
+    reader, forgetful = (SegmentReader(32, "letterbox", "bicubic", room) for room in (1 << 20, 1000))
+    first = reader.sound(data, wanted, whole)
+    assert first is not None
+    assert reader.sound(data, wanted, whole) is first
+    np.testing.assert_array_equal(forgetful.sound(data, wanted, whole), first)
+    assert forgetful.sound(data, wanted, whole) is not forgetful.sound(data, wanted, whole)
+    assert len(reader.sound(data, wanted, (0.0, 0.6))) < len(first)  # another window is another sound
+    assert len(reader.sound(data, Sound(8_000, 2.0), whole)) == pytest.approx(len(first) / 2, abs=2)
+    again = pickle.loads(pickle.dumps(reader))  # noqa: S301
+    np.testing.assert_array_equal(again.sound(data, wanted, whole), first)
