@@ -26,6 +26,8 @@ _MAX_PROBE_PACKETS = 500  # of the video stream until its first frame; a GOP is 
 
 def frames_of(packet: Any, out: dict[str, Any]) -> Any:
     """What a packet decodes to; `out` gets the CPU time that the decoder took. Errors: FFmpegError."""
+    if packet.size == 0 and packet.dts is not None:  # not the flush at the end: Theora's "the last frame once more"
+        return []
     before = time.thread_time()
     try:
         return packet.decode()
