@@ -23,7 +23,7 @@ demo: $(READY)   ## the main job on real pictures: corpus, curation, training, e
 demo-av: $(READY) ## the same for films: links to segments of video, audio and text, scored against how they were made
 	$(BIN)/python infra/demo/demo_av.py
 
-ablate: $(READY) ## does curation help? the demo's dirty pool against what is kept of it, three seeds (20 minutes)
+ablate: $(READY) ## does curation help? the demo's dirty pool against what is kept of it, three seeds (8 minutes)
 	$(BIN)/python infra/demo/ablate.py
 
 lint: $(READY)   ## ruff and mypy
