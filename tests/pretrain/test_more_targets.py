@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pretrain.targets.base import Encoded, Target
+from pretrain.targets.base import Encoded
 from pretrain.targets.binding import Binding
 from pretrain.targets.graded import Graded
 from pretrain.targets.harmonised import Harmonised, realign
@@ -23,25 +23,8 @@ from pretrain.targets.siglip import SigLIP
 from pretrain.targets.softened import SoftenedInfoNCE, soft_rows
 from pretrain.targets.tags import TagClassification
 from pretrain.targets.topology import Topology
-
-SCALE = 2.0
-MODEL: Any = SimpleNamespace(embed_dim=6, trained_log_scale=lambda: None, parts=lambda: None)
-
-
-def unit(*shape: int, seed: int) -> torch.Tensor:
-    return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
-
-
-def batch_of(rows: int, streams: tuple[str, ...] = ("image", "text"), **more: Any) -> Encoded:
-    vectors = {name: unit(rows, 6, seed=index) for index, name in enumerate(streams)}
-    return Encoded(vectors, torch.arange(rows), **more)
-
-
-def loss_of(target: Target, batch: Encoded, done: float = 1.0) -> float:
-    torch.manual_seed(0)
-    module: Any = target.build_for(MODEL)
-    module.set_progress(done)
-    return float(module(batch).detach())
+from tests.pretrain.batches import SCALE, unit
+from tests.pretrain.stream_batches import MODEL, batch_of, loss_of
 
 
 @pytest.mark.family("F07")

@@ -13,29 +13,12 @@ import torch.nn.functional as F
 
 from pretrain.embeddings.base import Tokens
 from pretrain.embeddings.byte_tokens import VOCABULARY, ByteTokens
-from pretrain.targets.base import Encoded, Target, hidden, ids
+from pretrain.targets.base import Encoded, hidden, ids
 from pretrain.targets.ctc import CTC, CTCLoss, transcripts
 from pretrain.targets.shared_tokens import SharedTokens, SharedTokensLoss, sparsemax
 from pretrain.targets.transport import OptimalTransport, divergence, sinkhorn
-
-SCALE = 2.0
-MODEL: Any = SimpleNamespace(embed_dim=6, trained_log_scale=lambda: None, parts=lambda: None)
-
-
-def unit(*shape: int, seed: int) -> torch.Tensor:
-    return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
-
-
-def batch_of(rows: int, streams: tuple[str, ...] = ("image", "text"), **more: Any) -> Encoded:
-    vectors = {name: unit(rows, 6, seed=index) for index, name in enumerate(streams)}
-    return Encoded(vectors, torch.arange(rows), **more)
-
-
-def loss_of(target: Target, batch: Encoded, done: float = 1.0) -> float:
-    torch.manual_seed(0)
-    module: Any = target.build_for(MODEL)
-    module.set_progress(done)
-    return float(module(batch).detach())
+from tests.pretrain.batches import SCALE, unit
+from tests.pretrain.stream_batches import MODEL, loss_of
 
 
 def brute_ctc(log_p: torch.Tensor, wanted: list[int], blank: int) -> float:
