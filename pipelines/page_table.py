@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from pipelines.page_links import Found, PageOptions, media_of_pages
 from pipelines.recipe import Columns
-from pipelines.sources import SourceError, read_links
+from pipelines.sources import SourceError, find_files, read_links
 
 MEDIA_OF_PAGES = pa.schema(
     [(name, pa.string()) for name in ("url", "page", "title", "description", "language", "subtitles", "reason",
@@ -21,8 +21,11 @@ MEDIA_OF_PAGES = pa.schema(
 def resolve(table: Path, column: str, output: Path, options: PageOptions) -> dict[str, int]:
     """Write the media of all pages that a link table names; returns counts.
 
-    Raises SourceError where the table cannot be read or yt-dlp is not installed.
+    Raises SourceError where the table cannot be read, the output is no .parquet, or yt-dlp is not installed.
     """
+    if output.suffix != ".parquet":
+        raise SourceError(f"{output}: the ending must be .parquet")
+    find_files([table])  # names what is missing, or of an unknown kind
     pages: dict[str, None] = {}
     for batch in read_links(table, Columns(url=column, text=[])):
         pages |= dict.fromkeys(page for page in batch.column(column).to_pylist() if page)

@@ -7,11 +7,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from pipelines.fetch_options import FetchOptions
 from pipelines.page_links import Found, PageOptions, media_of_pages
+from pipelines.page_table import resolve
+from pipelines.sources import SourceError
 from tests.curation.av import media
 from tests.pipelines import loopback
 from tests.stores import links_file
@@ -102,3 +105,19 @@ def test_the_command_writes_a_link_table(server: loopback.Server, tmp_path: Path
         (None, None, "http.4xx_gone"),
     ]
     assert rows[1]["subtitles"] == VTT
+
+
+@pytest.mark.parametrize(
+    ("table", "output", "said"),
+    [
+        ("p.parquet", "out.txt", "must be .parquet"),
+        ("gone.parquet", "o.parquet", "no such file"),
+        ("p.txt", "o.parquet", "ending"),
+    ],
+)
+def test_wrong_names_are_told_before_a_page_is_asked_for(tmp_path: Path, table: str, output: str, said: str) -> None:
+    for name in ("p.parquet", "p.txt"):
+        pq.write_table(pa.table({"url": ["http://127.0.0.1:9/"]}), tmp_path / name)
+    with pytest.raises(SourceError, match=said):
+        resolve(tmp_path / table, "url", tmp_path / output, PageOptions())
+    assert not (tmp_path / output).exists()
