@@ -65,6 +65,7 @@ def load(options: Options) -> Recipe:
     for index, each in enumerate(recipe.all_rounds()):
         if each.train is not None:
             from pretrain.config import ConfigError
+            from pretrain.preflight import check_parts
             from pretrain.stages import stages_of
 
             where = f"{options.recipe}: rounds[{index}].train" if recipe.rounds else f"{options.recipe}: train"
@@ -77,7 +78,7 @@ def load(options: Options) -> Recipe:
                             "add it with the sets that you evaluate on, or say `decontamination: waived` here"
                         )
                     # parts that do not fit together are found when they are put together: now, not after the curation
-                    stage.config.model.without_weights().build(stage.config.image_size)
+                    check_parts(stage.config)
             except ConfigError as error:
                 raise RecipeError(str(error)) from error
             except ValueError as error:

@@ -31,7 +31,8 @@ def train_config(config: Path, store: Path, address: str, say: Report) -> Path:
             stages = [stage.on(latest) if stage.config.version == "latest" else stage for stage in stages]
         return train_stages(stages, found.root, None if address == "serial" else address, say)[-1].folder
     except (ConfigError, VersionError) as error:
-        raise RecipeError(str(error)) from error
+        said = str(error)
+        raise RecipeError(said if said.startswith(str(config)) else f"{config}: {said}") from error
     except ValueError as error:  # parts of a model that do not fit together
         raise RecipeError(f"{config}: {error}") from error
 

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -27,7 +28,7 @@ KEEP = 2
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint that could not be written; the cause says why."""
+    """A checkpoint that could not be written, or read; the cause says why."""
 
 
 class Saver:
@@ -101,13 +102,19 @@ def newest(folder: Path) -> Path:
 
 
 def load_checkpoint(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, is_sharded: bool = False) -> int:
-    """Put the newest checkpoint into module and optimizer; returns its step, 0 if there is none."""
+    """Put the newest checkpoint into module and optimizer; returns its step, 0 if there is none.
+
+    Raises CheckpointError where its files are damaged.
+    """
     for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
         shutil.rmtree(leftover, ignore_errors=True)
     if not any(folder.glob("step-*")):
         return 0
     found = newest(folder)
-    tensors, stored = load_file(found / "model.safetensors"), load_file(found / "optimizer.safetensors")
+    try:
+        tensors, stored = load_file(found / "model.safetensors"), load_file(found / "optimizer.safetensors")
+    except (SafetensorError, OSError) as error:  # it was whole when it was put here
+        raise CheckpointError(f"{found} is damaged ({error}): remove it to go on from the one before") from error
     by_name: dict[str, dict[str, Tensor]] = {}
     for full_name, value in stored.items():
         name, _, field = full_name.rpartition("/")

@@ -25,6 +25,11 @@ class Column:
     values: np.ndarray
     present: np.ndarray
 
+    @property
+    def width(self) -> int | None:
+        """Numbers of each row's list; None where a row is a single number."""
+        return None if self.values.ndim == 1 else int(self.values.shape[1])
+
     def take(self, rows: np.ndarray) -> Column:
         """Of these rows; nothing where a row is -1."""
         return Column(self.values[rows], self.present[rows] & (rows >= 0))
@@ -66,6 +71,12 @@ def _as_numbers(values: pa.Array, name: str, version: Version) -> Column:
     if not np.isfinite(found).all():
         raise ConfigError(f"column {name!r} of {version.folder.name} holds numbers that are not finite")
     return Column(found, present)
+
+
+def holds_numbers(kind: pa.DataType) -> bool:
+    """Whether a column of this type can be read: numbers, or lists of them."""
+    is_list = pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind)
+    return _is_number(kind.value_type if is_list else kind)
 
 
 def _is_number(kind: pa.DataType) -> bool:

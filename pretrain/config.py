@@ -20,6 +20,7 @@ from pydantic import (
 
 from pretrain.component import describe, parser, to_spec
 from pretrain.model import ModelConfig
+from pretrain.order import BLOCK
 from pretrain.segments import Longer
 from pretrain.targets.base import Target
 from pretrain.wanted import Wanted, check
@@ -169,6 +170,8 @@ class TrainConfig(BaseModel):
     """Length of training: exactly one of `steps` and `epochs`."""
     lr: float = Field(1e-3, gt=0)
     warmup_steps: int = Field(50, ge=0)
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the learning rate goes on after the warm-up: down to a hundredth of `lr` at the last step, or not at all."""
     weight_decay: float = Field(0.05, ge=0)
     beta2: float = Field(0.98, gt=0, lt=1)
     max_grad_norm: float = Field(1.0, gt=0)
@@ -232,8 +235,8 @@ class TrainConfig(BaseModel):
         Wanted.by(weighted.target for weighted in self.targets)
         if sum(each.share for each in self.mixture) >= 1:
             raise ValueError(f"mixture: shares {[each.share for each in self.mixture]} leave nothing for the version")
-        if self.sharding == "fsdp" and getattr(self.model, "shared", None):
-            raise ValueError("sharding fsdp spreads each stream on its own: it cannot be combined with model.shared")
+        if self.mixture and min(self.main_share(), *(each.share for each in self.mixture)) < 1 / BLOCK:
+            raise ValueError(f"mixture: shares below 1/{BLOCK} of all samples cannot be kept")
         momenta = {each.target.momentum() for each in self.targets} - {None}
         if len(momenta) > 1:
             raise ValueError(

@@ -190,12 +190,12 @@ class Reader:
 
         def place(index: int, number: int, row: int) -> bool | None:
             rows = self.sources[number].rows
-            data = rows.medium(row, "audio")
+            data, is_told = rows.sound(row)
             if not data:
                 return None
             duration_s = rows.duration_s(row) or self._segments.duration_s(data)
             if duration_s is None:
-                return False
+                return False if is_told else None
             window = sound_window(duration_s, wanted.max_s, longer, float(draws_B[index]))
             if window is None:
                 return None  # it is whole, but not wanted
@@ -204,7 +204,7 @@ class Reader:
                 made = self._segments.sound(data, wanted, (0.0, wanted.max_s))
             if made is not None:
                 sounds[index] = made
-            return made is not None
+            return made is not None or (False if is_told else None)  # a film that may never have had a sound
 
         self._for_each(batch, "audio", place)
         batch.sounds = sounds

@@ -78,9 +78,9 @@ def open_data(
     for number, place in enumerate(places):
         version = open_version(place)
         check_decontamination(version, config)
-        columns.append({name: read_column(version, name) for name in config.columns()})
+        columns.append(_columns(config, version))
         rows = map_rows(cache / "rows", version, progress)
-        all_media |= {*rows.media}
+        all_media |= {*rows.media, *(["audio"] if "video" in rows.media else [])}  # a film holds its sound
         qualified = _source(config, number, rows, shape.sources, None)
         if "image" in shape.sources and is_cached(config, version.num_samples, model.image_size):
             squares, whole = cached_pictures(
@@ -103,6 +103,22 @@ def open_data(
             f"{', '.join([*sorted(all_media), 'text'])}"
         )
     return Data(Reader(sources, config, shape, pixels, is_whole), columns, num_undecodable)
+
+
+def open_sources(
+    config: TrainConfig,
+    places: list[Path | str],
+    cache: Path,
+    model: Model,
+    progress: Callable[[str], None] = lambda _: None,
+) -> list[Source]:
+    """What qualifies of each version as far as its light columns tell: nothing is decoded. Raises as `open_data`."""
+    found, wanted = [], shape_of(model).sources
+    for number, place in enumerate(places):
+        version = open_version(place)
+        _columns(config, version)
+        found.append(_source(config, number, map_rows(cache / "rows", version, progress), wanted, None))
+    return found
 
 
 def shape_of(model: Model) -> Shape:
@@ -128,14 +144,31 @@ def _source(
     subset = config.subset
     if number:
         where, subset = config.mixture[number - 1].where, config.mixture[number - 1].subset
-    return open_source(
-        rows,
-        where=where,
-        subset=subset,
-        exclude_languages=config.exclude_languages,
-        policy=config.texts,
-        seed=config.seed,
-        captions_per_image=config.captions_per_image,
-        wanted=wanted,
-        is_whole=is_whole,
-    )
+    try:
+        return open_source(
+            rows,
+            where=where,
+            subset=subset,
+            exclude_languages=config.exclude_languages,
+            policy=config.texts,
+            seed=config.seed,
+            captions_per_image=config.captions_per_image,
+            wanted=wanted,
+            is_whole=is_whole,
+        )
+    except ConfigError as error:
+        raise error if not number else ConfigError(f"mixture.{number - 1}: {error}") from error
+
+
+def _columns(config: TrainConfig, version: Version) -> dict[str, Column]:
+    """What the targets read of a version. Raises ConfigError with the target where it cannot use what is there."""
+    found: dict[str, Column] = {}
+    for index, weighted in enumerate(config.targets):
+        try:
+            for name in weighted.target.columns():
+                if name not in found:
+                    found[name] = read_column(version, name)
+            weighted.target.check_columns(found)
+        except ValueError as error:  # ConfigError is one
+            raise ConfigError(f"targets.{index}: {error}") from error
+    return found

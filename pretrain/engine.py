@@ -107,8 +107,8 @@ def _show_tensors() -> None:
 
 
 def shard(objective: Objective) -> None:
-    """Spread the parameters of each stream, and of fusion and decoder together, (or those of a model without streams)
-    over the workers, of its slow copies likewise; targets stay whole."""
+    """Spread the parameters of each stream, and of fusion and decoder together, over the workers, of its slow copies
+    likewise; those of a model without streams, or whose streams share weights, all together; targets stay whole."""
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
     _show_tensors()
@@ -116,10 +116,11 @@ def shard(objective: Objective) -> None:
         if model is None:
             continue
         streams, joint = getattr(model, "streams", None), model.parts()
-        parts: list[tuple[nn.Module, tuple[str, ...]]] = [(model, _MODEL_CALLS)]
-        if isinstance(streams, nn.ModuleDict):
-            parts = [(stream, _STREAM_CALLS) for stream in streams.values()]
-            parts += [] if joint is None else [(joint, _JOINT_CALLS)]
+        parts: list[tuple[nn.Module, tuple[str, ...]]] = [] if joint is None else [(joint, _JOINT_CALLS)]
+        if isinstance(streams, nn.ModuleDict) and not model.shares_weights:
+            parts += [(stream, _STREAM_CALLS) for stream in streams.values()]
+        else:
+            parts += [(model, _MODEL_CALLS)]  # after what is within it
         for part, calls in parts:
             # by default an outermost part keeps its whole weights until its backward pass, which slow copies never have
             fully_shard(part, reshard_after_forward=True)

@@ -156,7 +156,7 @@ def _subset(heard: Heard, places: np.ndarray) -> Heard:
 
 def _sound(reader: SegmentReader, rows: Rows, row: int, wanted: Sound) -> np.ndarray | None:
     """The sound of a row, of a longer one its middle; None where it does not decode."""
-    data = rows.medium(row, "audio")
+    data, _ = rows.sound(row)
     duration_s = rows.duration_s(row)
     if duration_s is None:
         duration_s = reader.duration_s(data) or wanted.max_s

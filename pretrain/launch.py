@@ -12,6 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from pretrain.config import ConfigError, TrainConfig
 from pretrain.loop import METRICS_FILE, Job, Metrics, read_lines, train_worker
 
 SERIAL = "serial"
@@ -27,6 +30,19 @@ MAX_NODES_LOST = 50
 RESIZE_S = 60.0
 """Seconds between looks whether there is room for more workers (Ray's default): each change costs a restart."""
 POLL_S = 0.5
+
+
+def check_workers(config: TrainConfig, address: str | None) -> None:
+    """Raises ConfigError where there are to be more workers than the address runs, or a GPU that is not there."""
+    if not (address is None or address == SERIAL):
+        return  # what a cluster has is its own matter
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device = 'cuda': this machine has no GPU that torch can use; say auto or cpu")
+    if (config.min_workers or config.num_workers) != 1:
+        raise ConfigError(
+            f"num_workers = {config.num_workers}: needs Ray (`--address local`, or a cluster's); `serial` runs one "
+            "worker in this process"
+        )
 
 
 def launch(
@@ -46,10 +62,6 @@ def launch(
     (the run's folder must then be on storage that its nodes share). Raises RuntimeError where training failed.
     """
     if address is None or address == SERIAL:
-        if (min_workers or num_workers) != 1:
-            raise ValueError(
-                f"num_workers {num_workers} needs Ray: address {address!r} runs one worker in this process"
-            )
         train_worker(job, on_metrics)
         return
     # Ray reads these when it is imported.

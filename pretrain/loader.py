@@ -30,7 +30,8 @@ from pretrain.rows import MEDIA
 AHEAD = 2
 """Batches that each loader process has ready."""
 MAX_RESTARTS = 3
-"""Times that loader processes are started anew after one of them died, before the run gives up."""
+"""Times in a row, without a batch between them, that loader processes are started anew after one of them died, before
+the run gives up."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Loader:
             try:
                 for raw in _processes(_Steps(self.reader, rank, num_workers), start, stop, self._config.loader_workers):
                     yield start, raw
-                    start += 1
+                    start, restarts = start + 1, 0
             except RuntimeError as error:  # how DataLoader says that one of its processes died
                 restarts += 1
                 if "DataLoader worker" not in str(error) or restarts > MAX_RESTARTS:

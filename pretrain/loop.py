@@ -52,11 +52,14 @@ class Job:
 
 
 def learning_rate(step: int, num_steps: int, config: TrainConfig) -> float:
-    """Linear warm-up, then a cosine down to `MIN_LR_SHARE` of the peak, for the update after `step` steps."""
+    """Linear warm-up, then the schedule down to `MIN_LR_SHARE` of the peak, for the update after `step` steps."""
     if step < config.warmup_steps:
         return config.lr * (step + 1) / config.warmup_steps
+    if config.schedule == "constant":
+        return config.lr
     done = (step - config.warmup_steps) / max(1, num_steps - config.warmup_steps)
-    return config.lr * (MIN_LR_SHARE + (1 - MIN_LR_SHARE) * (1 + math.cos(math.pi * done)) / 2)
+    left = 1 - done if config.schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
+    return config.lr * (MIN_LR_SHARE + (1 - MIN_LR_SHARE) * left)
 
 
 def choose_device(wanted: str) -> torch.device:

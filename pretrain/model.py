@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Protocol
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -35,6 +36,8 @@ class Model(nn.Module, ABC):
     image_size: int
     embed_dim: int
     stream_names: tuple[str, ...]
+    shares_weights: bool = False
+    """Whether some weights belong to several streams."""
     sources: dict[str, str]
     """What of a sample feeds each input (see `ModelConfig.sources`)."""
 
@@ -281,14 +284,28 @@ def load_weights(model: HasState, path: Path) -> None:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The model's tensors of a safetensors file or run folder."""
-    file = path / "model.safetensors" if path.is_dir() else path
-    if not file.is_file():
-        raise FileNotFoundError(f"no weights at {file}")
-    stored: dict[str, Tensor] = load_file(file)
+    """The model's tensors of a safetensors file or run folder. Raises FileNotFoundError or ValueError."""
+    stored = tensors_of(weights_file(path))
     prefix = "model."
     if any(name.startswith(prefix) for name in stored):  # a run's file holds the targets' parameters too
         stored = {name.removeprefix(prefix): value for name, value in stored.items() if name.startswith(prefix)}
+    return stored
+
+
+def weights_file(path: Path) -> Path:
+    """The safetensors file itself, or that of a run folder. Raises FileNotFoundError."""
+    file = path / "model.safetensors" if path.is_dir() else path
+    if not file.is_file():
+        raise FileNotFoundError(f"no weights at {file}")
+    return file
+
+
+def tensors_of(file: Path) -> dict[str, Tensor]:
+    """What a safetensors file holds. Raises ValueError where it is none, such as a pickled `.pt`, which is not read."""
+    try:
+        stored: dict[str, Tensor] = load_file(file)
+    except SafetensorError as error:
+        raise ValueError(f"{file} is no whole safetensors file ({error}); pickled weights are not read") from error
     return stored
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,10 @@ from pretrain.draws import salt_of
 from pretrain.embeddings.base import Inputs
 from pretrain.model import Model
 from pretrain.targets.base import Encoded, TargetModule
-from pretrain.wanted import Wanted, add_ids, encode_stream, freeze_unread, keep_alive
+from pretrain.wanted import WAYS, Wanted, add_ids, encode_stream, freeze_unread, keep_alive
+
+GRAPHS = 64
+"""Graphs of one function that `torch.compile` may make before it gives up and runs it as it is."""
 
 
 @dataclass
@@ -70,7 +74,7 @@ class Objective(nn.Module):
         self.momentum_model = copy.deepcopy(model).requires_grad_(False) if self._keep is not None else None
         self._decay = config.ema
         self.averaged_model = copy.deepcopy(model).requires_grad_(False) if config.ema is not None else None
-        self._run = torch.compile(self._vectors) if config.compile else self._vectors
+        self._ways = {name: _way(model, name, config.compile) for name in WAYS}
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         return self.losses(self.encode(batch))
@@ -91,17 +95,14 @@ class Objective(nn.Module):
             losses = {name: target(encoded) for name, target in self.targets.items()}
         losses["loss"] = torch.stack([self.weights[name] * loss for name, loss in losses.items()]).sum()
         if self._wanted.hidden or self._wanted.masked:
-            losses["loss"] = losses["loss"] + keep_alive(self.model)
+            losses["loss"] = losses["loss"] + keep_alive(self.model) + keep_alive(self.targets)
         return losses
-
-    def _vectors(self, stream: str, inputs: Inputs) -> Tensor:
-        return self.model.encode(stream, inputs)  # looked up when it is called: sharding replaces it
 
     def _encode(self, stream: str, batch: Batch, encoded: Encoded) -> None:
         """Put what the targets want of a stream into `encoded`."""
         inputs, repeats = batch.inputs[stream], batch.repeats.get(stream, 1)
         salt = salt_of(self._done)
-        encode_stream(self.model, self._run, self._wanted, stream, inputs, repeats, salt, encoded)
+        encode_stream(self.model, self._ways, self._wanted, stream, inputs, repeats, salt, encoded)
         if stream in self._with_keys and self.momentum_model is not None:
             with torch.no_grad():
                 key_BD = self.momentum_model.encode(stream, inputs)
@@ -135,6 +136,21 @@ class Objective(nn.Module):
             plain = parameter.ndim < 2 or name.startswith("targets.") or "position" in name
             (kept if plain else decayed).append(parameter)
         return [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
+
+
+def _way(model: Model, name: str, compiles: bool) -> Callable[[str, Inputs], Any]:
+    """A method of the model, looked up when it is called, for sharding replaces it; compiled if wanted."""
+
+    def call(stream: str, inputs: Inputs) -> Any:
+        return getattr(model, name)(stream, inputs)
+
+    if not compiles:
+        return call
+    import torch._dynamo as dynamo  # slow to import
+
+    # of the texts' and sounds' varying lengths there are two graphs for each stream, with and without gradient
+    dynamo.config.recompile_limit = max(dynamo.config.recompile_limit, GRAPHS)
+    return cast(Callable[[str, Inputs], Any], torch.compile(call))
 
 
 def follow(slow: nn.Module, fast: nn.Module, keep: float) -> None:

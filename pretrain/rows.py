@@ -23,7 +23,7 @@ from curation.step import digest
 from curation.table import publishing
 from pretrain.version import Version, VersionError
 
-LAYOUT = 2
+LAYOUT = 3
 """Changes whenever the map of the same version would change."""
 MEDIA = ("image", "audio", "video")
 """Columns of bytes that a version may have."""
@@ -48,7 +48,7 @@ def map_rows(folder: Path, version: Version, progress: Callable[[str], None] = l
 def _write_map(path: Path, version: Version) -> None:
     writer = None
     known = version.columns()
-    light_columns = ["sample_uid", "texts", *(["duration_s"] if "duration_s" in known else [])]
+    light_columns = ["sample_uid", "texts", *(name for name in ("duration_s", "has_audio") if name in known)]
     with pa.OSFile(str(path), "wb") as sink:
         for number, shard in enumerate(version.shards):
             with version.open(shard["name"]) as source, pq.ParquetFile(source, page_checksum_verification=True) as file:
@@ -164,11 +164,20 @@ class Rows:
         return found
 
     def has(self, medium: str) -> np.ndarray:
-        """Bool for each row: whether it has bytes of this medium."""
-        if medium not in self.media:
-            return np.zeros(len(self), dtype=bool)
-        lengths = np.concatenate([lengths for _, lengths in self._ranges[medium]])
-        return np.asarray((lengths > 0) | (lengths == _NOT_PLAIN))
+        """Bool for each row: whether it has this medium; a sound also where only the row's film holds it."""
+        found = np.zeros(len(self), dtype=bool)
+        if medium in self.media:
+            lengths = np.concatenate([lengths for _, lengths in self._ranges[medium]])
+            found = np.asarray((lengths > 0) | (lengths == _NOT_PLAIN))
+        return found | (self.has("video") & self._film_has_sound()) if medium == "audio" else found
+
+    def _film_has_sound(self) -> np.ndarray:
+        """Bool for each row: whether a film of it would have a sound track; True where the version does not tell."""
+        told = [columns.get("has_audio") for columns in self._columns]
+        return np.concatenate(
+            [np.ones(batch.num_rows, dtype=bool) if each is None else np.asarray(each.fill_null(False))
+             for each, batch in zip(told, self._batches, strict=True)]
+        )  # fmt: skip
 
     def duration_s(self, row: int) -> float | None:
         """Length of a row's segment in seconds, where the version tells it."""
@@ -180,6 +189,18 @@ class Rows:
     def image(self, row: int) -> bytes:
         """The encoded picture of a row: one ranged read. Empty where there is none."""
         return self.medium(row, "image")
+
+    def sound(self, row: int) -> tuple[bytes, bool]:
+        """The encoded sound of a row, by itself or else within its film (versions packed with `audio: none`); and
+        whether the version says that it is there. Empty where there is none."""
+        own = self.medium(row, "audio")
+        if own:
+            return own, True
+        shard, inside = self._place(row)
+        told = self._columns[shard].get("has_audio")
+        if told is None:
+            return self.medium(row, "video"), False
+        return (self.medium(row, "video"), True) if told[inside].as_py() else (b"", True)
 
     def medium(self, row: int, name: str) -> bytes:
         """The encoded bytes of a row's picture, sound or film: one ranged read. Empty where there are none."""

@@ -13,17 +13,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
 
 from curation.step import digest
 from curation.table import replace_text
-from pretrain.build import build_objective
 from pretrain.component import to_spec
 from pretrain.config import ConfigError, TrainConfig
-from pretrain.dataset import check_decontamination, open_data
-from pretrain.launch import launch
+from pretrain.dataset import open_data, open_sources
+from pretrain.launch import check_workers, launch
 from pretrain.loop import METRICS_FILE, WEIGHTS_FILE, Job, Metrics, choose_device, read_lines
-from pretrain.version import Version, find_version
+from pretrain.lora import is_adapter
+from pretrain.model import Model
+from pretrain.notes import unmet_names
+from pretrain.preflight import check_batch, check_run, find_versions
+from pretrain.version import Version
 
 CODE_VERSION = 2
 """Changes whenever the same config on the same version would give other weights."""
@@ -83,20 +87,25 @@ def train(
     result.json. A run that was cut off goes on from its newest checkpoint. address: see `pretrain.launch.launch`.
     Raises ConfigError, VersionError, or RuntimeError where training failed.
     """
-    versions = [find_version(store, wanted) for wanted in (config.version, *(each.version for each in config.mixture))]
+    versions = find_versions(store, config)
     key = run_key(config, versions[0].digest, tuple(each.digest for each in versions[1:]))
     folder = store.resolve() / "models" / f"{config.name}-{key[:KEY_DIGITS]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder):
-        finished = open_run(folder)
-        if finished is not None:
-            progress(f"train: {folder.name} is there already, reused ({finished.num_steps} steps)")
-            return finished
-        return _train(config, versions, folder, key, address, progress)
+    finished = open_run(folder)
+    if finished is None:
+        check_workers(config, address)
+        model = check_run(config, versions)  # what cannot be used ends here, before data are read or a worker starts
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone(folder):
+            finished = open_run(folder)  # another process may have done it meanwhile
+            if finished is None:
+                return _train(config, model, versions, folder, key, address, progress)
+    progress(f"train: {folder.name} is there already, reused ({finished.num_steps} steps)")
+    return finished
 
 
 def _train(
     config: TrainConfig,
+    model: Model,
     versions: list[Version],
     folder: Path,
     key: str,
@@ -104,16 +113,21 @@ def _train(
     progress: Callable[[str], None],
 ) -> RunResult:
     began = time.monotonic()
-    for version in versions:
-        check_decontamination(version, config)
-        version.verify()
     places = [version.place if "://" in version.place else str(version.folder.resolve()) for version in versions]
     cache = (folder.parent.parent / "cache").resolve()
-    # what cannot be used ends here, before any worker starts
-    model = config.model.build(config.image_size)
+    try:
+        sources = open_sources(config, list(places), cache, model, progress)
+    except (OSError, pa.ArrowException):  # bytes that cannot be read: say which shard is damaged, if one is
+        for version in versions:
+            version.verify()
+        raise
+    check_batch(config, [len(each) for each in sources])
+    for note in unmet_names(config, versions, sources):
+        progress(f"train: note: {note}")
+    for version in versions:
+        version.verify()
     data = open_data(config, list(places), cache, model, progress)
-    size = sum(parameter.numel() for parameter in model.parameters())
-    build_objective(model, config)
+    size = sum(parameter.numel() for name, parameter in model.named_parameters() if not is_adapter(name))
     source, num_texts = data.reader.sources[0], data.num_texts
     progress(
         f"train: {folder.name} on {versions[0].folder.name}: {len(source):,} samples, {num_texts:,} texts, "

@@ -180,12 +180,8 @@ def read_subset(path: Path, rows: Rows) -> np.ndarray:
 
     Raises ConfigError where the file cannot be used: no column sample_uid, a sample twice, weights that are no weights.
     """
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise ConfigError(f"subset: {path} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
-    if "sample_uid" not in table.column_names:
-        raise ConfigError(f"subset: {path} has no column sample_uid; it has: {', '.join(table.column_names)}")
+    subset_schema(path)
+    table = pq.read_table(path)
     names = table.column("sample_uid").cast(pa.string())
     if pc.count_distinct(names).as_py() != table.num_rows:
         raise ConfigError(f"subset: {path} names a sample twice")
@@ -197,6 +193,24 @@ def read_subset(path: Path, rows: Rows) -> np.ndarray:
     found = pc.index_in(rows.uids(), names.combine_chunks())
     places = np.asarray(pc.fill_null(found, -1))
     return np.where(places >= 0, given[places], 0.0)
+
+
+def subset_schema(path: Path) -> pa.Schema:
+    """Of a file of sample_uid and perhaps weights. Raises ConfigError where it is none."""
+    try:
+        schema = pq.read_schema(path)
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"subset: {path} cannot be read as Parquet: {reason}") from error
+    if "sample_uid" not in schema.names:
+        raise ConfigError(f"subset: {path} has no column sample_uid; it has: {', '.join(schema.names)}")
+    if "weight" in schema.names and not _is_weight(schema.field("weight").type):
+        raise ConfigError(f"subset: {path}: weight holds {schema.field('weight').type}, no numbers")
+    return schema
+
+
+def _is_weight(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind))
 
 
 def _allowed(rows: Rows, excluded: frozenset[str], sources: tuple[str, ...] | None) -> np.ndarray:

@@ -17,6 +17,7 @@ import yaml
 
 from curation.table import replace_text
 from pretrain.config import ConfigError, TrainConfig, parse_config
+from pretrain.preflight import check_later
 from pretrain.run import RunResult, train
 
 BEFORE, FRESH = "before", "fresh"
@@ -78,6 +79,8 @@ def train_stages(
     Each run's folder says in `stage.json` which stage it is and which run came before. Raises as `train` does.
     """
     results: list[RunResult] = []
+    for stage in stages[1:]:  # a wrong name in the last stage is told now, not when the others have been trained
+        check_later(stage.name, stage.config, store)
     for stage in stages:
         config = stage.config
         parent = results[-1] if stage.starts_before else None

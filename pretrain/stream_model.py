@@ -87,6 +87,7 @@ class StreamModel(Model):
             {name: Stream(each, config.embed_dim, image_size, projected) for name, each in config.streams.items()}
         )
         share(self.streams, config.shared)
+        self.shares_weights = bool(config.shared)
         if config.fusion is not None or config.target_embedding is not None:
             widths = {name: self.hidden_width(name) for name in config.token_streams()}
             self.joint = Joint(widths, image_size, config.fusion, config.target_embedding, config.decoder)
@@ -112,14 +113,17 @@ class StreamModel(Model):
 
     def encode(self, stream: str, inputs: Inputs) -> Tensor:
         if self._through_fusion:
-            return self.encode_with_hidden(stream, inputs)[0]
+            return self._with_hidden(stream, inputs)[0]
         vectors: Tensor = self.streams[stream](inputs)
         return vectors
 
     def encode_with_tokens(self, stream: str, inputs: Inputs) -> tuple[Tensor, Tokens]:
-        return self.encode_with_hidden(stream, inputs)[:2]
+        return self._with_hidden(stream, inputs)[:2]
 
     def encode_with_hidden(self, stream: str, inputs: Inputs) -> tuple[Tensor, Tokens, Tokens]:
+        return self._with_hidden(stream, inputs)
+
+    def _with_hidden(self, stream: str, inputs: Inputs) -> tuple[Tensor, Tokens, Tokens]:
         module = self._stream(stream)
         if not self._through_fusion:
             found: tuple[Tensor, Tokens, Tokens] = module.with_hidden(inputs)

@@ -18,6 +18,8 @@ FORMAT = "tamis.dataset/1"
 MIN_DIGITS = 6
 """Fewest digits of a digest that name a version."""
 _PIECE_BYTES = 1 << 22
+_WEB = ("http", "https")
+_SCHEMES = ("s3://", "gs://", "abfss://", "hdfs://", "file://", "https://")
 
 
 class VersionError(ValueError):
@@ -49,12 +51,18 @@ class Version:
         except FileNotFoundError as error:
             raise VersionError(f"{self.place}/{name}: the file is missing") from error
 
+    def schema(self) -> pa.Schema:
+        """Of a sample, by the footer of the first shard. Raises VersionError where it is damaged."""
+        name = self.shards[0]["name"]
+        with self.open(name) as file:
+            try:
+                return pq.read_schema(file)
+            except (pa.ArrowInvalid, OSError) as error:
+                raise VersionError(f"{self.place}/{name}: the shard is damaged: {error}") from error
+
     def columns(self) -> list[str]:
         """Names of the columns of a sample."""
-        if not self.shards:
-            return []
-        with self.open(self.shards[0]["name"]) as file:
-            return list(pq.read_schema(file).names)
+        return list(self.schema().names) if self.shards else []
 
     def read(self, columns: list[str]) -> pa.Table:
         """These columns of all samples, in the order of the version, page checksums verified."""
@@ -87,15 +95,29 @@ class Version:
 
 
 def open_version(place: Path | str) -> Version:
-    """The version in a folder, or at a URI that pyarrow knows (`s3://bucket/versions/NAME`, `gs://...`).
+    """The version in a folder, or at a URI that pyarrow knows (`s3://bucket/versions/NAME`, `gs://...`), or on a web
+    server that serves ranges (`https://host/versions/NAME`).
 
     Raises VersionError where there is none, or one without samples.
     """
-    if isinstance(place, str) and "://" in place:
+    if not (isinstance(place, str) and "://" in place):
+        return read_version(fs.LocalFileSystem(), Path(place).resolve(), str(place))
+    scheme, _, rest = place.partition("://")
+    if scheme in _WEB:
+        return read_version(_web(f"{scheme}://{rest.partition('/')[0]}"), Path(rest.partition("/")[2]), place)
+    try:
         files, base = fs.FileSystem.from_uri(place)
-    else:
-        files, base = fs.LocalFileSystem(), str(Path(place).resolve())
-    return read_version(files, Path(base), str(place))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        raise VersionError(f"{place}: {error}; valid: {', '.join(_SCHEMES)}, or a path") from error
+    return read_version(files, Path(base), place)
+
+
+def _web(host: str) -> fs.FileSystem:
+    """The files of a web server, each read in exactly the ranges that are asked for."""
+    from fsspec.implementations.dirfs import DirFileSystem
+    from fsspec.implementations.http import HTTPFileSystem
+
+    return fs.PyFileSystem(fs.FSSpecHandler(DirFileSystem(host, HTTPFileSystem(cache_type="none"))))
 
 
 def read_version(files: fs.FileSystem, folder: Path, place: str) -> Version:
@@ -106,6 +128,8 @@ def read_version(files: fs.FileSystem, folder: Path, place: str) -> Version:
             manifest = json.loads(file.read())
     except FileNotFoundError as error:
         raise VersionError(f"{place} is no sealed dataset version: it has no manifest.json") from error
+    except OSError as error:
+        raise VersionError(f"{path} cannot be read: {error}") from error
     except ValueError as error:
         raise VersionError(f"{path} is no valid JSON: {error}") from error
     if manifest.get("format") != FORMAT:

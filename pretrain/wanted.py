@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pretrain.embeddings.base import IDS, Inputs, Tokens
 from pretrain.model import Model, ModelConfig
 from pretrain.targets.base import Encoded, Target, hidden, ids, masked, truth
 from pretrain.targets.gather import is_spread
 
-Encode = Callable[[str, Inputs], Tensor]
+Ways = Mapping[str, Callable[[str, Inputs], Any]]
+WAYS = ("encode", "encode_with_tokens", "encode_with_hidden")
+"""Methods of a model that encode a stream."""
 
 
 @dataclass(frozen=True)
@@ -106,9 +109,9 @@ def freeze_unread(model: Model, wanted: Wanted) -> list[str]:
 
 
 def encode_stream(
-    model: Model, encode: Encode, wanted: Wanted, stream: str, inputs: Inputs, repeats: int, salt: int, into: Encoded
+    model: Model, ways: Ways, wanted: Wanted, stream: str, inputs: Inputs, repeats: int, salt: int, into: Encoded
 ) -> None:
-    """Put what is wanted of one stream into `into`. encode: `model.encode`, perhaps compiled."""
+    """Put what is wanted of one stream into `into`. ways: the model's methods `WAYS`, perhaps compiled."""
 
     def rows(tensor: Tensor) -> Tensor:
         return tensor.float().repeat_interleave(repeats, dim=0)
@@ -119,29 +122,29 @@ def encode_stream(
 
     if stream in wanted.hidden:
         vector_BD: Tensor | None
-        vector_BD, tokens, found = model.encode_with_hidden(stream, inputs)
+        vector_BD, tokens, found = ways["encode_with_hidden"](stream, inputs)
         into.tokens[hidden(stream)] = spread(found)
         if stream in wanted.tokens:
             into.tokens[stream] = spread(tokens)
     elif stream in wanted.tokens:
-        vector_BD, tokens = model.encode_with_tokens(stream, inputs)
+        vector_BD, tokens = ways["encode_with_tokens"](stream, inputs)
         into.tokens[stream] = spread(tokens)
     elif stream in wanted.vectors:
-        vector_BD = encode(stream, inputs)
+        vector_BD = ways["encode"](stream, inputs)
     else:
         vector_BD = None
     if vector_BD is not None:
         into.vectors[stream] = rows(vector_BD)
     if wanted.masked.get(stream, 0.0) > 0:
-        _encode_masked(model, stream, inputs, wanted.masked[stream], repeats, salt, into, spread)
+        _encode_masked(model, ways, stream, inputs, wanted.masked[stream], repeats, salt, into, spread)
 
 
 def _encode_masked(
-    model: Model, stream: str, inputs: Inputs, rate: float, repeats: int, salt: int, into: Encoded,
+    model: Model, ways: Ways, stream: str, inputs: Inputs, rate: float, repeats: int, salt: int, into: Encoded,
     spread: Callable[[Tokens], Tokens],
 ) -> None:  # fmt: skip
     hidden_in = model.mask(stream, inputs, rate, into.group_B[::repeats], salt)
-    _, _, found = model.encode_with_hidden(stream, hidden_in.inputs)
+    _, _, found = ways["encode_with_hidden"](stream, hidden_in.inputs)
     into.tokens[masked(stream)] = spread(found)
     into.columns[masked(stream)] = hidden_in.mask_BL.repeat_interleave(repeats, dim=0)
     into.columns[truth(stream)] = hidden_in.truth.repeat_interleave(repeats, dim=0)
@@ -153,10 +156,10 @@ def add_ids(wanted: Wanted, inputs: dict[str, Inputs], repeats: dict[str, int], 
         into.columns[ids(name)] = inputs[name][IDS].repeat_interleave(repeats.get(name, 1), dim=0)
 
 
-def keep_alive(model: Model) -> Tensor:
+def keep_alive(module: nn.Module) -> Tensor:
     """0, with a gradient of 0 for every weight that is trained: workers wait for a gradient of each of them."""
     total = torch.zeros(())
-    for parameter in model.parameters():
+    for parameter in module.parameters():
         if parameter.requires_grad and not is_spread(parameter):  # FSDP2 does not wait
             total = total.to(parameter.device) + parameter.sum() * 0
     return total

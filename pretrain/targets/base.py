@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
@@ -14,6 +15,7 @@ from pretrain.embeddings.base import Tokens
 from pretrain.fusions.base import Fused
 
 if TYPE_CHECKING:
+    from pretrain.columns import Column
     from pretrain.joint import Joint
     from pretrain.model import Model
 
@@ -36,6 +38,11 @@ def truth(stream: str) -> str:
 def ids(name: str) -> str:
     """Where `Encoded.columns` has the token numbers (B, L) of a stream, or of the target embedding (`target`)."""
     return f"{name}:ids"
+
+
+def of_width(width: int | None) -> str:
+    """What a column holds, for messages."""
+    return "single numbers" if width is None else f"lists of {width} numbers"
 
 
 @dataclass(frozen=True)
@@ -122,6 +129,9 @@ class Target(Component, ABC):
     def columns(self) -> tuple[str, ...]:
         """Columns of a sample that the target reads."""
         return ()
+
+    def check_columns(self, columns: Mapping[str, Column]) -> None:
+        """Asked before training, of what a version holds. Raises ValueError where the target cannot use it."""
 
     def reads(self) -> Reads:
         """What else it needs: tokens, masked streams, fusion, decoder."""

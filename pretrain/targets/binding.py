@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pretrain.targets.base import Encoded, Target, TargetModule
 from pretrain.targets.info_nce import InfoNCELoss
-from pretrain.targets.pairs import INITIAL_LOG_SCALE, MAX_LOG_SCALE
+from pretrain.targets.pairs import CHUNK_ROWS, INITIAL_LOG_SCALE, MAX_LOG_SCALE
 
 
 class Binding(Target):
@@ -26,7 +26,7 @@ class Binding(Target):
     anchor: str = "text"
     groups: tuple[tuple[str, ...], ...] = Field(min_length=1)
     log_scale: float = Field(INITIAL_LOG_SCALE, ge=0, le=MAX_LOG_SCALE)
-    chunk_rows: int | None = Field(None, ge=1)
+    chunk_rows: int | None = Field(CHUNK_ROWS, ge=1)
 
     @model_validator(mode="after")
     def _no_empty_group(self) -> Self:

@@ -6,15 +6,19 @@ Levels come from quantiles of a score: SQL makes the column, this file uses it.
 from __future__ import annotations
 
 import dataclasses
-from typing import Self
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Self
 
 import torch
 from pydantic import model_validator
 from torch import Tensor, nn
 
 from pretrain.model import Model
-from pretrain.targets.base import Encoded
+from pretrain.targets.base import Encoded, of_width
 from pretrain.targets.nested import NestedModule, NestedTarget
+
+if TYPE_CHECKING:
+    from pretrain.columns import Column
 
 
 class Graded(NestedTarget):
@@ -44,6 +48,22 @@ class Graded(NestedTarget):
 
     def columns(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys((*self.target.columns(), self.column)))
+
+    def check_columns(self, columns: Mapping[str, Column]) -> None:
+        super().check_columns(columns)
+        column = columns[self.column]
+        numbers = column.values[column.present]
+        if column.width is not None:
+            raise ValueError(f"{self.column!r} holds {of_width(column.width)}, no single number")
+        if not self.weighted or not len(numbers):
+            return
+        if self.weights is None and numbers.min() < 0:
+            raise ValueError(f"{self.column!r} is used as a weight and holds {numbers.min()}")
+        if self.weights is not None and not 0 <= numbers.min() <= numbers.max() < len(self.weights):
+            raise ValueError(
+                f"{self.column!r} holds levels {numbers.min():.0f} to {numbers.max():.0f}; there are weights for 0 to "
+                f"{len(self.weights) - 1}"
+            )
 
     def build_for(self, model: Model) -> nn.Module:
         return GradedLoss(self, self.target.build_for(model))

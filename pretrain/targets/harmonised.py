@@ -8,7 +8,8 @@ common dimension.
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Any, Self
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import torch
 import torch.distributed as dist
@@ -19,6 +20,9 @@ from pretrain.component import parser, to_spec
 from pretrain.model import Model
 from pretrain.targets.base import Encoded, HeadTarget, Reads, Target, TargetModule
 from pretrain.targets.gather import world
+
+if TYPE_CHECKING:
+    from pretrain.columns import Column
 
 _Target = Annotated[Target, BeforeValidator(parser(Target, "pretrain.targets")), PlainSerializer(to_spec)]
 
@@ -44,6 +48,10 @@ class Harmonised(HeadTarget):
 
     def columns(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(name for target in self.targets for name in target.columns()))
+
+    def check_columns(self, columns: Mapping[str, Column]) -> None:
+        for target in self.targets:
+            target.check_columns(columns)
 
     def build_for(self, model: Model) -> nn.Module:
         return HarmonisedLoss(nn.ModuleList(target.build_for(model) for target in self.targets))

@@ -20,7 +20,7 @@ from pretrain.targets.base import Encoded, HeadTarget, Reads, TargetModule, hidd
 from pretrain.targets.gather import world
 from pretrain.targets.late_interaction import gather_tokens
 from pretrain.targets.negatives import draw_negatives
-from pretrain.targets.pairs import gather_pairs, mean_over_workers
+from pretrain.targets.pairs import CHUNK_ROWS, Rows, gather_pairs, mean_over_workers
 
 _OTHER_SIDE = 1 << 40
 """Added to the salt of the second draw, so that the two sides draw independently."""
@@ -73,12 +73,8 @@ class MatchingLoss(TargetModule):
 
     def forward(self, batch: Encoded) -> Tensor:
         rows = gather_pairs(batch, self.a, self.b)
-        everyone = slice(0, len(rows.own_B))
-        allowed_BN = (rows.group_B[:, None] != rows.group_N[None, :]) & rows.counts_N[None, :]
-        logits_BN = self.scale * rows.a_BD[everyone] @ rows.b_ND.T
-        wrong_b_B, has_b_B = draw_negatives(logits_BN, allowed_BN, rows.own_B, self.salt)
-        logits_BN = self.scale * rows.b_BD[everyone] @ rows.a_ND.T
-        wrong_a_B, has_a_B = draw_negatives(logits_BN, allowed_BN, rows.own_B, self.salt ^ _OTHER_SIDE)
+        wrong_b_B, has_b_B = self._draw(rows, rows.a_BD, rows.b_ND, self.salt)
+        wrong_a_B, has_a_B = self._draw(rows, rows.b_BD, rows.a_ND, self.salt ^ _OTHER_SIDE)
         own_a, own_b = batch.tokens[hidden(self.a)], batch.tokens[hidden(self.b)]
         all_a, all_b = gather_tokens(own_a), gather_tokens(own_b)
         pair_a = stacked([own_a, own_a, taken(all_a, wrong_a_B)])
@@ -90,6 +86,16 @@ class MatchingLoss(TargetModule):
         counts = torch.cat([rows.counts_B, rows.counts_B & has_b_B, rows.counts_B & has_a_B])
         weights = None if batch.weight_B is None else batch.weight_B.repeat(3)
         return mean_over_workers(losses, counts, weights)
+
+    @torch.no_grad()
+    def _draw(self, rows: Rows, from_BD: Tensor, to_ND: Tensor, salt: int) -> tuple[Tensor, Tensor]:
+        """`draw_negatives` of all rows, some at a time."""
+        found = []
+        for start in range(0, len(from_BD), CHUNK_ROWS):
+            chosen = slice(start, start + CHUNK_ROWS)
+            allowed = (rows.group_B[chosen, None] != rows.group_N[None, :]) & rows.counts_N[None, :]
+            found.append(draw_negatives(self.scale * from_BD[chosen] @ to_ND.T, allowed, rows.own_B[chosen], salt))
+        return torch.cat([drawn for drawn, _ in found]), torch.cat([there for _, there in found])
 
     def is_pair(self, batch: Encoded) -> Tensor:
         """(B,) probability that the rows of the two streams belong together."""

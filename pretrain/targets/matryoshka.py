@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Self
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Self
 
 import torch.nn.functional as F
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 from torch import Tensor, nn
 
 from pretrain.component import parser, to_spec
-from pretrain.targets.base import Encoded, Target, TargetModule
+from pretrain.targets.base import Encoded, Reads, Target, TargetModule
+
+if TYPE_CHECKING:
+    from pretrain.columns import Column
+    from pretrain.model import Model
 
 
 class Matryoshka(Target):
@@ -27,6 +32,8 @@ class Matryoshka(Target):
             raise ValueError(f"dims must be different numbers of at least 1, not {self.dims}")
         if self.weights is not None and len(self.weights) != len(self.dims):
             raise ValueError(f"{len(self.weights)} weights for {len(self.dims)} dims")
+        if self.target.token_streams() or self.target.reads() != Reads():
+            raise ValueError(f"target must read vectors only; {type(self.target).__name__} reads more")
         return self
 
     def streams(self) -> tuple[str, ...]:
@@ -35,12 +42,20 @@ class Matryoshka(Target):
     def columns(self) -> tuple[str, ...]:
         return self.target.columns()
 
+    def check_columns(self, columns: Mapping[str, Column]) -> None:
+        self.target.check_columns(columns)
+
     def momentum(self) -> float | None:
         return self.target.momentum()
 
     def build(self, trained_log_scale: float | None = None) -> nn.Module:
         weights = self.weights or (1.0,) * len(self.dims)
         return MatryoshkaLoss(self.target.build(trained_log_scale), dict(zip(self.dims, weights, strict=True)))
+
+    def build_for(self, model: Model) -> nn.Module:
+        if max(self.dims) > model.embed_dim:
+            raise ValueError(f"Matryoshka: dims {self.dims} go beyond the model's embed_dim {model.embed_dim}")
+        return super().build_for(model)
 
 
 class MatryoshkaLoss(TargetModule):

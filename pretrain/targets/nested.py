@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BeforeValidator, PlainSerializer
 from torch import nn
 
 from pretrain.component import parser, to_spec
 from pretrain.targets.base import HeadTarget, Reads, Target, TargetModule
+
+if TYPE_CHECKING:
+    from pretrain.columns import Column
 
 
 class NestedTarget(HeadTarget):
@@ -24,6 +28,9 @@ class NestedTarget(HeadTarget):
 
     def columns(self) -> tuple[str, ...]:
         return self.target.columns()
+
+    def check_columns(self, columns: Mapping[str, Column]) -> None:
+        self.target.check_columns(columns)
 
     def reads(self) -> Reads:
         return self.target.reads()

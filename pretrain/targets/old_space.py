@@ -9,7 +9,9 @@ paper's losses are not published in full: here both are InfoNCE, the first with 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,9 +21,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pretrain.model import Model
-from pretrain.targets.base import Encoded, HeadTarget, TargetModule
+from pretrain.targets.base import Encoded, HeadTarget, TargetModule, of_width
 from pretrain.targets.info_nce import InfoNCELoss
-from pretrain.targets.pairs import INITIAL_LOG_SCALE, MAX_LOG_SCALE, mean_over_workers
+from pretrain.targets.pairs import CHUNK_ROWS, INITIAL_LOG_SCALE, MAX_LOG_SCALE, mean_over_workers
+
+if TYPE_CHECKING:
+    from pretrain.columns import Column
 
 _PREFIX = "projection."
 
@@ -40,13 +45,19 @@ class OldSpace(HeadTarget):
     hidden: int | None = Field(None, ge=2)
     other: str | None = None
     log_scale: float = Field(INITIAL_LOG_SCALE, ge=0, le=MAX_LOG_SCALE)
-    chunk_rows: int | None = Field(None, ge=1)
+    chunk_rows: int | None = Field(CHUNK_ROWS, ge=1)
 
     def streams(self) -> tuple[str, ...]:
         return (self.stream,) if self.other is None else (self.stream, self.other)
 
     def columns(self) -> tuple[str, ...]:
         return (self.older,) if self.other is None else ()
+
+    def check_columns(self, columns: Mapping[str, Column]) -> None:
+        if self.other is None and columns[self.older].width != self.older_dim:
+            raise ValueError(
+                f"older_dim is {self.older_dim}, {self.older!r} holds {of_width(columns[self.older].width)}"
+            )
 
     def build_for(self, model: Model) -> nn.Module:
         return OldSpaceLoss(self, model.embed_dim)

@@ -5,15 +5,21 @@ Shape suffixes: B rows of this worker, N rows of all, K clusters, D common dimen
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
 from pretrain.model import Model
-from pretrain.targets.base import Encoded, HeadTarget, TargetModule
+from pretrain.targets.base import Encoded, HeadTarget, TargetModule, of_width
 from pretrain.targets.gather import gather_rows
 from pretrain.targets.pairs import MAX_LOG_SCALE, mean_over_workers
+
+if TYPE_CHECKING:
+    from pretrain.columns import Column
 
 _FAR = float("-inf")
 
@@ -47,6 +53,21 @@ class Prototypes(HeadTarget):
     def columns(self) -> tuple[str, ...]:
         wanted = (self.clusters_a, self.clusters_b, self.teacher_a, self.teacher_b)
         return tuple(dict.fromkeys(name for name in wanted if name is not None))
+
+    def check_columns(self, columns: Mapping[str, Column]) -> None:
+        for name in (self.clusters_a, self.clusters_b):
+            numbers = columns[name].values[columns[name].present]
+            if columns[name].width is not None:
+                raise ValueError(f"{name!r} holds {of_width(columns[name].width)}, no cluster numbers")
+            if len(numbers) and not 0 <= numbers.min() <= numbers.max() < self.num_clusters:
+                raise ValueError(
+                    f"{name!r} holds clusters {numbers.min():.0f} to {numbers.max():.0f}, num_clusters is "
+                    f"{self.num_clusters}"
+                )
+        for teacher in (self.teacher_a, self.teacher_b):
+            if teacher is not None and columns[teacher].width != self.teacher_width:
+                width = columns[teacher].width
+                raise ValueError(f"teacher_width is {self.teacher_width}, {teacher!r} holds {of_width(width)}")
 
     def build_for(self, model: Model) -> nn.Module:
         teachers = (self.teacher_a, self.teacher_b, self.teacher_width)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from pydantic import Field
@@ -9,7 +11,10 @@ from torch import Tensor, nn
 
 from pretrain.targets.base import Encoded
 from pretrain.targets.gather import gather_rows
-from pretrain.targets.pairs import PairModule, PairTarget, mean_over_workers
+from pretrain.targets.pairs import PairModule, PairTarget, by_chunks, mean_over_workers
+
+if TYPE_CHECKING:
+    from pretrain.model import Model
 
 _NOBODY = torch.iinfo(torch.int64).min
 """Group of a place in the queue that nobody has taken yet."""
@@ -31,8 +36,14 @@ class MomentumQueue(PairTarget):
     def momentum(self) -> float | None:
         return self.keep
 
+    def build_for(self, model: Model) -> nn.Module:
+        if self.embed_dim != model.embed_dim:
+            raise ValueError(f"MomentumQueue: embed_dim is {self.embed_dim}, the model's {model.embed_dim}")
+        return super().build_for(model)
+
     def build(self, trained_log_scale: float | None = None) -> nn.Module:
-        return MomentumQueueLoss(self.a, self.b, self.start_scale(trained_log_scale), self.size, self.embed_dim)
+        scale = self.start_scale(trained_log_scale)
+        return MomentumQueueLoss(self.a, self.b, scale, self.size, self.embed_dim, self.chunk_rows)
 
 
 class MomentumQueueLoss(PairModule):
@@ -42,8 +53,10 @@ class MomentumQueueLoss(PairModule):
     queue_b: Tensor
     queue_group: Tensor
 
-    def __init__(self, a: str, b: str, log_scale: float, size: int, embed_dim: int) -> None:
-        super().__init__(a, b, log_scale)
+    def __init__(
+        self, a: str, b: str, log_scale: float, size: int, embed_dim: int, chunk_rows: int | None = None
+    ) -> None:
+        super().__init__(a, b, log_scale, chunk_rows)
         self.register_buffer("queue_a", torch.zeros(size, embed_dim))
         self.register_buffer("queue_b", torch.zeros(size, embed_dim))
         self.register_buffer("queue_group", torch.full((size,), _NOBODY))
@@ -64,11 +77,16 @@ class MomentumQueueLoss(PairModule):
 
     def _direction(self, from_BD: Tensor, key_BD: Tensor, queue_QD: Tensor, group_B: Tensor) -> Tensor:
         scale = self.log_scale.exp()
-        own_B1 = scale * (from_BD * key_BD).sum(dim=1, keepdim=True)
-        others_BQ = scale * from_BD @ queue_QD.T
-        no_negative_BQ = (self.queue_group == _NOBODY)[None, :] | (group_B[:, None] == self.queue_group[None, :])
-        logits = torch.cat([own_B1, others_BQ.masked_fill(no_negative_BQ, float("-inf"))], dim=1)
-        return F.cross_entropy(logits, torch.zeros_like(group_B), reduction="none")
+
+        def losses(chosen: slice) -> Tensor:
+            from_RD, group_R = from_BD[chosen], group_B[chosen]
+            own_R1 = scale * (from_RD * key_BD[chosen]).sum(dim=1, keepdim=True)
+            others_RQ = scale * from_RD @ queue_QD.T
+            no_negative_RQ = (self.queue_group == _NOBODY)[None, :] | (group_R[:, None] == self.queue_group[None, :])
+            logits = torch.cat([own_R1, others_RQ.masked_fill(no_negative_RQ, float("-inf"))], dim=1)
+            return F.cross_entropy(logits, torch.zeros_like(group_R), reduction="none")
+
+        return by_chunks(losses, len(from_BD), self.chunk_rows)
 
     @torch.no_grad()
     def after_step(self) -> None:

@@ -18,8 +18,9 @@ _FAR = -1e9
 class RankConsistency(PairTarget):
     """ListMLE of each row's similarities under the order of their counterpart, mean over rows, divided by `divisor`.
 
-    cross: a-to-b against b-to-a, and back. in_modal: a-to-a against b-to-b, and back. The term grows with training, by
-    min(3 x share of steps done, 2), so it is 0 at the start. The released code divides by 32 and by the batch.
+    cross: a-to-b against b-to-a, and back. in_modal: a-to-a against b-to-b, and back. A row's siblings are not in its
+    list, the row itself is. The term grows with training, by min(3 x share of steps done, 2), so it is 0 at the start.
+    The released code divides by 32 and by the batch.
     """
 
     cross: bool = True
@@ -52,16 +53,19 @@ class RankConsistencyLoss(PairModule):
         scale = self.log_scale.exp()
 
         def losses(chosen: slice) -> Tensor:
+            ignored = rows.ignored(chosen)
+            counts = ~ignored
+
             def logits(from_BD: Tensor, to_ND: Tensor) -> Tensor:
-                return (scale * from_BD[chosen] @ to_ND.T).masked_fill(~rows.counts_N, _FAR)
+                return (scale * from_BD[chosen] @ to_ND.T).masked_fill(ignored, _FAR)
 
             total = torch.zeros(len(rows.own_B[chosen]), device=rows.own_B.device)
             if self.cross:
                 ab, ba = logits(rows.a_BD, rows.b_ND), logits(rows.b_BD, rows.a_ND)
-                total = total + list_mle(ab, ba, rows.counts_N) + list_mle(ba, ab, rows.counts_N)
+                total = total + list_mle(ab, ba, counts) + list_mle(ba, ab, counts)
             if self.in_modal:
                 aa, bb = logits(rows.a_BD, rows.a_ND), logits(rows.b_BD, rows.b_ND)
-                total = total + list_mle(aa, bb, rows.counts_N) + list_mle(bb, aa, rows.counts_N)
+                total = total + list_mle(aa, bb, counts) + list_mle(bb, aa, counts)
             return total
 
         losses_B = by_chunks(losses, len(rows.a_BD), self.chunk_rows)
@@ -71,9 +75,10 @@ class RankConsistencyLoss(PairModule):
 def list_mle(scores: Tensor, wanted: Tensor, counts: Tensor) -> Tensor:
     """(rows,): -log of the Plackett-Luce probability of the order of `wanted` (descending) under `scores`.
 
-    counts: bool, columns that are in the list; `wanted` must rank the others last. No gradient flows into `wanted`.
+    counts: bool (rows, N), columns that are in the list; `wanted` must rank the others last. No gradient flows into
+    `wanted`.
     """
     order = wanted.detach().argsort(dim=1, descending=True, stable=True)
     chosen = scores.gather(1, order)
     rest = chosen.flip(1).logcumsumexp(dim=1).flip(1)
-    return ((rest - chosen) * counts[order]).sum(dim=1)
+    return ((rest - chosen) * counts.gather(1, order)).sum(dim=1)

@@ -14,7 +14,7 @@ from pretrain.fusions.base import seen
 from pretrain.model import Model
 from pretrain.targets.base import Encoded, HeadTarget, TargetModule
 from pretrain.targets.info_nce import InfoNCELoss
-from pretrain.targets.pairs import INITIAL_LOG_SCALE, MAX_LOG_SCALE
+from pretrain.targets.pairs import CHUNK_ROWS, INITIAL_LOG_SCALE, MAX_LOG_SCALE
 
 
 class SharedTokens(HeadTarget):
@@ -25,6 +25,7 @@ class SharedTokens(HeadTarget):
     b: str = "text"
     num_tokens: int = Field(1024, ge=2)
     log_scale: float = Field(INITIAL_LOG_SCALE, ge=0, le=MAX_LOG_SCALE)
+    chunk_rows: int | None = Field(CHUNK_ROWS, ge=1)
 
     def streams(self) -> tuple[str, ...]:
         return (self.a, self.b)
@@ -43,7 +44,7 @@ class SharedTokensLoss(TargetModule):
         super().__init__()
         self.a, self.b = config.a, config.b
         self.shared_CD = nn.Parameter(torch.randn(config.num_tokens, embed_dim))
-        self.contrast = InfoNCELoss(config.a, config.b, config.log_scale)
+        self.contrast = InfoNCELoss(config.a, config.b, config.log_scale, config.chunk_rows)
 
     def forward(self, batch: Encoded) -> Tensor:
         vectors = {name: self.spelled(batch.tokens[name]) for name in (self.a, self.b)}

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 from torch import Tensor, nn
 
 from pretrain.model import Model
-from pretrain.targets.base import Encoded, HeadTarget, TargetModule
+from pretrain.targets.base import Encoded, HeadTarget, TargetModule, of_width
 from pretrain.targets.pairs import mean_over_workers
+
+if TYPE_CHECKING:
+    from pretrain.columns import Column
 
 
 class TagClassification(HeadTarget):
@@ -31,6 +35,11 @@ class TagClassification(HeadTarget):
 
     def columns(self) -> tuple[str, ...]:
         return (self.column,)
+
+    def check_columns(self, columns: Mapping[str, Column]) -> None:
+        width = columns[self.column].width
+        if width != self.num_tags:
+            raise ValueError(f"num_tags is {self.num_tags}, {self.column!r} holds {of_width(width)}")
 
     def build_for(self, model: Model) -> nn.Module:
         return TagLoss(self, model.embed_dim)

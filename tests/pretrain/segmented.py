@@ -68,5 +68,7 @@ def segment(
     }  # fmt: skip
 
 
-def write_segments(store: Path, samples: list[dict[str, Any]], name: str = "segments") -> Version:
-    return write_version(store, samples, name=name, shard_samples=5, schema=SCHEMA)
+def write_segments(
+    store: Path, samples: list[dict[str, Any]], name: str = "segments", schema: pa.Schema = SCHEMA
+) -> Version:
+    return write_version(store, samples, name=name, shard_samples=5, schema=schema)

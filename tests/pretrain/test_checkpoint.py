@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import threading
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,32 @@ def test_a_write_that_was_cut_off_is_not_there(tmp_path: Path, monkeypatch: pyte
     gate.open.set()
     with pytest.raises(CheckpointError, match="no checkpoint could be written"):
         saver.wait()  # its folder was cleared away
+
+
+def test_a_disk_that_is_full_leaves_the_checkpoint_before(tmp_path: Path) -> None:
+    module = torch.nn.Linear(300, 300)
+    optimizer = torch.optim.AdamW(module.parameters())
+    with Saver(tmp_path, module, optimizer) as saver:
+        saver.save(1)
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    saver = Saver(tmp_path, module, optimizer)
+    try:
+        resource.setrlimit(
+            resource.RLIMIT_FSIZE, (100_000, usual[1])
+        )  # no file may grow beyond: the write fails half way
+        saver.save(2)
+        with pytest.raises(CheckpointError, match=r"no checkpoint could be written to .*File too large"):
+            saver.wait()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]  # and nothing half written
+    assert load_checkpoint(tmp_path, module, optimizer) == 1
+    saver.save(2)
+    saver.wait()
+    damaged = newest(tmp_path) / "model.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-5])
+    with pytest.raises(CheckpointError, match=r"step-00000002 is damaged .*remove it to go on from the one before"):
+        load_checkpoint(tmp_path, module, optimizer)
 
 
 def test_a_checkpoint_that_cannot_be_written_ends_the_run(version: Version, store: Path, tmp_path: Path) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch._dynamo
+import torch._dynamo.utils
+from assembled import FUSIONS, stream
 from tiny import spec
 
 from pretrain.build import build_objective
@@ -31,14 +35,31 @@ TRANSFORMER = {
         },
     },
 }
+NCE = {"use": "pretrain.targets.info_nce.InfoNCE"}
 TARGETS = {
     "info_nce": [{"use": "pretrain.targets.info_nce.InfoNCE"}],
     "siglip_and_queue": [
         {"use": "pretrain.targets.siglip.SigLIP", "chunk_rows": 5},
         {"use": "pretrain.targets.queue.MomentumQueue", "size": 48, "keep": 0.9, "embed_dim": 32},
     ],
-    "tokens": [{"use": "pretrain.targets.late_interaction.LateInteraction"}],
+    "tokens": [
+        {"use": "pretrain.targets.late_interaction.LateInteraction"},
+        {"use": "pretrain.targets.shared_tokens.SharedTokens", "num_tokens": 9},
+    ],
+    "vectors": [
+        {"use": "pretrain.targets.one_to_k.OneToK"},
+        {"use": "pretrain.targets.rank.RankConsistency"},
+        {"use": "pretrain.targets.softened.SoftenedInfoNCE"},
+        {"use": "pretrain.targets.soft.SimilarityDistribution"},
+        {"use": "pretrain.targets.soft.ContinuouslyWeighted"},
+        {"use": "pretrain.targets.separation.IntraModalSeparation"},
+        {"use": "pretrain.targets.matryoshka.Matryoshka", "target": NCE, "dims": [8, 32]},
+        {"use": "pretrain.targets.binding.Binding", "groups": [["image"]]},
+        {"use": "pretrain.targets.graded.Graded", "target": NCE, "column": "texts.clip_score"},
+        {"use": "pretrain.targets.harmonised.Harmonised", "targets": [NCE, {"use": "pretrain.targets.siglip.SigLIP"}]},
+    ],
 }
+"""Two captions a picture, so every batch has siblings."""
 
 
 def prepared(version: Version, store: Path, **changes: Any) -> tuple[Objective, TrainConfig, Ready]:
@@ -59,11 +80,13 @@ def gradients(objective: Objective) -> dict[str, torch.Tensor]:
 def test_gradients_in_pieces_are_those_of_the_whole_batch(version: Version, store: Path, name: str) -> None:
     model = TRANSFORMER if name == "tokens" else spec()["model"]
     objective, _, whole = prepared(version, store, model=model, targets=TARGETS[name])
+    objective.set_progress(0.5)  # terms that begin at nothing count, too
     loss = objective(whole.pieces[0])["loss"]
     loss.backward()
     expected = gradients(objective)
     for rows in (4, 16):
         other, _, ready = prepared(version, store, model=model, targets=TARGETS[name], micro_batch=rows)
+        other.set_progress(0.5)
         assert len(ready.pieces) == 16 // rows
         losses = backward_in_pieces(other, ready.pieces)
         assert losses["loss"].item() == pytest.approx(loss.item(), abs=1e-6)
@@ -109,6 +132,61 @@ def test_a_step_changes_weights_and_says_how_long_the_gradient_was(version: Vers
 def test_pieces_that_do_not_divide_a_share_are_refused() -> None:
     with pytest.raises(ConfigError, match="cannot be cut evenly among num_workers 2 in pieces of micro_batch 3"):
         parse_config(spec(micro_batch=3, num_workers=2))
+
+
+ENCODERS = {
+    "vectors": (TRANSFORMER, [NCE]),
+    "bags": (spec()["model"], [NCE]),
+    "tokens and masks": (
+        {
+            **TRANSFORMER,
+            "streams": {
+                "image": stream("image"),
+                "text": stream("text"),
+            },
+            "fusion": FUSIONS["single_stream"],
+        },
+        [
+            {"use": "pretrain.targets.matching.ImageTextMatching"},
+            {"use": "pretrain.targets.masked_language.MaskedLanguage"},
+            {"use": "pretrain.targets.late_interaction.LateInteraction"},
+        ],
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ENCODERS)
+def test_compiled_towers_take_texts_of_every_length(
+    version: Version, store: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the targets read goes through the compiler; the lengths of texts change and nothing is compiled anew."""
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
+    torch._dynamo.reset()
+    counted = torch._dynamo.utils.counters["stats"]
+    counted.clear()
+    model, targets = ENCODERS[name]
+    plain, config, _ = prepared(version, store, model=model, targets=targets)
+    compiled, _, _ = prepared(version, store, model=model, targets=targets, compile=True)
+    made = open_data(config, [str(version.folder)], store / "cache", plain.model)
+    loader = Loader(made.reader, plain.model, made.columns, config, torch.device("cpu"))
+    graphs = []
+    for step in range(5):
+        raw = made.reader.raw(step)
+        raw.texts = [text * (step + 1) for text in raw.texts]
+        found = []
+        for each in (plain, compiled):
+            each.zero_grad()
+            each.set_progress(step / 10)
+            loss = each(loader.ready(step, raw).pieces[0])["loss"]
+            loss.backward()
+            found.append((loss.detach(), gradients(each)))
+        torch.testing.assert_close(found[1][0], found[0][0], atol=1e-5, rtol=1e-5)
+        for key, value in found[0][1].items():
+            torch.testing.assert_close(found[1][1][key], value, atol=1e-5, rtol=1e-4, msg=key)
+        graphs.append(counted["unique_graphs"])
+    assert graphs[0] > 0
+    assert graphs[4] == graphs[2]
 
 
 @pytest.mark.slow

@@ -135,6 +135,12 @@ def test_learning_rate_warms_up_and_comes_down() -> None:
     assert rates[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
     assert rates[4:] == sorted(rates[4:], reverse=True)
     assert 0.01 <= rates[-1] < 0.05
+    linear, constant = (
+        parse_config(spec(lr=1.0, warmup_steps=4, steps=20, schedule=s)) for s in ("linear", "constant")
+    )
+    assert [learning_rate(step, 20, constant) for step in (3, 4, 12, 19)] == [1.0] * 4
+    assert learning_rate(12, 20, linear) == pytest.approx(0.505)
+    assert learning_rate(19, 20, linear) == pytest.approx(0.01 + 0.99 / 16)
 
 
 def test_at_step_0_gains_are_1_and_scales_do_not_decay() -> None:

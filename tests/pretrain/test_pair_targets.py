@@ -85,7 +85,7 @@ def test_list_mle_is_plackett_luce() -> None:
     while left:
         chance *= math.exp(scores[0, left[0]]) / sum(math.exp(scores[0, k]) for k in left)
         left.pop(0)
-    found = list_mle(scores, wanted, torch.ones(4, dtype=torch.bool))
+    found = list_mle(scores, wanted, torch.ones(1, 4, dtype=torch.bool))
     assert found.item() == pytest.approx(-math.log(chance), abs=1e-6)
 
 
@@ -97,6 +97,26 @@ def test_the_ranking_weight_grows_from_nothing() -> None:
     assert 2 * third == pytest.approx(end)
     alone = [loss_of(RankConsistency(log_scale=SCALE, **{name: False}), batch).item() for name in ("cross", "in_modal")]
     assert sum(alone) == pytest.approx(end, rel=1e-5)
+
+
+@pytest.mark.family("F22")
+def test_siblings_are_in_no_list() -> None:
+    """A caption's rank among those of its own picture says nothing: moving a sibling changes no other row's term."""
+    batch = batch_of(5, group=[0, 0, 1, 2, 3])
+    total = 0.0
+    scale = math.exp(SCALE)
+    image, text = (batch.vectors[name].double() for name in ("image", "text"))
+    for first, second, third, fourth in ((image, text, text, image), (image, image, text, text)):
+        one, other = scale * first @ second.T, scale * third @ fourth.T
+        for scores, wanted in ((one, other), (other, one)):
+            for row in range(5):
+                listed = [c for c in range(5) if c == row or batch.group_B[c] != batch.group_B[row]]
+                left = sorted(listed, key=lambda c: -float(wanted[row, c]))
+                while left:
+                    total += float(torch.logsumexp(scores[row, left], 0) - scores[row, left[0]])
+                    left.pop(0)
+    found = loss_of(RankConsistency(log_scale=SCALE), batch, progress=1.0)
+    assert found.item() == pytest.approx(2 * total / 5 / 32, rel=1e-5)
 
 
 def test_similarity_distribution_is_its_definition() -> None:

@@ -64,6 +64,7 @@ class Bucket(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     root: Path
+    address: str
     asked: list[tuple[str, str | None]]
 
     def do_HEAD(self) -> None:
@@ -73,7 +74,7 @@ class Bucket(BaseHTTPRequestHandler):
         self._answer(with_body=True)
 
     def _answer(self, with_body: bool) -> None:
-        path = self.root / self.path.partition("?")[0].removeprefix("/bucket/")
+        path = self.root / self.path.partition("?")[0].removeprefix("/bucket").lstrip("/")
         wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range") or "")
         if with_body:
             self.asked.append((path.name, self.headers.get("Range")))
@@ -106,6 +107,7 @@ def bucket(tmp_path: Path) -> Iterator[tuple[fs.FileSystem, type[Bucket]]]:
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     address = f"127.0.0.1:{server.server_port}"
+    handler.address = f"http://{address}"
     yield fs.S3FileSystem(anonymous=True, endpoint_override=address, scheme="http", region="us-east-1"), handler
     server.shutdown()
     server.server_close()
@@ -127,6 +129,32 @@ def test_a_remote_row_is_one_ranged_request(tmp_path: Path, bucket: tuple[fs.Fil
     assert asked == f"bytes={start}-{start + len(samples[30]['image']) - 1}"
     copy = pickle.loads(pickle.dumps(rows))  # noqa: S301  (made here)
     check(copy, samples)
+
+
+def test_a_row_of_a_version_on_a_web_server_is_one_ranged_request(
+    tmp_path: Path, bucket: tuple[fs.FileSystem, type[Bucket]]
+) -> None:
+    _, handler = bucket
+    samples = [sample(n) for n in range(48)]
+    version = with_index(write_version(tmp_path, samples))
+    there = f"{handler.address}/{version.folder.relative_to(tmp_path)}"
+    remote = find_version(tmp_path, there)
+    assert (remote.digest, remote.place) == (version.digest, there)
+    remote.verify()
+    rows = map_rows(tmp_path / "cache", remote)
+    check(pickle.loads(pickle.dumps(rows)), samples)  # noqa: S301  (made here)
+    rows.image(31)  # the file is open now
+    handler.asked.clear()
+    assert rows.image(30) == samples[30]["image"]
+    ((name, asked),) = handler.asked
+    start = byte_ranges(version.folder / name, "image").to_pylist()[10]["start"]
+    assert asked == f"bytes={start}-{start + len(samples[30]['image']) - 1}"
+    with pytest.raises(VersionError, match="it has no manifest"):
+        find_version(tmp_path, f"{handler.address}/nothing")
+    with pytest.raises(VersionError, match="cannot be read"):
+        find_version(tmp_path, "http://127.0.0.1:9/versions/x")  # nobody listens on the discard port
+    with pytest.raises(VersionError, match=r"warp.*valid: s3://.*https://"):
+        find_version(tmp_path, "warp://core/version")
 
 
 def test_a_remote_version_without_an_index_says_what_to_do(

@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from segmented import grey, hertz, segment, word, write_segments
+from segmented import SCHEMA, grey, hertz, segment, word, write_segments
 
 from pretrain.config import ConfigError, load_config, parse_config
 from pretrain.data import Reader
@@ -151,6 +151,25 @@ def test_a_transcript_goes_with_a_whole_sound_only(version: Path, store: Path) -
     assert [raw.texts[at[row]] for row in (0, 1, 7)] == [word(0), word(1), word(7)]
     with pytest.raises(ConfigError, match=r"texts\.sources.*no text"):
         opened(version, store, {**spec, "texts": {"sources": {"nobody": 1}}})
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_a_film_holds_its_sound_where_none_was_packed(tmp_path: Path, tells: bool) -> None:
+    """Packed with `audio: none`; with and without a column that tells which films have a sound."""
+    rows = [{**segment(n, **({"sound": False} if n == 1 else {})), "audio": None} for n in range(3)]
+    rows[2]["video"] = b"no film"
+    schema = SCHEMA if tells else SCHEMA.remove(SCHEMA.get_field_index("has_audio"))
+    folder = write_segments(tmp_path, rows, schema=schema).folder
+    reader, _ = opened(folder, tmp_path, settings("text audio", CONTRAST, batch_size=4, augment=False))
+    raw, at = of_all(reader)
+    assert sorted(at) == ([0, 2] if tells else [0, 1, 2])
+    assert [row for row, place in at.items() if raw.has["audio"][place]] == [0]
+    assert raw.num_damaged["audio"] == (int((raw.rows_B == 2).sum()) if tells else 0)  # else it may have had none
+    sound = raw.sounds[at[0]]
+    assert len(sound) == pytest.approx(1.2 * 16_000, abs=400)
+    thirds = [sound[round(16_000 * 0.4 * k + 1600) :][:3200] for k in range(3)]
+    loudest = [np.abs(np.fft.rfft(each * np.hanning(3200))).argmax() * 16_000 / 3200 for each in thirds]
+    assert loudest == pytest.approx([hertz(letter) for letter in word(0)], abs=6)
 
 
 def test_what_no_version_has_is_refused_before_training(version: Path, store: Path, tmp_path: Path) -> None:

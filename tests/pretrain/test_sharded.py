@@ -29,6 +29,18 @@ SLOW_COPIES = {
 }  # fmt: skip
 
 
+def sharing() -> dict[str, Any]:
+    """Two streams with one encoder, and a fusion; some targets read vectors, some tokens."""
+    targets = [
+        {"use": "info_nce.InfoNCE"}, {"use": "late_interaction.LateInteraction"}, {"use": "matching.ImageTextMatching"},
+    ]  # fmt: skip
+    config = assembled(targets, captions=2, fusion=FUSIONS["single_stream"], shared=["image", "text"])
+    return {
+        **config.model_dump(mode="json"), **PLAIN, "warmup_steps": 1, "num_threads": 1, "ema": 0.9,
+        "where": [{"column": "split", "not_equals": "val"}],
+    }  # fmt: skip
+
+
 def together(name: str) -> dict[str, Any]:
     """Targets that read hidden and masked tokens, the fusion and a decoder (tied: it shares a sharded table)."""
     targets = [
@@ -46,6 +58,7 @@ def together(name: str) -> dict[str, Any]:
 KINDS: dict[str, dict[str, Any]] = {
     "plain": spec(**PLAIN),
     "slow copies": spec(**SLOW_COPIES),
+    "shared weights": sharing(),
     "single stream": together("single_stream"),
     "experts": together("experts"),
 }

@@ -10,6 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tiny import sample, spec, write_version
+from torch.multiprocessing.spawn import ProcessExitedException
+from workers import spawn, train_stages_until
 
 from pretrain.build import build_objective
 from pretrain.config import ConfigError, parse_config
@@ -35,11 +37,15 @@ def staged(**changes: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[RunResult]]:
-    root = tmp_path_factory.mktemp("staged")
+    root = with_versions(tmp_path_factory.mktemp("staged"))
+    return root, train_stages(parse_stages(staged()), root, "serial", progress=quiet)
+
+
+def with_versions(root: Path) -> Path:
     for name, numbers in (("tiny", range(24)), ("old", range(100, 124))):
         folder = write_version(root, [sample(n) for n in numbers], name=name).folder
         folder.rename(folder.with_name(name))
-    return root, train_stages(parse_stages(staged()), root, "serial", progress=quiet)
+    return root
 
 
 def weights(run: RunResult) -> dict[str, torch.Tensor]:
@@ -78,6 +84,38 @@ def test_each_stage_says_what_came_before_and_is_reused(trained: tuple[Path, lis
     other["stages"][0]["steps"] = 5
     changed = train_stages(parse_stages(other)[:2], root, "serial", progress=quiet)
     assert [run.reused for run in changed] == [False, False]  # the second starts from other weights
+
+
+@pytest.mark.slow
+@pytest.mark.family("F27")
+def test_stages_killed_between_and_within_go_on_to_the_same_weights(
+    trained: tuple[Path, list[RunResult]], tmp_path: Path
+) -> None:
+    root = with_versions(tmp_path / "store")
+    for line, num_done in (("stage low-rank", 1), ("step 1/4", 2)):
+        with pytest.raises(ProcessExitedException, match="SIGKILL"):
+            spawn(train_stages_until, tmp_path, 1, staged(), str(root), line)
+        assert len([*root.glob("models/*/result.json")]) == num_done
+    runs = train_stages(parse_stages(staged()), root, "serial", progress=quiet)
+    assert [run.reused for run in runs] == [True, True, False]
+    assert [run.weights_sha256 for run in runs] == [run.weights_sha256 for run in trained[1]]
+    assert all((run.folder / "stage.json").is_file() for run in runs)
+
+
+def test_the_run_leaves_the_average(trained: tuple[Path, list[RunResult]]) -> None:
+    """Of a run with `ema`: what `tamis eval` loads is the average, not the last weights."""
+    from pretrain.loop import Job, train_worker
+
+    root, runs = trained
+    facts = json.loads((runs[2].folder / "data.json").read_text())
+    settings = json.loads((runs[2].folder / "config.json").read_text())
+    again = root / "again"
+    train_worker(Job(settings, tuple(facts["versions"]), str(again), facts["cache"]))
+    (last,) = [each for each in (again / "checkpoints").iterdir() if each.name == "step-00000004"]
+    state, left = load_file(last / "model.safetensors"), weights(runs[2])
+    names = [name for name in left if name.startswith("model.") and left[name].is_floating_point()]
+    assert all(torch.equal(left[name], state[f"averaged_{name}"]) for name in names)
+    assert any(not torch.equal(left[name], state[name]) for name in names)
 
 
 def test_faults_name_the_stage_and_the_field() -> None:

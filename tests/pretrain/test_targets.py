@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from assembled import FUSIONS, WRITING, assembled, objective_of
 from assembled import batch_of as assembled_batch
 from batches import SCALE
+from torch.utils._python_dispatch import TorchDispatchMode
 from workers import TwoTowers, encoded_batch, losses_and_gradients, spawn
 
 from pretrain.config import TrainConfig
@@ -148,3 +151,35 @@ def test_chunks_change_neither_loss_nor_gradient(name: str) -> None:
     for other in found[1:]:
         for mine, first in zip(other, found[0], strict=True):
             torch.testing.assert_close(mine, first, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.family("F19")
+@pytest.mark.parametrize("index", range(len(ALL)), ids=NAMES)
+def test_the_logits_of_a_large_batch_never_exist_at_once(index: int) -> None:
+    """Peak memory, counted exactly: no tensor, forwards or backwards, has more elements than the chunk's rows of it."""
+    target, rows = ALL[index], 160
+    if not hasattr(target, "chunk_rows"):
+        pytest.skip("takes no pairs of rows")
+    raw = {name: value.repeat_interleave(14, dim=0)[:rows] for name, value in encoded_batch().items()}
+    raw["group"] = torch.arange(rows) // 2
+    largest = {}
+    for chunk_rows in (4, rows):
+        whole = TwoTowers(target.model_copy(update={"chunk_rows": chunk_rows}))
+        with Largest() as seen:
+            whole(raw).backward()
+        largest[chunk_rows] = seen.numel
+    assert largest[rows] >= rows * rows
+    assert largest[4] < rows * rows / 4
+
+
+class Largest(TorchDispatchMode):
+    """Notes the most elements of any tensor that is made."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for each in made if isinstance(made, tuple | list) else (made,):
+            if isinstance(each, torch.Tensor):
+                self.numel = max(self.numel, each.numel())
+        return made

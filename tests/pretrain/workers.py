@@ -167,6 +167,17 @@ def train_until_killed(rank: int, size: int, rendezvous: str, job: dict[str, Any
     train_worker(Job(**job), kill)
 
 
+def train_stages_until(_: int, __: int, ___: str, spec: dict[str, Any], store: str, line: str) -> None:
+    """Train all stages; kill -9 as soon as the progress tells `line`."""
+    from pretrain.stages import parse_stages, train_stages
+
+    def kill(said: str) -> None:
+        if line in said:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    train_stages(parse_stages(spec), Path(store), "serial", kill)
+
+
 def spawn(function: Any, folder: Path, size: int, *args: Any) -> None:
     """Run `function(rank, size, rendezvous, *args)` in `size` processes and wait for them."""
     rendezvous = folder / f"rendezvous-{function.__name__}"

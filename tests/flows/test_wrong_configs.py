@@ -1,0 +1,267 @@
+"""Every wrong name or number in a training config ends `tamis train` before any data is read.
+
+The message says the place in the YAML and what would be right.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+
+from flows.training import train_config
+from pipelines.store import Store
+from pipelines.yaml_place import RecipeError
+
+sys.path.append(str(Path(__file__).parents[1] / "pretrain"))
+
+from tiny import sample, spec, uid, write_version
+
+Change = dict[str, Any] | Callable[[Path], dict[str, Any]]
+HALF = {"version": "tiny", "share": 0.5}
+NCE = {"use": "pretrain.targets.info_nce.InfoNCE"}
+TRANSFORMER = {"use": "pretrain.encoders.transformer.Transformer"}
+
+
+def target(name: str, **fields: Any) -> dict[str, Any]:
+    return {"targets": [{"use": f"pretrain.targets.{name}", **fields}]}
+
+
+def model(stream: str | None = None, part: str = "", **fields: Any) -> dict[str, Any]:
+    """The tiny model with one part of a stream, or other fields of the model, changed."""
+    made: dict[str, Any] = spec()["model"]
+    if stream is None:
+        return {"model": {**made, **fields}}
+    made["streams"][stream] = {**made["streams"][stream], part: fields}
+    return {"model": made}
+
+
+def stages(**later: Any) -> dict[str, Any]:
+    return {"stages": [{"stage": "one"}, {"stage": "two", **later}]}
+
+
+def subset(table: dict[str, Any] | str) -> Callable[[Path], dict[str, Any]]:
+    def made(folder: Path) -> dict[str, Any]:
+        path = folder / "subset.parquet"
+        if isinstance(table, str):
+            path.write_text(table)
+        else:
+            pq.write_table(pa.table(table), path)
+        return {"subset": str(path)}
+
+    return made
+
+
+def pickled(folder: Path) -> dict[str, Any]:
+    torch.save({"x": torch.zeros(1)}, folder / "weights.pt")
+    return {"init": str(folder / "weights.pt")}
+
+
+def other_weights(folder: Path) -> dict[str, Any]:
+    from safetensors.torch import save_file
+
+    save_file({"model.x": torch.zeros(1)}, folder / "other.safetensors")
+    return {"init": str(folder / "other.safetensors")}
+
+
+EARLY: dict[str, tuple[Change, list[str]]] = {
+    "a field": ({"lerning_rate": 1}, ["lerning_rate = 1", "no such field", "lr", "warmup_steps"]),
+    "no model": ({"model": None}, ["model", "mapping with `use`"]),
+    "a module": ({"targets": [{"use": "pretrain.targets.infonce.InfoNCE"}]},
+                 ["targets.0", "cannot be imported", "pretrain.targets.info_nce.InfoNCE"]),
+    "a class": (target("info_nce.InfoNce"), ["targets.0", "no 'InfoNce'", "info_nce.InfoNCE", "siglip.SigLIP"]),
+    "no import path": ({"targets": [{"use": "InfoNCE"}]}, ["targets.0", "must be an import path", "siglip.SigLIP"]),
+    "an encoder for a target": ({"targets": [TRANSFORMER]}, ["targets.0", "is no Target", "siglip.SigLIP"]),
+    "a target's field": (target("siglip.SigLIP", biass=1), ["targets.0", "biass = 1", "no such field", "bias"]),
+    "weight 0": (target("info_nce.InfoNCE", weight=0), ["targets.0.weight = 0", "greater than 0"]),
+    "a target's stream": (target("info_nce.InfoNCE", b="texts"), ["targets.0", "'texts'", "valid: image, text"]),
+    "one stream twice": (target("info_nce.InfoNCE", a="text"), ["targets.0", "must be two streams"]),
+    "tokens of an encoder without": (target("late_interaction.LateInteraction"),
+                                     ["targets.0", "reads tokens of 'image'", "none"]),
+    "no fusion": (target("matching.ImageTextMatching"), ["targets.0", "needs model.fusion"]),
+    "no decoder": (target("captioning.Captioning"), ["targets.0", "needs model.decoder"]),
+    "dims": (target("matryoshka.Matryoshka", target=NCE, dims=[16, 64]), ["dims (16, 64)", "embed_dim 32"]),
+    "a nested target that reads tokens": (
+        target("matryoshka.Matryoshka", dims=[8], target={"use": "pretrain.targets.late_interaction.LateInteraction"}),
+        ["targets.0", "must read vectors only; LateInteraction"]),
+    "width of a queue": (target("queue.MomentumQueue", embed_dim=64), ["embed_dim is 64", "the model's 32"]),
+    "a column": (target("graded.Graded", target=NCE, column="quality"),
+                 ["targets.0", "'quality'", "category", "texts.clip_score"]),
+    "a column of the texts": (target("graded.Graded", target=NCE, column="texts.quality"),
+                              ["targets.0", "'texts.quality'", "texts.clip_score"]),
+    "a column without numbers": (target("graded.Graded", target=NCE, column="category"),
+                                 ["targets.0", "'category'", "string", "no numbers"]),
+    "a column in where": ({"where": [{"column": "spilt", "equals": "x"}]},
+                          ["where.0.column = 'spilt'", "category", "split"]),
+    "a condition": ({"where": [{"column": "split", "equal": "x"}]}, ["where.0.equal = 'x'", "not_equals"]),
+    "two conditions": ({"where": [{"column": "split", "equals": "x", "not_equals": "y"}]},
+                       ["where.0", "exactly one of equals, not_equals, in"]),
+    "freeze": ({"freeze": ["model.streams.image.*", "models.*"]},
+               ["freeze: 'models.*' matches no parameter", "model.streams.image."]),
+    "everything frozen": ({"freeze": ["*"]}, ["freeze: nothing is left to train"]),
+    "lora": ({"lora": {"layers": ["*.attn"]}}, ["lora.layers: '*.attn' matches no linear layer", "projection"]),
+    "lora's rank": ({"lora": {"layers": ["*"], "rank": 0}}, ["lora.rank = 0", "greater than or equal to 1"]),
+    "a version": ({"version": "tinny"}, ["version = 'tinny'", "no dataset version", "tiny-"]),
+    "a version outside": ({"version": "/no/such/version"}, ["version = '/no/such/version'", "no manifest.json"]),
+    "a URI": ({"version": "warp://core/version"}, ["version = 'warp://core/version'", "warp", "s3"]),
+    "not decontaminated": ({"version": "unchecked"}, ["unchecked-", "decontamination is 'missing'", "waived"]),
+    "a mixed version": ({"mixture": [{"version": "older", "share": 0.2}]},
+                        ["mixture.0.version = 'older'", "there are:", "tiny-"]),
+    "share 0": ({"mixture": [{"version": "tiny", "share": 0}]}, ["mixture.0.share = 0", "greater than 0"]),
+    "share below 0": ({"mixture": [{"version": "tiny", "share": -0.5}]}, ["mixture.0.share = -0.5"]),
+    "shares of 1": ({"mixture": [{"version": "tiny", "share": 0.5}] * 2}, ["mixture: shares", "leave nothing"]),
+    "a share too small": ({"mixture": [{"version": "tiny", "share": 1e-5}]}, ["mixture: shares below 1/4096"]),
+    "where of a mixed version": (
+        {"mixture": [{"version": "tiny", "share": 0.5, "where": [{"column": "spilt", "equals": "x"}]}]},
+        ["mixture.0.where.0.column = 'spilt'", "split"]),
+    "subset of a mixed version": ({"mixture": [{"version": "tiny", "share": 0.5, "subset": "no.parquet"}]},
+                                  ["mixture.0.subset: no.parquet", "cannot be read"]),
+    "subset": ({"subset": "no.parquet"}, ["subset: no.parquet", "cannot be read"]),
+    "subset without samples": (subset({"uid": ["a"]}), ["no column sample_uid; it has: uid"]),
+    "subset that is no Parquet": (subset("select * from texts"), ["cannot be read as Parquet"]),
+    "subset with words for weights": (subset({"sample_uid": ["a"], "weight": ["high"]}), ["weight holds string"]),
+    "more workers than samples": ({"num_workers": 32}, ["batch_size 16", "num_workers 32"]),
+    "workers that do not divide": ({"num_workers": 3}, ["batch_size 16", "cut evenly", "num_workers 3"]),
+    "pieces that do not divide": ({"micro_batch": 5}, ["batch_size 16", "micro_batch 5"]),
+    "fewest above most": ({"min_workers": 4, "num_workers": 2}, ["min_workers 4", "above num_workers 2"]),
+    "workers without Ray": ({"num_workers": 2}, ["num_workers = 2", "needs Ray", "--address local"]),
+    "a GPU": ({"device": "cuda"}, ["device = 'cuda'", "no GPU"]),
+    "a device": ({"device": "tpu"}, ["device = 'tpu'", "'auto', 'cpu' or 'cuda'"]),
+    "sharding": ({"sharding": "zero"}, ["sharding = 'zero'", "'ddp' or 'fsdp'"]),
+    "precision": ({"precision": "fp16"}, ["precision = 'fp16'", "'fp32' or 'bf16'"]),
+    "a word for a number": ({"lr": "fast"}, ["lr = 'fast'", "valid number"]),
+    "schedule": ({"schedule": "cosin"}, ["schedule = 'cosin'", "'cosine', 'linear' or 'constant'"]),
+    "ema": ({"ema": 1.5}, ["ema = 1.5", "less than 1"]),
+    "steps and epochs": ({"epochs": 2}, ["exactly one of steps and epochs"]),
+    "neither": ({"steps": None}, ["exactly one of steps and epochs"]),
+    "a text policy": ({"texts": {"language_alfa": 1}}, ["texts.language_alfa = 1", "language_alpha"]),
+    "language temperature": ({"texts": {"language_alpha": 2}}, ["texts.language_alpha = 2", "less than or equal to 1"]),
+    "weights of texts": ({"texts": {"weight_column": "score"}},
+                         ["texts.weight_column = 'score'", "clip_score"]),
+    "no sources": ({"texts": {"sources": {"alt": 1}}}, ["texts.sources", "no `source`", "language"]),
+    "init": ({"init": "models/none"}, ["init = 'models/none'", "no weights at"]),
+    "init of a pickle": (pickled, ["weights.pt is no whole safetensors file", "pickled weights are not read"]),
+    "init of another model": (other_weights, ["does not fit", "missing ['streams.image."]),
+    "a share of no init": ({"init_share": 0.5}, ["init_share 0.5", "no init"]),
+    "a model's init": (model(init="no.safetensors"), ["model: no weights at no.safetensors"]),
+    "a tokenizer": (
+        model("text", "embedding", use="pretrain.embeddings.tokenizer_file.TokenizerTable", tokenizer="no.json"),
+        ["model", "streams.text.embedding", "tokenizer = 'no.json'", "no tokenizer at no.json"]),
+    "heads": (model("text", "encoder", **TRANSFORMER, heads=3), ["model: width 32 is no multiple of heads 3"]),
+    "shared streams": (model(shared=["image", "txt"]), ["model", "shared: 'txt' is no stream"]),
+    "an architecture of open_clip": (
+        {"model": {"use": "pretrain.encoders.open_clip_model.OpenClip", "name": "ViT-B-23"}},
+        ["no architecture 'ViT-B-23'", "ViT-B-32"]),
+    "a timm network": (model("image", "encoder", use="pretrain.encoders.timm_tower.TimmTower", name="resnet19t"),
+                       ["streams.image.encoder", "no architecture 'resnet19t'", "resnet10t"]),
+    "a stream's source": (model(streams={**spec()["model"]["streams"], "smell": spec()["model"]["streams"]["text"]}),
+                          ["'smell': 'smell'", "valid: image, text, audio, video"]),
+    "a sound that no version has": (
+        model(streams={**spec()["model"]["streams"], "audio": {
+            "embedding": {"use": "pretrain.embeddings.audio.LogMel", "width": 32}, "encoder": TRANSFORMER}}),
+        ["model.streams: read ['audio']", "there are: image, text"]),
+    "a stage's field": (stages(freze=[]), ["stages[1]", "freze = []", "freeze"]),
+    "what a later stage freezes": (stages(freeze=["model.tower.*"]),
+                                   ["stage two: freeze: 'model.tower.*' matches no parameter"]),
+    "what a later stage adapts": (stages(lora={"layers": ["*.attn"]}), ["stage two: lora.layers: '*.attn'"]),
+    "a later stage's version": (stages(mixture=[{"version": "older", "share": 0.2}]),
+                                ["stage two: mixture.0.version = 'older'", "tiny-"]),
+    "a later stage's column": (stages(**target("graded.Graded", target=NCE, column="quality")),
+                               ["stage two: targets.0: column 'quality'", "category"]),
+    "a later stage's start": (stages(init="models/none"), ["stage two: init = 'models/none'"]),
+    "before the first stage": ({"stages": [{"init": "before"}]}, ["stages[0]", "no stage before the first"]),
+    "no stages": ({"stages": []}, ["stages must be a list of at least one"]),
+}  # fmt: skip
+"""What is told by names and numbers alone."""
+BY_ROWS: dict[str, tuple[Change, list[str]]] = {
+    "where": ({"where": [{"column": "split", "equals": "trian"}]}, ["where: none of the 48 samples", "trian"]),
+    "a subset of nothing": (subset({"sample_uid": pa.array([], pa.string())}), ["subset:", "names none of the"]),
+    "a subset of others": (subset({"sample_uid": ["someone"]}), ["subset:", "names none of the samples"]),
+    "weights below 0": (subset({"sample_uid": [uid("sample", 1)], "weight": [-1.0]}), ["below 0"]),
+    "a sample twice": (subset({"sample_uid": [uid("sample", 1)] * 2}), ["names a sample twice"]),
+    "a batch larger than the data": ({"batch_size": 64}, ["batch_size = 64", "only 40 samples", "at most 40"]),
+    "a batch larger than its share": (
+        lambda folder: {"mixture": [{**HALF, **subset({"sample_uid": [uid("sample", 1)]})(folder)}]},
+        ["batch_size = 16, 0.5 of them from mixture.0.version", "only 1 samples", "at most 2"]),
+    "a subset of a mixed version": (
+        lambda folder: {"mixture": [{**HALF, **subset({"sample_uid": ["x"]})(folder)}]},
+        ["mixture.0: subset:", "names none"]),
+    "languages": ({"exclude_languages": ["aa", "ab", "ac", "zz"]}, ["exclude_languages", "no text", "is left"]),
+    "weights as levels": (target("graded.Graded", target=NCE, column="width_px", weights=[1, 2]),
+                          ["targets.0", "'width_px' holds levels 24 to 24", "0 to 1"]),
+    "tags": (target("tags.TagClassification", column="width_px", num_tags=4),
+             ["targets.0", "num_tags is 4", "single numbers"]),
+}  # fmt: skip
+"""What takes a look at the light columns: nothing is decoded, no worker starts."""
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return filled(tmp_path_factory.mktemp("wrong") / "store")
+
+
+@pytest.fixture(scope="module")
+def other_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For what takes a look at the rows."""
+    return filled(tmp_path_factory.mktemp("other") / "store")
+
+
+def filled(root: Path) -> Path:
+    Store.create(root)
+    write_version(root, [sample(n, "val" if n % 6 == 0 else "train") for n in range(48)])
+    write_version(root, [sample(n) for n in range(20)], name="unchecked", decontamination="missing")
+    return root
+
+
+def told(store: Path, folder: Path, change: Change) -> str:
+    changes = change(folder) if callable(change) else change
+    path = folder / "c.yaml"
+    path.write_text(yaml.safe_dump(spec(**{"version": "tiny", **changes})))
+    with pytest.raises(RecipeError) as error:
+        train_config(path, store, "serial", lambda _: None)
+    said = str(error.value)
+    assert said.startswith(str(path))
+    return said
+
+
+@pytest.mark.parametrize("name", EARLY)
+def test_names_and_numbers_are_told_before_any_data_is_read(store: Path, tmp_path: Path, name: str) -> None:
+    change, parts = EARLY[name]
+    said = told(store, tmp_path, change)
+    assert [part for part in parts if part not in said] == [], said
+    assert not (store / "models").exists()
+    assert not (store / "cache").exists()
+
+
+@pytest.mark.parametrize("name", BY_ROWS)
+def test_what_rows_tell_is_told_before_anything_is_decoded(other_store: Path, tmp_path: Path, name: str) -> None:
+    change, parts = BY_ROWS[name]
+    said = told(other_store, tmp_path, change)
+    assert [part for part in parts if part not in said] == [], said
+    assert not (other_store / "cache" / "pictures").exists()
+
+
+def test_values_that_no_row_has_are_noted(other_store: Path, tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    where = [{"column": "split", "not_equals": "vall"}, {"column": "category", "in": ["odd", "evne"]}]
+    changes = {"version": "tiny", "where": where, "exclude_languages": ["zz", "de"], "batch_size": 64}
+    path.write_text(yaml.safe_dump(spec(**changes)))
+    with pytest.raises(RecipeError, match="only 24 samples"):
+        train_config(path, other_store, "serial", lambda _: None)
+    path.write_text(yaml.safe_dump(spec(**{**changes, "batch_size": 16, "steps": 1, "pictures": "streamed"})))
+    said: list[str] = []
+    train_config(path, other_store, "serial", said.append)
+    notes = [line for line in said if "note:" in line]
+    assert [line.partition("note: ")[2].partition(";")[0] for line in notes] == [
+        "exclude_languages: no text is in de", "where.0: no sample has split = ['vall']",
+        "where.1: no sample has category = ['evne']",
+    ]  # fmt: skip
+    assert "languages: aa, ab, ac, zz" in notes[0]
+    assert "values: train, val" in notes[1]
