@@ -34,6 +34,10 @@ MAX_RESTARTS = 3
 the run gives up."""
 
 
+class LoaderError(RuntimeError):
+    """Processes that read and decode die, whatever is tried."""
+
+
 @dataclass(frozen=True)
 class Ready:
     """What one worker trains on in one step: the batch, in pieces of `micro_batch` samples; see `RawBatch`."""
@@ -78,9 +82,14 @@ class Loader:
                     yield start, raw
                     start, restarts = start + 1, 0
             except RuntimeError as error:  # how DataLoader says that one of its processes died
-                restarts += 1
-                if "DataLoader worker" not in str(error) or restarts > MAX_RESTARTS:
+                if "DataLoader worker" not in str(error):
                     raise
+                restarts += 1
+                if restarts > MAX_RESTARTS:
+                    raise LoaderError(
+                        f"loader processes died {restarts} times in a row before step {start + 1} was read ({error}): "
+                        "is there enough memory, and room in /dev/shm? `loader_workers: 0` reads in the worker itself"
+                    ) from error
 
     def ready(self, step: int, raw: RawBatch) -> Ready:
         """Tensors on the device from a raw batch."""

@@ -24,14 +24,14 @@ from pretrain.version import Version, VersionError, find_version
 
 
 def find_versions(store: Path, config: TrainConfig) -> list[Version]:
-    """The config's own version, then those of its mixture. Raises ConfigError with the place, and those there are."""
+    """The config's own version, then those of its mixture. Raises VersionError with the place, and those there are."""
     wanted = [("version", config.version), *((f"mixture.{i}.version", m.version) for i, m in enumerate(config.mixture))]
     found = []
     for place, name in wanted:
         try:
             found.append(find_version(store, name))
         except VersionError as error:
-            raise ConfigError(f"{place} = {name!r}: {error}") from error
+            raise VersionError(f"{place} = {name!r}: {error}") from error
     return found
 
 
@@ -91,7 +91,7 @@ def check_later(name: str, config: TrainConfig, store: Path) -> None:
         _check_files(config)
         _check_columns(config, versions)
         check_parts(config)
-    except ConfigError as error:
+    except (ConfigError, VersionError) as error:
         raise ConfigError(f"stage {name}: {error}") from error
 
 

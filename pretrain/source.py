@@ -182,6 +182,8 @@ def read_subset(path: Path, rows: Rows) -> np.ndarray:
     """
     subset_schema(path)
     table = pq.read_table(path)
+    if not table.num_rows:
+        raise ConfigError(f"subset: {path} holds no samples")
     names = table.column("sample_uid").cast(pa.string())
     if pc.count_distinct(names).as_py() != table.num_rows:
         raise ConfigError(f"subset: {path} names a sample twice")

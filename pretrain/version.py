@@ -127,7 +127,8 @@ def read_version(files: fs.FileSystem, folder: Path, place: str) -> Version:
         with files.open_input_file(str(folder / "manifest.json")) as file:
             manifest = json.loads(file.read())
     except FileNotFoundError as error:
-        raise VersionError(f"{place} is no sealed dataset version: it has no manifest.json") from error
+        unseen = ", or it cannot be reached" if "://" in place else ""
+        raise VersionError(f"{place} is no sealed dataset version: it has no manifest.json{unseen}") from error
     except OSError as error:
         raise VersionError(f"{path} cannot be read: {error}") from error
     except ValueError as error:

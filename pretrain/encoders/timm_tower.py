@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -34,7 +35,7 @@ class TimmTower(Encoder):
     @classmethod
     def _known(cls, name: str) -> str:
         if not timm.is_model(name):
-            near = ", ".join(timm.list_models(f"*{name[:6]}*")[:10]) or "see timm.list_models()"
+            near = ", ".join(difflib.get_close_matches(name, timm.list_models(), 10)) or "see timm.list_models()"
             raise ValueError(f"timm has no architecture {name!r}; similar: {near}")
         return name
 

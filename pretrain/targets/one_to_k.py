@@ -49,8 +49,9 @@ class OneToKLoss(PairModule):
         a_B = by_chunks(one_to_k, len(rows.a_BD), self.chunk_rows)
         b_B = by_chunks(k_to_one, len(rows.a_BD), self.chunk_rows)
         if self.as_released:
-            k_B = ((rows.group_B[:, None] == rows.group_N[None, :]) & rows.counts_N[None, :]).sum(dim=1).clamp(min=1)
-            b_B = b_B / k_B
+            _, inverse_N = torch.unique(rows.group_N, return_inverse=True)
+            k_N = torch.bincount(inverse_N, weights=rows.counts_N.float())[inverse_N]
+            b_B = b_B / k_N[rows.own_B].clamp(min=1)
         return mean_over_workers((a_B + b_B) / 2, rows.counts_B, batch.weight_B)
 
 

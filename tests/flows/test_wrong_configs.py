@@ -153,7 +153,7 @@ EARLY: dict[str, tuple[Change, list[str]]] = {
     "a model's init": (model(init="no.safetensors"), ["model: no weights at no.safetensors"]),
     "a tokenizer": (
         model("text", "embedding", use="pretrain.embeddings.tokenizer_file.TokenizerTable", tokenizer="no.json"),
-        ["model", "streams.text.embedding", "tokenizer = 'no.json'", "no tokenizer at no.json"]),
+        ["model", "streams.text.embedding", "tokenizer: no tokenizer at no.json"]),
     "heads": (model("text", "encoder", **TRANSFORMER, heads=3), ["model: width 32 is no multiple of heads 3"]),
     "shared streams": (model(shared=["image", "txt"]), ["model", "shared: 'txt' is no stream"]),
     "an architecture of open_clip": (
@@ -182,7 +182,7 @@ EARLY: dict[str, tuple[Change, list[str]]] = {
 """What is told by names and numbers alone."""
 BY_ROWS: dict[str, tuple[Change, list[str]]] = {
     "where": ({"where": [{"column": "split", "equals": "trian"}]}, ["where: none of the 48 samples", "trian"]),
-    "a subset of nothing": (subset({"sample_uid": pa.array([], pa.string())}), ["subset:", "names none of the"]),
+    "a subset of nothing": (subset({"sample_uid": pa.array([], pa.string())}), ["subset:", "holds no samples"]),
     "a subset of others": (subset({"sample_uid": ["someone"]}), ["subset:", "names none of the samples"]),
     "weights below 0": (subset({"sample_uid": [uid("sample", 1)], "weight": [-1.0]}), ["below 0"]),
     "a sample twice": (subset({"sample_uid": [uid("sample", 1)] * 2}), ["names a sample twice"]),

@@ -259,10 +259,11 @@ def test_a_killed_loader_process_costs_time_and_nothing_else(version: Version, s
     expected = loader(reader(version, store, pictures="streamed"))
     before = {child.pid for child in psutil.Process().children(recursive=True)}
     seen = []
+    killed_at = (5, 16, 27, 38, 49)  # more often than may be in a row
     for ready in source.batches(0, 60):
         seen.append(ready.step)
         assert ready.samples_digest == batch(expected, ready.step).samples_digest
-        if ready.step == 5:
+        if ready.step in killed_at:
             started = [each for each in psutil.Process().children(recursive=True) if each.pid not in before]
             readers = [each for each in started if each.ppid() != os.getpid()]  # of the fork server
             assert len(readers) >= 2

@@ -151,7 +151,7 @@ def test_a_row_of_a_version_on_a_web_server_is_one_ranged_request(
     assert asked == f"bytes={start}-{start + len(samples[30]['image']) - 1}"
     with pytest.raises(VersionError, match="it has no manifest"):
         find_version(tmp_path, f"{handler.address}/nothing")
-    with pytest.raises(VersionError, match="cannot be read"):
+    with pytest.raises(VersionError, match="cannot be reached"):
         find_version(tmp_path, "http://127.0.0.1:9/versions/x")  # nobody listens on the discard port
     with pytest.raises(VersionError, match=r"warp.*valid: s3://.*https://"):
         find_version(tmp_path, "warp://core/version")

@@ -124,7 +124,7 @@ def test_damaged_shards_and_missing_versions_are_refused(tmp_path: Path) -> None
     raw[len(raw) // 2] ^= 1
     shard.write_bytes(bytes(raw))
     with pytest.raises(VersionError, match="damaged"):
-        train(config(), tmp_path, "serial", progress=quiet)
+        train(config(batch_size=4), tmp_path, "serial", progress=quiet)
 
 
 def test_workers_without_ray_are_refused(store: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 from pathlib import Path
@@ -64,6 +65,7 @@ class TwoTowers(torch.nn.Module):
             columns={name: raw[name] for name in COLUMNS},
             tokens=tokens,
             keys={"image": _unit(raw["key_image"]), "text": _unit(raw["key_text"])},
+            present={"text": raw["has_text"]} if "has_text" in raw else {},
         )
 
     def forward(self, raw: Raw) -> torch.Tensor:
@@ -75,15 +77,20 @@ def _unit(x: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.normalize(x, dim=-1)
 
 
-def encoded_batch() -> Raw:
-    """12 rows of 5 groups, groups lying across the two workers' halves; the second half has the longer texts."""
+def encoded_batch(lacks: bool = False) -> Raw:
+    """12 rows of 5 groups, groups lying across the two workers' halves; the second half has the longer texts.
+
+    lacks: of the first half 5 rows have a text, of the second 2.
+    """
     generator = torch.Generator().manual_seed(1)
 
     def draw(*shape: int) -> torch.Tensor:
         return torch.randn(12, *shape, generator=generator)
 
     lengths = torch.tensor([1, 2, 1, 2, 2, 1, 3, 1, 2, 4, 1, 2])
+    has_text = torch.tensor([1, 1, 1, 0, 1, 1, 0, 0, 1, 0, 0, 1], dtype=torch.bool)
     return {
+        **({"has_text": has_text} if lacks else {}),
         "x": draw(6),
         "y": draw(7),
         "group": torch.tensor([0, 0, 1, 1, 2, 3, 0, 3, 3, 4, 4, 1]),
@@ -105,13 +112,15 @@ def encoded_batch() -> Raw:
 def losses_and_gradients(
     rank: int, size: int, rendezvous: str, out: str, targets: list[Target], specs: list[dict[str, Any]]
 ) -> None:
-    """Write, for each target and then for each assembled config, the mean loss and DDP's gradients of a half batch."""
+    """Write, for each target (two batches) and then for each assembled config, the mean loss and DDP's gradients of a
+    half batch."""
     join(rank, size, rendezvous)
     share = 12 // size
     found = []
-    for target in targets:
+    for target, lacks in itertools.product(targets, (False, True)):
         stepper = DistributedDataParallel(TwoTowers(target), broadcast_buffers=False)
-        loss = stepper({name: value[rank * share : (rank + 1) * share] for name, value in encoded_batch().items()})
+        mine = slice(rank * share, (rank + 1) * share)
+        loss = stepper({name: value[mine] for name, value in encoded_batch(lacks).items()})
         loss.backward()
         mean = loss.detach().clone()
         dist.all_reduce(mean)
