@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from curation.table import TEMPORARY_PREFIX, sync
-from pretrain.model import load_state
+from pretrain.model import check_fits, load_state
 from pretrain.targets.gather import world
 
 KEEP = 2
@@ -120,6 +120,7 @@ def load_checkpoint(folder: Path, module: nn.Module, optimizer: torch.optim.Opti
         name, _, field = full_name.rpartition("/")
         by_name.setdefault(name, {})[field] = value
     if is_sharded:
+        check_fits(module, tensors, str(found))
         _load_whole(module, optimizer, tensors, by_name)
     else:
         load_state(module, tensors, str(found))
@@ -157,12 +158,15 @@ def _load_whole(
     """Spread stored states over the workers."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, set_state_dict  # slow to import
 
-    options = StateDictOptions(full_state_dict=True)
+    # torch trips over the second name of weights that two streams share; that the others are all there was checked
+    options = StateDictOptions(full_state_dict=True, strict=False)
+    names = {name for name, _ in module.named_parameters()}
+    second_names = {name for name, _ in module.named_parameters(remove_duplicate=False)} - names
     groups = [
         {**{key: value for key, value in group.items() if key != "params"}, "params": names}
         for group, names in zip(optimizer.param_groups, _names_of_groups(module, optimizer), strict=True)
     ]
-    model_state: Any = tensors
+    model_state: Any = {name: value for name, value in tensors.items() if name not in second_names}
     optimizer_state: Any = {"state": by_name, "param_groups": groups}
     set_state_dict(
         module,

@@ -311,9 +311,14 @@ def tensors_of(file: Path) -> dict[str, Tensor]:
 
 def load_state(model: HasState, stored: dict[str, Tensor], place: str) -> None:
     """Put the tensors `stored` (from `place`) into a module, all of them and nothing else. Raises ValueError."""
+    check_fits(model, stored, place)
+    model.load_state_dict(stored)
+
+
+def check_fits(model: HasState, stored: dict[str, Tensor], place: str) -> None:
+    """Raises ValueError, naming them, where tensors are missing, too many, or of another shape."""
     own = model.state_dict()
     missing, unexpected = sorted(own.keys() - stored.keys()), sorted(stored.keys() - own.keys())
     shapes = [n for n in own.keys() & stored.keys() if own[n].shape != stored[n].shape]
     if missing or unexpected or shapes:
         raise ValueError(f"{place} does not fit: missing {missing}, unexpected {unexpected}, other shape {shapes}")
-    model.load_state_dict(stored)
