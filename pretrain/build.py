@@ -22,7 +22,10 @@ def build_objective(model: Model, config: TrainConfig) -> Objective:
     Raises ConfigError or ValueError where names or weights do not fit.
     """
     if config.init is not None:
-        load_weights(model, Path(config.init))
+        try:
+            load_weights(model, Path(config.init))
+        except ValueError as error:
+            raise ConfigError(f"init: {error}") from error
     elif config.init_share:
         raise ConfigError(f"init_share {config.init_share}: there is no init whose share it could be")
     adapt(model, config)

@@ -96,14 +96,28 @@ def optional(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
 def describe(error: ValidationError, model: type[BaseModel]) -> list[str]:
     """One line for each fault: place, value, what is wrong, and the valid choices where there are any."""
     lines = []
-    for fault in error.errors(include_url=False):
-        place = ".".join(str(part) for part in fault["loc"]) or model.__name__
+    faults = error.errors(include_url=False)
+    for fault in faults:
+        if fault["type"] == "too_short" and any(_is_within(fault["loc"], other["loc"]) for other in faults):
+            continue  # pydantic leaves out the items that are wrong and then finds too few
+        place = ".".join(str(part) for part in _as_written(fault["loc"]))
+        if not place and issubclass(model, Component):
+            place = model.__name__
         message = fault["msg"].removeprefix("Value error, ")
         if fault["type"] == "extra_forbidden":
             message = f"no such field; valid: {', '.join(_fields_at(model, fault['loc'][:-1]))}"
         value = "" if fault["type"] in ("value_error", "missing") else f" = {_short(fault['input'])}"
-        lines.append(f"{place}{value}: {message}")
+        lines.append(f"{place}{value}: {message}" if place else message)
     return lines
+
+
+def _is_within(outer: tuple[int | str, ...], inner: tuple[int | str, ...]) -> bool:
+    return len(inner) > len(outer) and inner[: len(outer)] == outer
+
+
+def _as_written(place: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """In YAML a target's fields stand beside its weight, not under `target`."""
+    return (*place[:2], *place[3:]) if place[:1] == ("targets",) and place[2:3] == ("target",) else place
 
 
 def _fields_at(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
@@ -114,7 +128,7 @@ def _fields_at(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str
             continue
         here = here.model_fields[part].annotation
         here = next((arg for arg in (here, *getattr(here, "__args__", ())) if hasattr(arg, "model_fields")), here)
-    return sorted(getattr(here, "model_fields", {}))
+    return sorted(field.alias or name for name, field in getattr(here, "model_fields", {}).items())
 
 
 def _short(value: object, limit: int = 80) -> str:

@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from pretrain.config import TrainConfig
+from pretrain.config import ConfigError, TrainConfig
 from pretrain.draws import salt_of
 from pretrain.embeddings.base import Inputs
 from pretrain.model import Model
@@ -60,7 +60,10 @@ class Objective(nn.Module):
         self.weights: dict[str, float] = {}
         for index, weighted in enumerate(config.targets):
             name = f"{index}_{type(weighted.target).__name__}"
-            built[name] = weighted.target.build_for(model)
+            try:
+                built[name] = weighted.target.build_for(model)
+            except ValueError as error:
+                raise ConfigError(f"targets.{index}: {error}") from error
             self.weights[name] = weighted.weight
         self.targets = nn.ModuleDict(built)
         wanted = [weighted.target for weighted in config.targets]

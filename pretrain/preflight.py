@@ -48,7 +48,7 @@ def check_run(config: TrainConfig, versions: Sequence[Version]) -> Model:
     except ConfigError:
         raise
     except ValueError as error:
-        raise ConfigError(f"model, targets: {error}") from error
+        raise ConfigError(f"model: {error}") from error
     return model
 
 
@@ -76,7 +76,7 @@ def check_parts(config: TrainConfig) -> None:
     except ConfigError:
         raise
     except (ValueError, OSError) as error:
-        raise ConfigError(f"model, targets: {error}") from error
+        raise ConfigError(f"model: {error}") from error
 
 
 def check_later(name: str, config: TrainConfig, store: Path) -> None:

@@ -87,11 +87,11 @@ EARLY: dict[str, tuple[Change, list[str]]] = {
                                      ["targets.0", "reads tokens of 'image'", "none"]),
     "no fusion": (target("matching.ImageTextMatching"), ["targets.0", "needs model.fusion"]),
     "no decoder": (target("captioning.Captioning"), ["targets.0", "needs model.decoder"]),
-    "dims": (target("matryoshka.Matryoshka", target=NCE, dims=[16, 64]), ["dims (16, 64)", "embed_dim 32"]),
+    "dims": (target("matryoshka.Matryoshka", target=NCE, dims=[16, 64]), ["targets.0: ", "(16, 64)", "embed_dim 32"]),
     "a nested target that reads tokens": (
         target("matryoshka.Matryoshka", dims=[8], target={"use": "pretrain.targets.late_interaction.LateInteraction"}),
         ["targets.0", "must read vectors only; LateInteraction"]),
-    "width of a queue": (target("queue.MomentumQueue", embed_dim=64), ["embed_dim is 64", "the model's 32"]),
+    "width of a queue": (target("queue.MomentumQueue", embed_dim=64), ["targets.0: ", "embed_dim is 64", "model's 32"]),
     "a column": (target("graded.Graded", target=NCE, column="quality"),
                  ["targets.0", "'quality'", "category", "texts.clip_score"]),
     "a column of the texts": (target("graded.Graded", target=NCE, column="texts.quality"),
@@ -100,7 +100,7 @@ EARLY: dict[str, tuple[Change, list[str]]] = {
                                  ["targets.0", "'category'", "string", "no numbers"]),
     "a column in where": ({"where": [{"column": "spilt", "equals": "x"}]},
                           ["where.0.column = 'spilt'", "category", "split"]),
-    "a condition": ({"where": [{"column": "split", "equal": "x"}]}, ["where.0.equal = 'x'", "not_equals"]),
+    "a condition": ({"where": [{"column": "split", "equal": "x"}]}, ["where.0.equal = 'x'", "equals, in, not_equals"]),
     "two conditions": ({"where": [{"column": "split", "equals": "x", "not_equals": "y"}]},
                        ["where.0", "exactly one of equals, not_equals, in"]),
     "freeze": ({"freeze": ["model.streams.image.*", "models.*"]},
@@ -147,8 +147,8 @@ EARLY: dict[str, tuple[Change, list[str]]] = {
                          ["texts.weight_column = 'score'", "clip_score"]),
     "no sources": ({"texts": {"sources": {"alt": 1}}}, ["texts.sources", "no `source`", "language"]),
     "init": ({"init": "models/none"}, ["init = 'models/none'", "no weights at"]),
-    "init of a pickle": (pickled, ["weights.pt is no whole safetensors file", "pickled weights are not read"]),
-    "init of another model": (other_weights, ["does not fit", "missing ['streams.image."]),
+    "init of a pickle": (pickled, ["c.yaml: init: ", "is no whole safetensors file", "pickled weights are not read"]),
+    "init of another model": (other_weights, ["c.yaml: init: ", "does not fit", "missing ['streams.image."]),
     "a share of no init": ({"init_share": 0.5}, ["init_share 0.5", "no init"]),
     "a model's init": (model(init="no.safetensors"), ["model: no weights at no.safetensors"]),
     "a tokenizer": (
@@ -228,6 +228,7 @@ def told(store: Path, folder: Path, change: Change) -> str:
         train_config(path, store, "serial", lambda _: None)
     said = str(error.value)
     assert said.startswith(str(path))
+    assert all(noise not in said for noise in ("TrainConfig", "after validation", ".target:"))
     return said
 
 

@@ -158,7 +158,7 @@ def test_chunks_change_neither_loss_nor_gradient(name: str) -> None:
 @pytest.mark.family("F19")
 @pytest.mark.parametrize("index", range(len(ALL)), ids=NAMES)
 def test_the_logits_of_a_large_batch_never_exist_at_once(index: int) -> None:
-    """Peak memory, counted exactly: of every tensor that is made, forwards and backwards, the largest is far smaller."""
+    """Peak memory, counted exactly: of all tensors that are made, forwards and backwards, the largest is far less."""
     target, rows = ALL[index], 160
     if not hasattr(target, "chunk_rows"):
         pytest.skip("takes no pairs of rows")
