@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
+from safetensors.torch import load_file
+from test_gradcache import TRANSFORMER
 from tiny import config
 
-from pretrain.loop import METRICS_FILE, read_lines
+from pretrain.loop import METRICS_FILE, WEIGHTS_FILE, read_lines
 from pretrain.run import train
 
 
@@ -27,3 +30,18 @@ def test_two_ray_workers_train_as_one_process(store: Path, monkeypatch: pytest.M
     assert losses[1] == pytest.approx(losses[0], abs=1e-4)
     assert any("step 12/12" in line for line in said)
     assert not (two.folder / "ray").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_two_ray_workers_with_half_of_the_model_each_train_as_one_process(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FSDP2 through Ray Train, with an average and activations computed anew."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    changes: dict[str, Any] = {"ema": 0.9, "model": TRANSFORMER, "activation_checkpointing": True}
+    two = train(config(name="half", num_workers=2, sharding="fsdp", **changes), store, "local", progress=lambda _: None)
+    one = train(config(name="all", **changes), store, "serial", progress=lambda _: None)
+    losses = [[json.loads(line)["loss"] for line in read_lines(run.folder / METRICS_FILE)] for run in (one, two)]
+    assert losses[1] == pytest.approx(losses[0], abs=2e-4)
+    assert load_file(two.folder / WEIGHTS_FILE).keys() == load_file(one.folder / WEIGHTS_FILE).keys()
