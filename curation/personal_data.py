@@ -42,6 +42,7 @@ _IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}(?![a-z0-
 _CARD = re.compile(r"(?<![\d.,+-])\d(?:[ -]?\d){12,18}(?![\d]|[.,]\d)")
 _IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)")
 _IPV6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f:]{6,39}(?![\w:])")
+_VERSION_BEFORE = re.compile(r"(?i)\b(?:v|ver|version|release|firmware)[. ]*$")
 _CARD_LENGTHS = (
     (re.compile(r"4"), (13, 16, 19)),  # Visa
     (re.compile(r"5[1-5]|222[1-9]|22[3-9]|2[3-6]|27[01]|2720"), (16,)),  # Mastercard
@@ -144,8 +145,7 @@ def _ip_addresses(text: str) -> Iterator[Found]:
                 address = ipaddress.ip_address(each.group())
             except ValueError:
                 continue
-            version_number = re.search(r"(?i)\b(?:v|ver|version|release|firmware)[. ]*$", text[: each.start()])
-            if address.is_global and not version_number:
+            if address.is_global and not _VERSION_BEFORE.search(text[max(0, each.start() - 20) : each.start()]):
                 yield Found(*each.span(), "ip_address")
 
 

@@ -111,12 +111,14 @@ def register(
             from pipelines.reselect import stored_rows
             from pipelines.select import search_files
             from pipelines.store import Store
+            from pipelines.stored_searches import check_found
             from pipelines.summary import write_result
 
             found = Store.open(store)
             rows = stored_rows(found)
             values = sweeps.read_grid(settings or (), grid)
-            chosen = sweeps.cells(load_policy(policy, rows.types), values)
+            chosen = sweeps.cells(load_policy(policy, found, rows.types), values)
+            check_found([items for _, items in chosen], found)
             table = sweeps.sweep(rows, chosen, search_files(found, found.state()), say)
             show(sweeps.shown(table, list(values)))
             if output is not None:

@@ -11,8 +11,9 @@ import pyarrow as pa
 from curation.signal import ColumnSignal, Level, as_table
 
 # ECMA-48 control sequences as terminals print them: CSI (colours, cursor), OSC (titles, links), two-character escapes.
+# An OSC ends before the next one begins, so that looking for its end costs no more than the text is long.
 _ESCAPE_SEQUENCES = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b\]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)|\x1b[ -/]*[0-Z\\^_`-~]"
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b\]|\x9d)[^\x07\x1b\x9c\x9d]*(?:\x07|\x1b\\|\x9c)|\x1b[ -/]*[0-Z\\^_`-~]"
 )
 # Characters that no caption needs. White space (which C0 and C1 hold too) is left to _SPACES.
 _INVISIBLE = re.compile(
@@ -114,7 +115,7 @@ class TextHygiene(ColumnSignal):
     Source: Unicode Standard Annexes 9 (bidi), 15 (NFC), 31 (joiners), 44 (White_Space); ECMA-48.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     level: ClassVar[Level] = "text"
 
     def reads(self) -> tuple[str, ...]:
