@@ -71,7 +71,7 @@ OF_TEXTS = [
     if isinstance(signal, ColumnSignal)
     and not isinstance(signal, FittedSignal)
     and signal.level == "text"
-    and set(signal.reads()) <= {"text", "text_clean", "text_uid", "language", "language_claimed"}
+    and set(signal.reads()) <= {"text", "text_clean", "language", "language_claimed"}
 ]
 
 
@@ -81,7 +81,6 @@ def rows(texts: list[str | None]) -> pa.Table:
         {
             "text": pa.array(texts, pa.string()),
             "text_clean": pa.array([repair(text)[0] if text else None for text in texts], pa.string()),
-            "text_uid": [f"t{n}" for n in range(count)],
             "language": pa.array(["en"] * count, pa.string()),
             "language_claimed": pa.array([None] * count, pa.string()),
         }
@@ -138,44 +137,38 @@ def test_what_says_nothing(name: str) -> None:
 
 
 def test_scripts_and_look_alikes() -> None:
-    found = CaptionStatistics().of_texts([NASTY["look-alikes"], NASTY["fullwidth"], NASTY["zalgo"], "🦊", "Ω λ μ cat"])
-    assert found["script"] == [
-        "Cyrillic",
-        "Latin",
-        "Inherited" if False else "Latin",
-        None,
-        "Greek" if False else "Latin",
-    ]
+    found = CaptionStatistics().of_texts([NASTY["look-alikes"], NASTY["fullwidth"], NASTY["zalgo"], "🦊", "Ω λ cat"])
+    assert found["script"] == ["Cyrillic", "Latin", "Latin", None, "Latin"]
 
 
 HOSTILE: dict[str, str] = {
-    "digits": "1 " * 100_000,
-    "one letter": "a" * 200_000,
-    "letters by lot": "".join(random.Random(0).choices("abcdefghijklmnopqrstuvwxyz", k=100_000)),
-    "addresses of machines": "8.8.8.8 " * 25_000,
-    "at signs": "a@" * 100_000,
-    "beginnings of titles": "\x9d" * 200_000 + "\x1b]" * 50_000,
-    "beginnings of colours": "\x1b[" * 100_000,
-    "marks by turns": "a" + "\u0315\u0300" * 3_000,
-    "joiners": "\u200d" * 200_000,
-    "tags": "\U000e0061" * 100_000,
-    "phones": "+49 30 1234567, " * 3_000,
-    "quotes": "'\"" * 100_000,
-    "kana": "ア" * 100_000,
-    "dashes": "a-" * 100_000,
+    "digits": "1 " * 5_000,
+    "one letter": "a" * 100_000,
+    "letters by lot": "".join(random.Random(0).choices("abcdefghijklmnopqrstuvwxyz", k=50_000)),
+    "addresses of machines": "8.8.8.8 " * 3_000,
+    "at signs": "a@" * 50_000,
+    "beginnings of titles": "\x9d" * 50_000 + "\x1b]" * 50_000,
+    "beginnings of colours": "\x1b[" * 50_000,
+    "marks by turns": "a" + "\u0315\u0300" * 50_000,
+    "joiners": "\u200d" * 100_000,
+    "tags": "\U000e0061" * 50_000,
+    "phones": "+49 30 1234567, " * 1_000,
+    "quotes": "'\"" * 50_000,
+    "kana": "ア" * 50_000,
+    "dashes": "a-" * 50_000,
     "underscores": "a_1_" * 60,
-    "brackets": "(" * 100_000,
+    "brackets": "(" * 50_000,
 }
 
 
 @pytest.mark.parametrize("signal", OF_TEXTS, ids=named)
 def test_hostile_texts_cost_little(signal: Any) -> None:
-    """Each is a hundred times as long as a caption; what grows with the square of the length would take minutes."""
+    """Each is hundreds of times as long as a caption; what grows with the square of the length would take minutes."""
     table = rows(list(HOSTILE.values()))
     signal.compute(table.slice(0, 1))  # models are loaded
     started = time.process_time()
     signal.compute(table)
-    assert time.process_time() - started < 10
+    assert time.process_time() - started < 6
 
 
 def test_languages_of_real_captions_in_79_languages() -> None:
