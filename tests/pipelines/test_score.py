@@ -92,7 +92,7 @@ def test_what_is_not_finite_becomes_a_reason(tmp_path: Path) -> None:
 
 def test_a_worker_whose_signal_is_another_one_writes_nothing(tmp_path: Path) -> None:
     signal, arguments = Made(column="x"), part(tmp_path)
-    with pytest.raises(OtherSignal, match="made on .*: the signal's key is .* put the same files and versions"):
+    with pytest.raises(OtherSignal, match=r"made on .*: the signal's key is .* put the same files and versions"):
         score_part(signals=[(signal, "ab" * 32)], signal_keys={"made": "0" * 64}, **arguments)
     assert not (tmp_path / "tables" / "signal_made").exists()
     score_part(signals=[(signal, "ab" * 32)], signal_keys={"made": signal.key()}, **arguments)
@@ -113,7 +113,7 @@ def test_weights_that_change_under_their_name_while_a_run_goes_on_stop_it(
 
     monkeypatch.setattr(TextHygiene, "key_extras", elsewhere)
     assert TextHygiene().key() == wanted
-    with pytest.raises(PartFailed, match="text_hygiene on .*other ones under the same name"):
+    with pytest.raises(PartFailed, match=r"text_hygiene on .*other ones under the same name"):
         run(tmp_path / "store", recipe(tmp_path / "r.yaml"), links)
     assert not list((tmp_path / "store" / "tables").glob("signal_*"))
 
