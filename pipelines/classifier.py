@@ -31,14 +31,14 @@ def train_on_store(
     """
     if output.is_dir():
         raise SourceError(f"{output} is a folder: name the model's file")
-    texts = []
+    texts = {}
     for name, query in (("positive", positive), ("negative", negative)):
         try:
-            texts.append(selected(store, query))
+            texts[name] = selected(store, query)
         except SourceError as error:
             raise SourceError(f"the {name} selection: {error}") from error
     try:
-        trained = train_classifier(*texts, settings)
+        trained = train_classifier(texts["positive"], texts["negative"], settings)
     except ClassifierError as error:
         raise SourceError(str(error)) from error
     output.parent.mkdir(parents=True, exist_ok=True)

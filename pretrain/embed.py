@@ -44,7 +44,8 @@ class TwoTowerScorer:
     device: auto, cpu or cuda. num_threads: of torch in this process (unchanged if None); with 1
     the same input gives the same bits whatever the machine's number of cores.
     precision: fp32; bf16, in which the weights themselves are bfloat16 (a GPU's own models: autocast); auto: bf16 on a
-    GPU that computes in it, and for open_clip models on such a CPU (`computes_bfloat16`). compiled: through `torch.compile`.
+    GPU that computes in it, and for open_clip models on such a CPU (`computes_bfloat16`). compiled: through
+    `torch.compile`.
     image_batch, text_batch: rows at a time; by default as many as memory holds (`pretrain.batching`).
     """
 
@@ -159,7 +160,7 @@ def computes_bfloat16(device: torch.device) -> bool:
     """Whether a device multiplies in bfloat16 rather than emulates it (NVIDIA: Ampere and later)."""
     if device.type == "cuda":
         with torch.cuda.device(device):
-            return torch.cuda.is_bf16_supported(including_emulation=False)
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return has_bfloat16()
 
 

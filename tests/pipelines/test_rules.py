@@ -225,8 +225,8 @@ def test_no_rows_and_one_row_under_every_kind_of_rule() -> None:
     assert json.loads(nothing["saw"][0]) == {"clip_score": None}
 
 
-def test_what_is_not_a_number_passes_no_predicate_and_weighs_nothing() -> None:
-    """Stored scores are finite; what a predicate computes of them need not be, and DuckDB holds NaN > 0.3 to be true."""
+def test_what_is_computed_and_not_finite_weighs_nothing_and_is_in_no_cut() -> None:
+    """Stored scores are finite; what a policy computes of them need not be."""
     rows = [row(1, 1, clip_score=0.0), row(2, 2, clip_score=0.5)]
     found = decisions(rows, [{"weight": "w", "value": "0.25 / clip_score"}, {"top": "t", "by": "1 / clip_score",
                                                                             "fraction": 1.0}])  # fmt: skip

@@ -48,7 +48,7 @@ def made() -> dict[str, bytes]:
     half.putalpha(128)
     frames = [Image.new("RGB", (WIDTH, HEIGHT), colour) for colour in ("red", "green", "blue")]
     moving = {"save_all": True, "append_images": frames[1:]}
-    sixteen = Image.fromarray((RAMP.astype(np.uint16) * 257))
+    sixteen = Image.fromarray(RAMP.astype(np.uint16) * 257)
     return {
         "1 x 1": encoded(Image.new("RGB", (1, 1), "red"), "PNG"),
         "1 x 400": encoded(Image.new("RGB", (1, 400), "red"), "PNG"),
@@ -114,7 +114,8 @@ def test_numbers_are_finite_and_within_their_ranges(found: dict[str, dict[str, A
 
 
 @pytest.mark.parametrize("name", ["1 x 1", "1 x 400", "400 x 1", "2 x 2", "all black", "all white", "all see-through",
-                                  "all see-through, WebP", "animated PNG", "animated GIF", "grey and alpha"])  # fmt: skip
+                                  "all see-through, WebP", "animated PNG", "animated GIF",
+                                  "grey and alpha"])  # fmt: skip
 def test_pictures_of_one_colour_have_nothing_to_see(found: dict[str, dict[str, Any]], name: str) -> None:
     row = found[name]
     assert row["luminance_entropy_bits"] == pytest.approx(0, abs=1e-6)
