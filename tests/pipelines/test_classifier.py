@@ -72,7 +72,7 @@ def test_two_selections_make_a_model_that_a_recipe_scores_with(store: Path, tmp_
     [
         (
             "text_cleen is not null",
-            "the positive selection: text_cleen is not null: there is no column 'text_cleen'; did you mean 'text_clean'",
+            "the positive selection: text_cleen is not null: there is no column 'text_cleen'; did you mean",
         ),
         ("select text_cleen from candidates", "there is no column 'text_cleen'; did you mean 'text_clean'?"),
         ("text_clean", "the positive selection: text_clean: Conversion Error: Could not convert string"),
