@@ -91,7 +91,11 @@ def matrices(cells: list[dict[str, Any]]) -> list[str]:
         own = [row for row in cells if (row["suite"], row["direction"], row["metric"]) == (suite, direction, metric)]
         sets = list(dict.fromkeys(row["version"] for row in own))
         width = max(len(name) for name in [*sets, *(row["stage"] for row in own)])
-        lines += ["", f"{suite}, {direction}, {metric}", " ".join([" " * width, *(f"{name:>{width}}" for name in sets)])]
+        lines += [
+            "",
+            f"{suite}, {direction}, {metric}",
+            " ".join([" " * width, *(f"{name:>{width}}" for name in sets)]),
+        ]
         for stage in dict.fromkeys(row["stage"] for row in own):
             values = {row["version"]: f"{row['value']:.3f}" for row in own if row["stage"] == stage}
             lines.append(" ".join([f"{stage:<{width}}", *(f"{values.get(name, ''):>{width}}" for name in sets)]))

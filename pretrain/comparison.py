@@ -79,8 +79,11 @@ def compare(wanted: Wanted, policies: Mapping[str, Sequence[RunRows]], seed: int
 def resamplings(
     wanted: Wanted, policies: Mapping[str, Sequence[RunRows]], seed: int = 0
 ) -> tuple[dict[str, np.ndarray], str | None]:
-    """Policy -> (R,) the figure in each resampling, the same samples being drawn for all; and what was drawn: None where
-    there is nothing to draw, which is one run of each and a figure that is no mean over samples. Raises Incomparable."""
+    """Policy -> (R,) the figure in each resampling, the same samples being drawn for all; and what was drawn.
+
+    That is None where there is nothing to draw: one run of each and a figure that is no mean over samples.
+    Raises Incomparable.
+    """
     single = {name: [_figure(run, wanted) for run in runs] for name, runs in policies.items()}
     queries = _queries(wanted, policies)
     generator = np.random.default_rng(seed)

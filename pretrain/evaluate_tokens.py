@@ -82,4 +82,6 @@ def part_of(suite: Suite) -> Suite:
     positive_TP = suite.positive_TP[np.ix_(kept, columns)]
     languages = [suite.languages[place] for place in kept]
     chosen = [uids[column] for column in columns]
-    return Suite(suite.name, suite.rows[columns], [suite.texts[place] for place in kept], languages, positive_TP, chosen)
+    return Suite(
+        suite.name, suite.rows[columns], [suite.texts[place] for place in kept], languages, positive_TP, chosen
+    )

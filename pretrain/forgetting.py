@@ -96,8 +96,8 @@ def forgetting(
     last = stages[-1].run
     if len(sets) < 2:
         raise ConfigError(
-            f"all {len(stages)} stages trained on {sets[0].folder.name}, so there is no set that an earlier one learned "
-            "and a later one could forget: name other versions with --on"
+            f"all {len(stages)} stages trained on {sets[0].folder.name}, so there is no set that an earlier one "
+            "learned and a later one could forget: name other versions with --on"
         )
     answers: list[list[RunRows]] = []
     for number, stage in enumerate(stages, start=1):
@@ -137,9 +137,7 @@ def _learned_in(stages: Sequence[Learned]) -> dict[str, int]:
     found: dict[str, int] = {}
     for number, stage in enumerate(stages):
         before = stages[number - 1].version_digest if number else None
-        if stage.version_digest not in found or (
-            before == stage.version_digest and found[before] == number - 1
-        ):
+        if stage.version_digest not in found or (before == stage.version_digest and found[before] == number - 1):
             found[stage.version_digest] = number
     return found
 

@@ -1,5 +1,6 @@
-"""Modality integration rate: how far the states of pictures and of words lie apart inside a model that reads both, layer
-by layer (Huang et al. 2024, arXiv:2410.07167).
+"""Modality integration rate: how far the states of pictures and of words lie apart inside a model that reads both.
+
+Layer by layer (Huang et al. 2024, arXiv:2410.07167).
 
 Shape suffixes: N tokens of pictures, M tokens of texts, W width.
 """

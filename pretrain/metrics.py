@@ -115,9 +115,7 @@ def retrieval_rows(
     return rows
 
 
-def _check_ranks(
-    ranks_Q: np.ndarray, num_positives_Q: np.ndarray, num_candidates: int, cluster_Q: np.ndarray
-) -> None:
+def _check_ranks(ranks_Q: np.ndarray, num_positives_Q: np.ndarray, num_candidates: int, cluster_Q: np.ndarray) -> None:
     check_values("ranks", ranks_Q)
     if not len(ranks_Q) == len(num_positives_Q) == len(cluster_Q):
         raise EvaluationError(

@@ -1,7 +1,7 @@
 """Single tokens of pictures and texts on disk, for retrieval by late interaction without the model (FILIP's use case).
 
-Half floats, padding left out, one row for each thing: half of what float32 would take. What is searched is what the file
-holds, so a search in a cache that was there finds what one finds that has just been made, bit for bit.
+Half floats, padding left out, one row for each thing: half of what float32 would take. What is searched is what the
+file holds, so a search in a cache that was there finds what one finds that has just been made, bit for bit.
 Shape suffixes: N things, L tokens of the longest, W width, Q queries.
 """
 
@@ -61,7 +61,8 @@ def _rows(items: Sequence[str], tokens: Tokens) -> list[dict[str, object]]:
     mask_NL = np.ones(x_NLW.shape[:2], dtype=bool) if tokens.mask_BL is None else tokens.mask_BL.cpu().numpy()
     rows: list[dict[str, object]] = []
     for item, x_LW, mask_L in zip(items, x_NLW, mask_NL, strict=True):
-        own = x_LW[mask_L].astype("<f2")
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, and is told below
+            own = x_LW[mask_L].astype("<f2")
         if not np.isfinite(own).all() or not len(own):
             raise EvaluationError(f"{item}: {len(own)} tokens, which must be some, and finite as half floats")
         rows.append({"item": item, "num_tokens": len(own), "width": own.shape[1], "tokens": own.tobytes()})
@@ -80,7 +81,7 @@ def read_tokens(path: Path) -> TokenSets:
 
 
 def late_ranks(query: TokenSets, candidate: TokenSets, positive_QN: np.ndarray) -> np.ndarray:
-    """(Q,) ranks of the best positives, by the mean over a query's tokens of the best dot product with a candidate's."""
+    """(Q,) ranks of the best positives, by the mean over a query's tokens of the best dot product with a candidate."""
     others = _as_tokens(candidate, slice(None))
     found = []
     for start in range(0, len(query.items), _QUERY_CHUNK):

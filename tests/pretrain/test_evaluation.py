@@ -215,6 +215,7 @@ def test_a_mean_of_frames_loses_nothing_when_they_are_shuffled() -> None:
     assert shuffled_order("u", 1).tolist() == [0]
 
 
+@pytest.mark.family("F09")
 @pytest.mark.family("F32")
 def test_the_job_writes_every_figure_and_what_it_is_made_of(tmp_path: Path) -> None:
     version = write_version(tmp_path, [sample(n, "val" if n % 5 < 3 else "train") for n in range(48)])
@@ -225,6 +226,9 @@ def test_the_job_writes_every_figure_and_what_it_is_made_of(tmp_path: Path) -> N
         wanted = ("recall_at_1", "recall_at_5", "recall_at_10", "median_rank", "modality_gap", "alignment")
         assert suites >= {(suite, metric) for metric in (*wanted, "uniformity_images", "uniformity_texts")}
     assert ("held_out_pictures", "mean_rank_variance") in suites
+    across = [row for row in rows if row["suite"] == "held_out_pictures:texts_in_aa" and row["language"] is None]
+    assert {row["metric"] for row in across} == {"recall_at_1", "recall_at_5", "recall_at_10", "median_rank"}
+    assert all(row["lo"] > row["chance"] for row in across if row["metric"] != "median_rank")  # F09 (e)
     assert suites >= {("labels:category", f"{kind}_top_1") for kind in ("zero_shot", "nearest_neighbours")}
     assert all(row["lo"] is not None and row["hi"] is not None and row["chance"] is not None for row in rows)
     assert {row["run"] for row in rows} == {run.name}

@@ -1,4 +1,4 @@
-"""Figures against independent readings (scikit-learn where it has them, plain loops otherwise), and bad input by name."""
+"""Figures against independent readings (scikit-learn where it has them, else plain loops), and bad input by name."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_recalls_are_a_plain_search(seed: int) -> None:
 def test_zero_shot_is_scikit_learns_top_k() -> None:
     generator = np.random.default_rng(1)
     scores, label = generator.normal(size=(300, 12)), generator.integers(0, 12, 300)
-    for k in (1, 5, 12):
+    for k in (1, 5, 11):
         theirs = top_k_accuracy_score(label, scores, k=k, labels=np.arange(12))
         assert within_top(scores, label, k).mean() == pytest.approx(theirs)
 
@@ -138,10 +138,13 @@ def test_single_rows_give_figures_or_none_but_never_nan() -> None:
 
 
 def translated(pictures: int = 30) -> tuple[Suite, np.ndarray]:
-    """Each picture named in three languages; the vector of a name is its picture's with noise; one name in two."""
+    """Pictures named in three languages, the last not in German; the vector of a name is its picture's with noise; one
+    name is of two languages."""
     texts, languages, places = [], [], []
     for picture in range(pictures):
         for language in ("de", "en", "fr"):
+            if language == "de" and picture == pictures - 1:
+                continue
             is_shared = picture == 0 and language == "fr"
             texts.append(f"{language} {picture}")
             languages.append(("en", "fr") if is_shared else (language,))
@@ -162,9 +165,7 @@ def test_texts_of_other_languages_are_searched_for_in_one() -> None:
     assert {(row["suite"], row["direction"]) for row in found.figures} == {("s:texts_in_en", "text_to_text")}
     candidates = [n for n, spoken in enumerate(suite.languages) if "en" in spoken]
     for language in (None, "de", "fr"):
-        queries = [
-            n for n, spoken in enumerate(suite.languages) if "en" not in spoken and language in (None, *spoken)
-        ]
+        queries = [n for n, spoken in enumerate(suite.languages) if "en" not in spoken and language in (None, *spoken)]
         hits = []
         for query in queries:
             order = sorted(candidates, key=lambda c: -float(text_TD[query] @ text_TD[c]))
@@ -177,8 +178,9 @@ def test_texts_of_other_languages_are_searched_for_in_one() -> None:
     random = across_languages(suite, unit(len(suite.texts), 16, seed=13))
     row = next(row for row in random.figures if row["metric"] == "recall_at_10" and row["language"] is None)
     assert row["lo"] <= row["chance"] <= row["hi"]
-    few = Suite("s", suite.rows, suite.texts[:30], suite.languages[:30], suite.positive_TP[:30], suite.uids)
-    assert len(few.texts) - 10 <= MIN_PER_LANGUAGE or across_languages(few, text_TD[:30]).figures
+    few = Suite("s", suite.rows, suite.texts[:27], suite.languages[:27], suite.positive_TP[:27], suite.uids)
+    assert 27 - 10 < MIN_PER_LANGUAGE
+    assert across_languages(few, text_TD[:27]).figures == []
     alone = [("en",)] * len(suite.texts)
     assert across_languages(Suite("s", suite.rows, suite.texts, alone, suite.positive_TP), text_TD).figures == []
     unknown: list[tuple[str, ...]] = [()] * len(suite.texts)
@@ -206,7 +208,7 @@ BAD: list[tuple[Any, str]] = [
     (lambda: first_ranks(np.zeros((0, 3)), np.zeros((0, 3), dtype=bool)), "nothing to rank: 0 queries, 3 candidates"),
     (lambda: retrieval_rows(np.zeros(0), np.zeros(0), 3, np.zeros(0)), "at least one is needed"),
     (lambda: retrieval_rows(np.array([1, 2]), np.ones(3), 3, np.arange(2)), "2 ranks, 3 numbers of positives, 2"),
-    (lambda: retrieval_rows(np.array([1, 4]), np.ones(2), 3, np.arange(2)), "ranks go from 1 to 4; .* the 3 candidates"),
+    (lambda: retrieval_rows(np.array([1, 4]), np.ones(2), 3, np.arange(2)), "ranks go from 1 to 4;.* the 3 cand"),
     (lambda: retrieval_rows(np.array([0, 1]), np.ones(2), 3, np.arange(2)), "ranks go from 0 to 1"),
     (lambda: retrieval_rows(np.array([1, 1]), np.zeros(2), 3, np.arange(2)), "numbers of positives go from 0"),
     (lambda: geometry_rows(spoiled(A), B, OWN), "vectors of pictures: 1 of 4"),

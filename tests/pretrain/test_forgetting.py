@@ -84,7 +84,7 @@ def test_the_matrix_is_every_stage_on_every_set(trained: tuple[Path, Path]) -> N
             assert (cell["change"] is None) == (number <= place + 1)
             if cell["change"] is not None:
                 assert cell["change"] == pytest.approx(matrix[number - 1, place] - diagonal[place])
-                assert cell["change_lo"] <= cell["change"] <= cell["change_hi"] < 0
+                assert cell["change_lo"] <= cell["change"] <= cell["change_hi"] <= 0
     transfers = {tuple(row[name] for name in names): row for row in found.transfers}
     transfer = transfers["held_out_languages", "text_to_image", TRANSFER + "recall_at_5"]
     assert transfer["value"] == pytest.approx(np.mean(matrix[2, :2] - diagonal[:2]))
@@ -143,7 +143,7 @@ def test_what_has_no_matrix_is_named(trained: tuple[Path, Path], tmp_path: Path)
     with pytest.raises(ConfigError, match="compares stages: 1 is there"):
         forgetting(stages[:1], store)
     same = [Learned(each.stage, each.run, stages[0].version_digest) for each in stages]
-    with pytest.raises(ConfigError, match="all 3 stages trained on first-.*--on"):
+    with pytest.raises(ConfigError, match=r"all 3 stages trained on first-.*--on"):
         forgetting(same, store)
     with pytest.raises(ConfigError, match=r"nothing is no finished stage.*stage\.json"):
         stages_before(store / "models" / "nothing")

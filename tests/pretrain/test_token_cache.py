@@ -98,7 +98,9 @@ def test_a_part_of_a_suite_keeps_what_belongs_together() -> None:
     own = np.zeros((900, 300), dtype=bool)
     own[np.arange(900), np.arange(900) % 300] = True
     own[0, 7] = True
-    suite = Suite("s", np.arange(300), [f"t{n}" for n in range(900)], [("en",)] * 900, own, [f"u{n}" for n in range(300)])
+    suite = Suite(
+        "s", np.arange(300), [f"t{n}" for n in range(900)], [("en",)] * 900, own, [f"u{n}" for n in range(300)]
+    )
     part = part_of(suite)
     assert len(part.rows) <= 200
     assert len(part.texts) == 500
