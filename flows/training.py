@@ -32,7 +32,7 @@ def train_config(config: Path, store: Path, address: str, say: Report) -> Path:
             latest = found.version_path().name
             stages = [stage.on(latest) if stage.config.version == "latest" else stage for stage in stages]
         return train_stages(stages, found.root, None if address == "serial" else address, say)[-1].folder
-    except (ConfigError, VersionError) as error:
+    except (ConfigError, VersionError, FloatingPointError) as error:
         raise RecipeError(str(error)) from error
     except ValueError as error:  # parts of a model that do not fit together
         raise RecipeError(f"{config}: {error}") from error

@@ -52,7 +52,7 @@ def compare(wanted: Wanted, policies: Mapping[str, Sequence[RunRows]], seed: int
     the interval is the evaluation's own and the gain has none (gain_lo and gain_hi are None).
     Raises Incomparable.
     """
-    single = {name: [_figure(run, wanted) for run in runs] for name, runs in policies.items()}
+    single = {name: [figure_of(run, wanted) for run in runs] for name, runs in policies.items()}
     resampled_R, interval = resamplings(wanted, policies, seed)
     first = next(iter(policies))
     tails = ((1 - INTERVAL) / 2, (1 + INTERVAL) / 2)
@@ -84,7 +84,7 @@ def resamplings(
     That is None where there is nothing to draw: one run of each and a figure that is no mean over samples.
     Raises Incomparable.
     """
-    single = {name: [_figure(run, wanted) for run in runs] for name, runs in policies.items()}
+    single = {name: [figure_of(run, wanted) for run in runs] for name, runs in policies.items()}
     queries = _queries(wanted, policies)
     generator = np.random.default_rng(seed)
     found: dict[str, np.ndarray] = {}
@@ -101,7 +101,8 @@ def resamplings(
     return found, OVER_SEEDS if queries is None else OVER_BOTH
 
 
-def _figure(run: RunRows, wanted: Wanted) -> Row:
+def figure_of(run: RunRows, wanted: Wanted) -> Row:
+    """The run's row of the figure. Raises Incomparable where it has none, or its value is no number."""
     for row in run.figures:
         if all(row[name] == getattr(wanted, name) for name in ("suite", "metric", "direction", "language")):
             if not math.isfinite(row["value"]):
