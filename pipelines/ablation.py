@@ -168,7 +168,7 @@ def _stored(store: Store, wanted: str) -> list[PolicyItem]:
 def make_versions(ablation: Ablation, store: Store, workers: Workers, say: Report) -> list[PolicyVersion]:
     """Decide and pack each policy, or find what was made before. The caller holds the store's lock.
 
-    A policy that keeps the same rows as an earlier one stands for the earlier one's version: trained on its own it would
+    A policy that keeps the same rows as an earlier one is given the earlier one's version: trained on its own it would
     give other figures, because a version's order is its own, and the difference would be nothing but chance.
     """
     rows = stored_rows(store)

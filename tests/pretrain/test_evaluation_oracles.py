@@ -179,7 +179,7 @@ def test_texts_of_other_languages_are_searched_for_in_one() -> None:
     row = next(row for row in random.figures if row["metric"] == "recall_at_10" and row["language"] is None)
     assert row["lo"] <= row["chance"] <= row["hi"]
     few = Suite("s", suite.rows, suite.texts[:27], suite.languages[:27], suite.positive_TP[:27], suite.uids)
-    assert 27 - 10 < MIN_PER_LANGUAGE
+    assert MIN_PER_LANGUAGE > 27 - 10
     assert across_languages(few, text_TD[:27]).figures == []
     alone = [("en",)] * len(suite.texts)
     assert across_languages(Suite("s", suite.rows, suite.texts, alone, suite.positive_TP), text_TD).figures == []
