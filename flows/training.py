@@ -49,7 +49,7 @@ def evaluate_config(
     from pretrain.evaluate import evaluate
     from pretrain.version import VersionError
 
-    run = config if (config / "result.json").is_file() else train_config(config, store, "serial", say)
+    run = _finished(config, store, say)
     place = on if on is None or "/" in on else str(Store.open(store).version_path(on))
     try:
         rows = evaluate(run, store, place, label_column=labels, progress=say)
@@ -70,7 +70,7 @@ def evaluate_stages(
     from pretrain.forgetting import forgetting, stages_before
     from pretrain.version import VersionError
 
-    run = config if (config / "result.json").is_file() else train_config(config, store, "serial", say)
+    run = _finished(config, store, say)
     places = [each if "/" in each else str(Store.open(store).version_path(each)) for each in on or ()]
     try:
         found = forgetting(stages_before(run.resolve()), store, places, label_column=labels, progress=say)
@@ -79,6 +79,15 @@ def evaluate_stages(
     say("\n".join(matrices(found.cells)))
     say("\n".join(others(found.transfers)))
     return found.cells
+
+
+def _finished(config: Path, store: Path, say: Report) -> Path:
+    """The folder of the run that a config describes (trained first where it is not there), or that it names."""
+    if (config / "result.json").is_file():
+        return config
+    if config.is_dir():
+        raise RecipeError(f"{config} is a folder, but not that of a finished run: it has no result.json")
+    return train_config(config, store, "serial", say)
 
 
 def matrices(cells: list[dict[str, Any]]) -> list[str]:

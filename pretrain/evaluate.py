@@ -63,6 +63,10 @@ def evaluate(
     config = parse_config(json.loads((run / "config.json").read_text(encoding="utf-8")), str(run))
     trained_on = json.loads((run / "result.json").read_text(encoding="utf-8"))
     data = find_version(store, version or trained_on["version_digest"])
+    if label_column is not None and label_column not in data.columns():
+        raise ConfigError(
+            f"labels: {data.folder.name} has no column {label_column!r}; it has: {', '.join(data.columns())}"
+        )
     figures, outcomes = evaluation_files(run, data, label_column, split_column, held_out)
     if figures.is_file() and outcomes.is_file():
         progress(f"evaluate: {figures.name} of {run.name} is there already, reused")

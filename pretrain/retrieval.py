@@ -143,9 +143,9 @@ def across_languages(suite: Suite, text_TD: np.ndarray) -> Found:
         names = [suite.texts[place] for place in places]
         return Side("text", text_TD[places], names, [uids[suite.picture_T[place]] for place in places], languages)
 
-    spoken = [suite.languages[place] for place in queries]
+    of_queries = [suite.languages[place] for place in queries]
     found = Found()
-    _one_way(found, f"{suite.name}:texts_in_{pivot}", side(queries, spoken), side(candidates), positive_QN)
+    _one_way(found, f"{suite.name}:texts_in_{pivot}", side(queries, of_queries), side(candidates), positive_QN)
     return found
 
 

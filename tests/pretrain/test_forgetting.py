@@ -153,6 +153,13 @@ def test_what_has_no_matrix_is_named(trained: tuple[Path, Path], tmp_path: Path)
         evaluate_stages(plain, store, silent)
     with pytest.raises(StoreError, match="has no version 'fourth'; there are: first-"):
         evaluate_stages(config, store, silent, on=["fourth"])
+    for wrong, said in (
+        ([str(store / "models")], "is a folder, but not that of a finished run"),
+        ([str(train_config(config, store, "serial", silent)), "--labels", "kind"], "has no column 'kind'"),
+    ):
+        shown = CliRunner().invoke(app, ["eval", *wrong, "--store", str(store)], env={"COLUMNS": "400"})
+        assert shown.exit_code == 2
+        assert said in " ".join(shown.output.split())
     twice = CliRunner().invoke(app, ["eval", str(config), "--store", str(store), "--on", "first", "--on", "second"])
     assert twice.exit_code == 2
     assert "only --stages takes several" in twice.output
