@@ -194,7 +194,10 @@ def _train(run: Run, each: Round, label: str, address: str) -> dict[str, Any]:
             raise RecipeError(f"round {each.name!r} kept nothing, so there is nothing to train on: loosen its policy")
         run.workers.close()  # training needs the processors that idle workers would hold
         stages = _stages(run, each)
-        result = train_stages(stages, run.store.root, None if address == "serial" else address, run.say)[-1]
+        try:
+            result = train_stages(stages, run.store.root, None if address == "serial" else address, run.say)[-1]
+        except FloatingPointError as error:
+            raise RecipeError(f"training of round {each.name!r}: {error}") from error
         run.trained[each.name] = result.folder
         run.recipe = run.recipe.with_model(each.name, str(result.folder))
         return {"model": result.folder.name, "steps": result.num_steps, "parts_run": int(not result.reused),
@@ -205,10 +208,14 @@ def _train(run: Run, each: Round, label: str, address: str) -> dict[str, Any]:
 
 def _evaluate(run: Run, each: Round, label: str) -> dict[str, Any]:
     """Evaluate the round's model on held-out pictures and languages of the version that it was trained on."""
+    from pretrain.checked import EvaluationError
     from pretrain.evaluate import evaluate
 
     def work() -> dict[str, Any]:
-        rows = evaluate(run.trained[each.name], run.store.root, progress=lambda line: run.say(f"  {line}"))
+        try:
+            rows = evaluate(run.trained[each.name], run.store.root, progress=lambda line: run.say(f"  {line}"))
+        except EvaluationError as error:
+            raise RecipeError(f"evaluation of {run.trained[each.name]}: {error}") from error
         run.say(figures(rows))
         return {"suites": len({row["suite"] for row in rows})}
 

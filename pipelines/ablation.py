@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -81,8 +81,8 @@ class Ablation(Step):
     @field_validator("seeds")
     @classmethod
     def _each_once(cls, seeds: list[int]) -> list[int]:
-        if len(set(seeds)) < len(seeds) or min(seeds) < 0:
-            raise ValueError(f"{seeds}: seeds are different numbers from 0")
+        if len(set(seeds)) < len(seeds) or min(seeds) < 0 or max(seeds) >= 2**63:
+            raise ValueError(f"{seeds}: seeds are different numbers from 0, below 2^63")
         return seeds
 
     @model_validator(mode="after")
@@ -137,6 +137,7 @@ def _only_version(folder: Path, place: str) -> Path:
 class PolicyVersion:
     """What a policy of an ablation keeps. selection: name of the decisions; version: folder name of the packed version.
 
+    content: digest of the rows that it holds, the same for policies that keep the same.
     select_cpu_s, pack_cpu_s: CPU-seconds of this process and its children, when it was made; null where it was not made
     by an ablation, or workers of a Ray cluster made it.
     """
@@ -146,6 +147,7 @@ class PolicyVersion:
     version: str
     num_texts: int
     num_samples: int
+    content: str
     select_cpu_s: float | None = None
     pack_cpu_s: float | None = None
 
@@ -169,14 +171,23 @@ def _stored(store: Store, wanted: str, rows: PoolRows) -> list[PolicyItem]:
 
 
 def make_versions(ablation: Ablation, store: Store, workers: Workers, say: Report) -> list[PolicyVersion]:
-    """Decide and pack each policy, or find what was made before. The caller holds the store's lock."""
+    """Decide and pack each policy, or find what was made before. The caller holds the store's lock.
+
+    A policy that keeps the same rows as an earlier one is given the earlier one's version: trained on its own it would
+    give other figures, because a version's order is its own, and the difference would be nothing but chance.
+    """
     rows = stored_rows(store)
     chosen, _ = load(ablation.recipe, Recipe)
-    made = []
+    made: list[PolicyVersion] = []
     for number, (name, items) in enumerate(policy_items(ablation, store, rows).items(), start=1):
         say(f"ablate: policy {number} of {len(ablation.policies)}: {name}")
         recipe = chosen.changed(name=name, policy=items, rounds=[], train=None)
-        made.append(_make(Run(recipe, store, workers, store.state(), say=say), name, say))
+        own = _make(Run(recipe, store, workers, store.state(), say=say), name, say)
+        first = next((each for each in made if each.content == own.content), None)
+        if first is not None:
+            say(f"  {name} keeps what {first.policy} keeps: one version, {first.version}, stands for both")
+            own = replace(own, version=first.version)
+        made.append(own)
     return made
 
 
@@ -202,7 +213,7 @@ def _make(run: Run, name: str, say: Report) -> PolicyVersion:
     replace_text(path, json.dumps(costs, indent=1, sort_keys=True) + "\n")
     counts = (int(found["pack"]["texts"]), int(found["pack"]["samples"]))
     say(f"  {name}: {counts[0]:,} texts of {counts[1]:,} samples in {version}")
-    return PolicyVersion(name, selection, version, *counts, **costs)
+    return PolicyVersion(name, selection, version, *counts, found["pack"]["content"]["digest"], **costs)
 
 
 def _cpu_seconds() -> float:
