@@ -25,12 +25,12 @@ def pages(
     Columns of the output: url, page, title, description, language, subtitles, reason, detail. A page without a medium
     has a row without `url` that says why.
     """
-    from flows.cli import _explained
+    from flows.explained import explained
     from pipelines.fetch_options import FetchOptions
     from pipelines.page_links import PageOptions
     from pipelines.page_table import resolve
 
-    with _explained():
+    with explained():
         fetch = FetchOptions(max_bytes=10_000_000, allow_networks=tuple(allow_net or ()))
         counts = resolve(table, column, output, PageOptions(fetch=fetch, max_height_px=max_height))
         print(

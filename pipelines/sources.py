@@ -168,6 +168,8 @@ def _separated_rows(path: Path, text: IO[str], wanted: list[str]) -> Iterator[Ro
         header = next((row for row in reader if row), None)
         if header is None:
             raise SourceError(f"{path}: is empty")
+        if len(header) == 1 and (other := next((mark for mark in ";\t|" if mark in header[0]), None)) is not None:
+            raise SourceError(f"{path}: its fields are separated by {other!r}; write it anew with commas, or as .tsv")
         _check(path, wanted, header)
         places = [header.index(name) for name in wanted]
         for row in reader:

@@ -8,6 +8,7 @@ tables/<table>/       write-once parts: links, texts, media, signal_<name>, fit_
 versions/<name>-<digest>/   sealed dataset versions: shards and manifest.json
 evaluation_sets/      what no version may hold: hashes, texts and embeddings of each named set
 models/               training runs
+takedown/             links and digests that were taken down and never come back, and what each take-down did
 selections/           one JSON file for each policy that decided: the policy, and the tables that it read
 cache/                columns as selections have read them, pictures as models see them; can be deleted at any time
 runs/                 one JSON file a run: when, what, how long, how much was reused
