@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -29,6 +29,7 @@ _WRONG_PATH = (errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EN
 def explained() -> Iterator[None]:
     """Turn the errors that a user can do something about into one clear message and an exit status."""
     from pyarrow import ArrowException
+    from pydantic import ValidationError
 
     from pipelines.database import SqlError
     from pipelines.sources import SourceError
@@ -56,6 +57,8 @@ def explained() -> Iterator[None]:
         fail(str(error), 2)
     except SqlError as error:
         fail(f"SQL: {error}", 2)
+    except ValidationError as error:
+        fail("\n".join(map(_mistake, error.errors())), 2)
     except AccountingError as error:
         fail(str(error), 3)
     except (PartFailed, Missing) as error:
@@ -68,6 +71,13 @@ def explained() -> Iterator[None]:
         fail(*_of_the_system(error))
     except ArrowException as error:
         fail(f"a file of the store cannot be read, `tamis verify` says which: {str(error).splitlines()[0]}", 4)
+
+
+def _mistake(mistake: Any) -> str:
+    """One line about a value that was given as an option."""
+    place = ".".join(map(str, mistake["loc"])).removesuffix(".0")
+    given = f" (value: {mistake['input']!r})" if isinstance(mistake["input"], str | int | float) else ""
+    return f"{place}: {mistake['msg'].removeprefix('Value error, ')}{given}"
 
 
 def _of_the_system(error: OSError) -> tuple[str, int]:

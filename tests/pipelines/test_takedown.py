@@ -43,7 +43,8 @@ def kept(store: Path) -> list[dict[str, Any]]:
     return rows(
         store,
         "select m.url, m.media_uid, m.sha256, m.bytes, p.thumbnail from media m "
-        "join perceptual_hash p using (media_uid) where m.media_uid in (select media_uid from decisions where kept) order by m.media_uid",
+        "join perceptual_hash p using (media_uid) where m.media_uid in (select media_uid from decisions where kept) "
+        "order by m.media_uid",
     )
 
 
