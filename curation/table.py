@@ -1,7 +1,8 @@
 """Tables: folders of write-once Parquet parts. A part that exists under its final name is whole and durable.
 
 A part's name is its shard number and the key of what it was made from, so resuming is a directory listing, a retry or a
-duplicate attempt writes the same name, and a changed parameter, model or input is a new name.
+duplicate attempt writes the same name, and a changed parameter, model or input is a new name. What a part holds never
+changes, but for rows that a take-down empties (`pipelines.takedown`).
 """
 
 from __future__ import annotations

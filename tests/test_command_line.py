@@ -10,7 +10,7 @@ import pytest
 from tests.stores import LOOSE, NETWORKS, Served, digests, links_file, recipe, run_arguments, tamis, tamis_alone
 
 COMMANDS = ["run", "plan", "status", "why", "sql", "train", "eval", "classifier", "report", "verify"]
-COMMANDS += ["curve", "select", "diff", "sweep", "seen"]
+COMMANDS += ["curve", "select", "diff", "sweep", "seen", "takedown"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -68,6 +68,11 @@ def test_a_second_run_reuses_everything(folder: Path) -> None:
         (["+--columns", "+url:URL"], "valid names: url, text, language, hash, extra"),
         (["+--columns", "+link=URL"], "valid names: url, text, language, hash, extra"),
         (["+--columns", "+text=TEXT"], "has no column 'TEXT'"),
+        (["+--columns", "+extra=status"], "has a column 'status' of its own"),
+        (["+--columns", "+extra=num_words"], "a signal of the recipe writes 'num_words'"),
+        (["+--columns", "+extra=split,extra=split"], "'split' is named twice"),
+        (["+--columns", "+sha256=a,md5=b"], "one column of digests at most"),
+        (["+--columns", "+url=a,url=b"], "url is given twice"),
         (["+--allow-net", "+127.0.0.0/99"], "127.0.0.0/99"),
         (["+--address", "+somewhere"], "valid are serial, local, auto"),
         (["store=r.yaml"], "neither empty nor a tamis store"),

@@ -122,6 +122,8 @@ def problem(path: Path, columns: Columns = COLUMNS) -> str:
         ("l.csv", b"url,text,text\nu,a,b\n", "2 columns called 'text'"),
         ("l.csv", b"url,txt\nu,a\n", "did you mean 'txt'"),
         ("l.tsv", b"url,text\nu,a\n", "no column 'url'"),
+        ("l.csv", b"url;text\nu;a\n", "its fields are separated by ';'"),
+        ("l.csv", b"url\ttext\nu\ta\n", "its fields are separated by '\\t'"),
         ("l.csv.gz", gzip.compress(b"url,text\n" + b"u,t\n" * 5000)[:-10], "cannot be read as csv"),
         ("l.csv.gz", b"not gzip at all", "cannot be read as csv"),
         ("l.csv.gz", gzip.compress(b""), "is empty"),
