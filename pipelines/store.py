@@ -76,6 +76,12 @@ def _read_json(path: Path) -> dict[str, Any]:
     return found
 
 
+def _check_name(root: Path) -> None:
+    """Raises StoreError where DuckDB would take the path of a file below `root` for a pattern of several."""
+    if any(mark in str(root.absolute()) for mark in "*?["):
+        raise StoreError(f"{root.absolute()}: a path with * ? or [ in it cannot be a store's: choose another --store")
+
+
 class Store:
     """Paths and state of one store: `Store.open` takes an existing one, `Store.create` also makes a new one."""
 
@@ -85,6 +91,7 @@ class Store:
     @classmethod
     def open(cls, root: Path) -> Store:
         """Raises StoreError where `root` is no store of this version's format."""
+        _check_name(root)
         marker = root / "store.json"
         if not marker.is_file():
             raise StoreError(f"{root} is not a tamis store: it has no store.json; `tamis run` makes one")
@@ -101,6 +108,7 @@ class Store:
     @classmethod
     def create(cls, root: Path) -> Store:
         """Open the store at `root`, or make one in an empty or new folder."""
+        _check_name(root)
         if (root / "store.json").exists():
             return cls.open(root)
         # what a run that was killed right here left behind is no content

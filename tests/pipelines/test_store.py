@@ -41,6 +41,15 @@ def test_a_foreign_folder_is_left_alone(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+@pytest.mark.parametrize("name", ["a*b", "what?", "run[1]"])
+def test_a_path_that_is_a_pattern_is_refused(tmp_path: Path, name: str) -> None:
+    for root in (tmp_path / name, tmp_path / name / "store"):
+        for make in (Store.create, Store.open):
+            with pytest.raises(StoreError, match="choose another --store"):
+                make(root)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_store_whose_making_was_killed_is_made_again(tmp_path: Path) -> None:
     root = tmp_path / "store"
     root.mkdir()
