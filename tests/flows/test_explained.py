@@ -1,0 +1,65 @@
+"""What a user is told of an error: where, what, and what to do; and with which exit status."""
+
+import errno
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+from pydantic import BaseModel, Field
+
+from flows.explained import CONTINUE, NOT_READ, explained
+from pipelines.workers import PartFailed
+from tests.stores import environment
+
+
+@pytest.fixture(autouse=True)
+def _handler() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+class Limits(BaseModel):
+    height: int = Field(gt=0)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/d/part"), 4, ["/d/part: no space left", "make room", CONTINUE]),
+        (PermissionError(errno.EACCES, "Permission denied", "/d"), 2, ["/d: permission denied", "that you may write"]),
+        (OSError(errno.EROFS, "Read-only file system", "/d"), 2, ["/d: read-only file system", "that you may write"]),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", "/d"), 2, ["/d: is a directory"]),
+        (FileNotFoundError(errno.ENOENT, "No such file", "/d/x"), 2, ["/d/x: no such file", "tamis verify"]),
+        (OSError(errno.EIO, "Input/output error", "/d/x"), 4, ["/d/x", "Input/output error", CONTINUE]),
+        (OSError("no Ray dashboard answers"), 4, ["no Ray dashboard answers", CONTINUE]),
+        (PartFailed("download of part 3: OSError: full"), 4, ["download of part 3", CONTINUE]),
+    ],
+)  # fmt: skip
+def test_errors_are_said(error: Exception, status: int, said: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit) as ended, explained():
+        raise error
+    assert ended.value.exit_code == status
+    told = capsys.readouterr().err
+    assert all(each in told for each in said)
+
+
+def test_a_value_of_an_option_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit) as ended, explained():
+        Limits(height=-5)
+    assert ended.value.exit_code == 2
+    assert "height: Input should be greater than 0 (value: -5)" in capsys.readouterr().err
+
+
+def test_nobody_reads(tmp_path: Path) -> None:
+    """More than a pipe holds, to a reader that goes after the first line: no error, no traceback."""
+    code = "from flows.explained import explained\nwith explained():\n for i in range(99999): print('line', i)"
+    command = f'{sys.executable} -c "{code}" | head -1; exit ${{PIPESTATUS[0]}}'
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, env=environment(), cwd=tmp_path, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (NOT_READ, "line 0\n", "")
