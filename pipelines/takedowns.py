@@ -86,7 +86,9 @@ def taken(row: Mapping[str, Any], entry: str) -> dict[str, Any]:
 def parsed(entry: str) -> tuple[str | None, str | None]:
     """(link entry, None) or (None, SHA-256) of what somebody wrote. Raises ValueError where it is neither."""
     word = entry.strip()
-    if len(word) == 64 and all(ch in "0123456789abcdefABCDEF" for ch in word):
+    if len(word) >= 32 and all(ch in "0123456789abcdefABCDEF" for ch in word):
+        if len(word) != 64:
+            raise ValueError(f"{word!r} has {len(word)} hex digits, a SHA-256 has 64")
         return None, word.lower()
     return (denied_url(word) if "://" in word else denied_domain(word)), None
 

@@ -30,7 +30,7 @@ class Limits(BaseModel):
 @pytest.mark.parametrize(
     ("error", "status", "said"),
     [
-        (OSError(errno.ENOSPC, "No space left on device", "/d/part"), 4, ["/d/part: no space left", "make room", CONTINUE]),
+        (OSError(errno.ENOSPC, "No space left on device", "/d/p"), 4, ["/d/p: no space left", "make room", CONTINUE]),
         (PermissionError(errno.EACCES, "Permission denied", "/d"), 2, ["/d: permission denied", "that you may write"]),
         (OSError(errno.EROFS, "Read-only file system", "/d"), 2, ["/d: read-only file system", "that you may write"]),
         (IsADirectoryError(errno.EISDIR, "Is a directory", "/d"), 2, ["/d: is a directory"]),
