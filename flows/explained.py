@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,9 @@ CONTINUE = "Nothing that was finished is lost: run the same command again to con
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS)
 _WRONG_PATH = (errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
+
+_TEMPORARY = re.compile(r"\.tmp-[0-9]+-[0-9a-f]+-")  # of `curation.table`, before the name of what was to be written
+_OF_A_STORE = re.compile(r"/(tables|pool|versions)/")
 
 
 @contextmanager
@@ -82,15 +86,17 @@ def _mistake(mistake: Any) -> str:
 
 def _of_the_system(error: OSError) -> tuple[str, int]:
     """Message and exit status of what the system refused."""
-    where = f"{error.filename}: " if error.filename is not None else ""
-    what = f"{where}{(error.strerror or str(error)).lower()}"
+    said = error.strerror or str(error)
+    what = f"{error.filename}: {said[:1].lower()}{said[1:]}" if error.filename is not None else said
+    what = _TEMPORARY.sub("", what)
     if error.errno in _NO_ROOM:
         return f"{what}: make room. {CONTINUE}", 4
     if error.errno in _NOT_OURS:
         return f"{what}: name a place that you may write, or have its owner and mode changed", 2
     if error.errno in _WRONG_PATH:
-        return f"{what}; of a file within a store, `tamis verify` says what else is missing", 2
-    return f"{error}\n{CONTINUE}", 4
+        hint = "; `tamis verify STORE` says what else is missing" if _OF_A_STORE.search(what) else ""
+        return what + hint, 2
+    return f"{what}\n{CONTINUE}", 4
 
 
 def fail(message: str, status: int) -> NoReturn:

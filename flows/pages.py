@@ -18,7 +18,7 @@ def pages(
     output: Annotated[Path, typer.Option("-o", "--output", help="The link table of media to write (.parquet).")],
     column: Annotated[str, typer.Option(help="Column with the pages' URLs.")] = "url",
     allow_net: Annotated[list[str] | None, typer.Option(help="CIDR block that may be connected to.")] = None,
-    max_height: Annotated[int, typer.Option(help="Lines of the best format that is taken.")] = 1080,
+    max_height: Annotated[int, typer.Option(min=1, help="Lines of the best format that is taken.")] = 1080,
 ) -> None:
     """Find the media of pages with yt-dlp, whose requests all go through the guarded fetcher.
 

@@ -98,7 +98,20 @@ def ask(store: Store, query: str) -> pa.Table:
     kinds = [str(each.type).rpartition(".")[2] for each in con.extract_statements(statement)]
     if kinds not in (["SELECT"], ["EXPLAIN"]):
         raise SourceError(f"only one SELECT is answered, this is {', '.join(kinds) or 'empty'}: a store is read-only")
-    return database.arrow(con, statement)
+    table = database.arrow(con, statement)
+    return table.rename_columns(_apart(table.column_names))
+
+
+def _apart(names: list[str]) -> list[str]:
+    """The names, those that came before with a number behind them: `a`, `a_1`."""
+    found: list[str] = []
+    for name in names:
+        number, new = 0, name
+        while new in found:
+            number += 1
+            new = f"{name}_{number}"
+        found.append(new)
+    return found
 
 
 def write_result(table: pa.Table, output: Path) -> None:
@@ -120,6 +133,8 @@ def _flat(table: pa.Table) -> pa.Table:
         if pa.types.is_nested(column.type) or pa.types.is_binary(column.type):
             texts = [None if v is None else json.dumps(v, default=repr, ensure_ascii=False) for v in column.to_pylist()]
             column = pa.array(texts, pa.string())
+        if pa.types.is_interval(column.type):
+            column = pa.array([None if v is None else str(v) for v in column.to_pylist()], pa.string())
         if any(
             is_text(column.type) for is_text in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
         ):

@@ -164,6 +164,18 @@ def test_sql_shows_what_is_there_as_it_is(folder: Path, tmp_path: Path) -> None:
         assert len(list(csv.reader(file))) == 8
 
 
+def test_results_of_any_kind_are_written(folder: Path, tmp_path: Path) -> None:
+    """Two columns of one name, as joins have them, and types that CSV does not know."""
+    odd = "interval 1 day as i, [1, 2] as l, {'k': 'v'} as s, null as n, 1.5::decimal(9, 2) as d, '=x' as f"
+    for name in ("r.csv", "r.parquet"):
+        done = tamis("sql", folder / "store", f"select 1 as a, 2 as a, 3 as a, {odd}", "-o", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+    assert pq.read_schema(tmp_path / "r.parquet").names == ["a", "a_1", "a_2", "i", "l", "s", "n", "d", "f"]
+    with (tmp_path / "r.csv").open(newline="") as file:
+        assert [row[:3] for row in csv.reader(file)][1] == ["1", "2", "3"]
+    assert "a_2" in tamis("sql", folder / "store", "select 1 as a, 2 as a, 3 as a").stdout
+
+
 @pytest.mark.parametrize(
     ("query", "said"),
     [("select nonesuch from ledger", "nonesuch"), ("drop view ledger", "only one SELECT"), ("funnle", "report/funnel"),
