@@ -36,7 +36,7 @@ class Limits(BaseModel):
         (IsADirectoryError(errno.EISDIR, "Is a directory", "/d"), 2, ["/d: is a directory"]),
         (FileNotFoundError(errno.ENOENT, "No such file", "/d/tables/x"), 2, ["/d/tables/x: no such file", "verify"]),
         (FileNotFoundError(errno.ENOENT, "Failed to open '/d/.tmp-1-ab-x'"), 2, ["Failed to open '/d/x'"]),
-        (OSError(errno.EIO, "Input/output error", "/d/x"), 4, ["/d/x", "Input/output error", CONTINUE]),
+        (OSError(errno.EIO, "Input/output error", "/d/x"), 4, ["/d/x: input/output error", CONTINUE]),
         (OSError("no Ray dashboard answers"), 4, ["no Ray dashboard answers", CONTINUE]),
         (PartFailed("download of part 3: OSError: full"), 4, ["download of part 3", CONTINUE]),
     ],
