@@ -56,6 +56,10 @@ class _NoPandas(MetaPathFinder):
 _do_without_pandas()
 
 
+class NoPart(ValueError):
+    """A file that is no part of a table, or another one than its name says."""
+
+
 @dataclass(frozen=True)
 class Part:
     """One Parquet file of a table.
@@ -79,25 +83,25 @@ def part_path(folder: Path, index: int, key: str) -> Path:
 
 
 def find_part(folder: Path, index: int, key: str) -> Part | None:
-    """The finished part, or None. Raises ValueError if another key was stored under the same abbreviated name."""
+    """The finished part, or None. Raises NoPart if another key was stored under the same abbreviated name."""
     path = part_path(folder, index, key)
     if not path.exists():
         return None
     part = open_part(path)
     if part.key != key:
-        raise ValueError(f"{path} was made with the key {part.key}, not {key}: two keys share {NAME_DIGITS} digits")
+        raise NoPart(f"{path} was made with the key {part.key}, not {key}: two keys share {NAME_DIGITS} digits")
     return part
 
 
 def open_part(path: Path, metadata: pq.FileMetaData | None = None) -> Part:
     """Describe a finished part from its footer (`metadata`, where it has been read already).
 
-    Raises ValueError where it is no part of this project.
+    Raises NoPart where it is none of this project's.
     """
     metadata = metadata or pq.read_metadata(path)
     raw = (metadata.metadata or {}).get(FOOTER_KEY)
     if raw is None:
-        raise ValueError(f"{path} is not a part of a tamis table: its footer has no {FOOTER_KEY.decode()!r} entry")
+        raise NoPart(f"{path} is not a part of a tamis table: its footer has no {FOOTER_KEY.decode()!r} entry")
     footer = json.loads(raw)
     return Part(path, footer["index"], footer["key"], footer["identity"], metadata.num_rows, footer["stats"])
 

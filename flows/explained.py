@@ -35,7 +35,9 @@ def explained() -> Iterator[None]:
     from pyarrow import ArrowException
     from pydantic import ValidationError
 
+    from curation.table import NoPart
     from pipelines.database import SqlError
+    from pipelines.pool_rows import Misaligned
     from pipelines.sources import SourceError
     from pipelines.stage import AccountingError, Missing
     from pipelines.store import StoreError
@@ -73,6 +75,8 @@ def explained() -> Iterator[None]:
         raise SystemExit(NOT_READ) from None
     except OSError as error:
         fail(*_of_the_system(error))
+    except (NoPart, Misaligned) as error:
+        fail(f"{error}: `tamis verify` says what else is damaged", 4)
     except ArrowException as error:
         fail(f"a file of the store cannot be read, `tamis verify` says which: {str(error).splitlines()[0]}", 4)
 

@@ -118,6 +118,10 @@ def write_result(table: pa.Table, output: Path) -> None:
     """Write rows as Parquet or CSV by the file's ending; lists become JSON in CSV."""
     if output.suffix not in (".parquet", ".csv"):
         raise SourceError(f"{output}: the ending must be .parquet or .csv")
+    for place, field in enumerate(table.schema):
+        if pa.types.is_interval(field.type):  # neither format knows it
+            texts = [None if value is None else str(value) for value in table.column(place).to_pylist()]
+            table = table.set_column(place, field.name, pa.array(texts, pa.string()))
     output.unlink(missing_ok=True)
     with publishing(output.absolute()) as temporary:
         if output.suffix == ".parquet":
@@ -133,8 +137,6 @@ def _flat(table: pa.Table) -> pa.Table:
         if pa.types.is_nested(column.type) or pa.types.is_binary(column.type):
             texts = [None if v is None else json.dumps(v, default=repr, ensure_ascii=False) for v in column.to_pylist()]
             column = pa.array(texts, pa.string())
-        if pa.types.is_interval(column.type):
-            column = pa.array([None if v is None else str(v) for v in column.to_pylist()], pa.string())
         if any(
             is_text(column.type) for is_text in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
         ):

@@ -124,6 +124,7 @@ def _parts(store: Store, table: str) -> list[Path]:
 
 def _entries(path: Path, takedowns: Takedowns) -> Iterator[tuple[str | None, bool]]:
     """Of each row of a part of media: the entry that means it, and whether it is out already."""
+    open_part(path)  # a file that is none says so
     for row in read_part(path, LOOKED_AT).to_pylist():
         is_out = row["reason"] == Reason.POLICY_TAKEDOWN.value
         yield takedowns.entry_for(row), is_out
