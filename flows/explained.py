@@ -18,6 +18,7 @@ from rich.console import Console
 err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 TERMINATED = 128 + signal.SIGTERM
 """Exit status of a process that SIGTERM ended."""
+INTERRUPTED = 128 + signal.SIGINT
 NOT_READ = 128 + signal.SIGPIPE
 """Exit status where nobody reads what is written, such as `head` once it has its lines."""
 CONTINUE = "Nothing that was finished is lost: run the same command again to continue."
@@ -57,8 +58,11 @@ def explained() -> Iterator[None]:
     except SystemExit:
         # Ray's blocking calls let a SystemExit through, but with the status 1
         if ended:
+            err.print(f"ended by SIGTERM. {CONTINUE}")
             raise SystemExit(TERMINATED) from None
         raise
+    except KeyboardInterrupt:
+        fail(f"interrupted. {CONTINUE}", INTERRUPTED)
     except (RecipeError, StoreError, SourceError, AddressError) as error:
         fail(str(error), 2)
     except SqlError as error:

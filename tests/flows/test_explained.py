@@ -38,10 +38,13 @@ class Limits(BaseModel):
         (FileNotFoundError(errno.ENOENT, "Failed to open '/d/.tmp-1-ab-x'"), 2, ["Failed to open '/d/x'"]),
         (OSError(errno.EIO, "Input/output error", "/d/x"), 4, ["/d/x: input/output error", CONTINUE]),
         (OSError("no Ray dashboard answers"), 4, ["no Ray dashboard answers", CONTINUE]),
+        (KeyboardInterrupt(), 130, ["interrupted", CONTINUE]),
         (PartFailed("download of part 3: OSError: full"), 4, ["download of part 3", CONTINUE]),
     ],
 )  # fmt: skip
-def test_errors_are_said(error: Exception, status: int, said: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_are_said(
+    error: BaseException, status: int, said: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(typer.Exit) as ended, explained():
         raise error
     assert ended.value.exit_code == status
