@@ -7,6 +7,7 @@ Exit status: 0 done; 2 a mistake in what was given (recipe, source, store, query
 from __future__ import annotations
 
 import io
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -286,6 +287,12 @@ training_commands.register(app, explained, _print, _say)
 
 def main() -> None:
     """Entry point of the `tamis` command."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by whoever started this
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        else:
+            stream.reconfigure(errors="backslashreplace")  # of a terminal that cannot show a caption's letters
     app()
 
 

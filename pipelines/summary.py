@@ -90,6 +90,8 @@ def listing(store: Store) -> Rows:
 
 def ask(store: Store, query: str) -> pa.Table:
     """The rows of a stored query (by name, `report/` may be left out) or of SQL text, on a read-only database."""
+    if any("\ud800" <= ch <= "\udfff" for ch in query):
+        raise SourceError("the query is not UTF-8: set a UTF-8 locale, for instance LC_ALL=C.UTF-8")
     con = open_store(store, locked=True)
     name = next((name for name in (query, f"report/{query}") if name in database.queries()), None)
     if name is None and query.replace("/", "").replace("_", "").isalnum():

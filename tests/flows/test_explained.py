@@ -67,3 +67,15 @@ def test_nobody_reads(tmp_path: Path) -> None:
         ["bash", "-c", command], capture_output=True, text=True, env=environment(), cwd=tmp_path, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (NOT_READ, "line 0\n", "")
+
+
+@pytest.mark.parametrize("output", [">&-", "| cat"])
+def test_a_closed_or_poor_output_is_no_error(tmp_path: Path, output: str) -> None:
+    """Started without a standard output, or with one that knows ASCII only."""
+    words = ["flows.cli", "status", str(tmp_path / "\u00fc")]
+    command = f"{sys.executable} -m {' '.join(words)} {output}; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", command],
+        capture_output=True, text=True, env=environment(PYTHONIOENCODING="ascii"), check=False,
+    )  # fmt: skip
+    assert (done.returncode, "\\xfc is not a tamis store" in done.stderr) == (2, True), done.stderr
