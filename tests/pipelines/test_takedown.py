@@ -1,5 +1,6 @@
 """Take-downs: nothing of the picture stays anywhere, everything else does, and no later run brings it back."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -10,6 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from curation.schema import MEDIA, SEGMENTS
+from curation.table import open_part, read_part, write_part
 from pipelines import takedown
 from pipelines.store import Store
 from pipelines.takedown import copies_of, still_there, take_down
@@ -159,6 +162,58 @@ def test_a_take_down_that_was_ended_is_gone_on_with(root: Path, where: str, monk
     assert holding(store, picture["bytes"], picture["thumbnail"]) == []
     assert verify_store(Store.open(store), lambda _: None) == []
     assert list(store.rglob(".tmp-*")) == []
+
+
+def medium(uid: str, content: bytes, **more: Any) -> dict[str, Any]:
+    """A row of media or segments."""
+    found = {"media_uid": uid, "sample_uid": f"of {uid}", "role": "primary", "modality": "video", "status": "ok"}
+    found |= {"url": f"http://a.example/{uid}", "bytes": content, "sha256": hashlib.sha256(content).hexdigest()}
+    return {**dict.fromkeys(SEGMENTS.names), **found, **more}
+
+
+def test_segments_go_with_their_source_and_with_the_picture_beside_it(tmp_path: Path) -> None:
+    store = Store.create(tmp_path / "store")
+    cue = [{"start_s": 0.0, "end_s": 1.0, "text": "said in it", "language": "en"}]
+    sources = [medium("film", b"film 1"), medium("sound", b"sound 2"), medium("cover", b"cover 3", role="picture")]
+    cut = [
+        medium(
+            "film 0", b"cut of film", source_uid="film", frame=b"still of film", subtitles=cue, start_s=0.0, end_s=1.0
+        ),
+        medium("sound 0", b"cut of sound", source_uid="sound", picture_uid="cover", frame=b"cover again"),
+        medium("other 0", b"cut of other", source_uid="other", frame=b"another", subtitles=cue),
+    ]
+    stats = {"status": {"ok": 3}, "reasons": {}, "segments": 3}
+    media = write_part(store.table("media"), 0, "a" * 64, table_of(sources, MEDIA), stats=stats, plain=["bytes"])
+    plain = ["bytes", "frame"]
+    segments = write_part(store.table("segments"), 0, "b" * 64, table_of(cut, SEGMENTS), stats=stats, plain=plain)
+    state = store.state()
+    state.tables = {"sources": [store.relative(media.path)], "media": [store.relative(segments.path)]}
+    store.save_state(state)
+
+    done = take_down(store, ["http://a.example/film"], [hashlib.sha256(b"cover 3").hexdigest()])
+    assert set(done.media) == {"film", "cover", "film 0", "sound 0"}
+    assert (
+        holding(store.root, b"film 1", b"cut of film", b"still of film", b"cover 3", b"cut of sound", b"cover again")
+        == []
+    )
+    left = read_part(segments.path)
+    assert left.schema.equals(SEGMENTS, check_metadata=False)
+    rows_left = left.to_pylist()
+    assert rows_left[2] == cut[2]
+    assert [row["subtitles"] for row in rows_left] == [None, None, cue]
+    assert [(row["reason"], row["source_uid"]) for row in rows_left[:2]] == [
+        ("policy.takedown", "film"),
+        ("policy.takedown", "sound"),
+    ]
+    (newest,) = store.files(store.state(), "media")  # the sources: the next run cuts what is left
+    assert newest != media.path
+    assert [row["status"] for row in read_part(newest).to_pylist()] == ["refused", "ok", "refused"]
+    assert open_part(newest).stats["status"] == {"refused": 2, "ok": 1}
+    assert open_part(media.path).identity == media.identity != open_part(newest).identity
+
+
+def table_of(rows_: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    return pa.Table.from_pylist([{name: row[name] for name in schema.names} for row in rows_], schema=schema)
 
 
 @pytest.mark.parametrize(
