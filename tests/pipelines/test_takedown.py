@@ -166,7 +166,13 @@ def test_a_take_down_that_was_ended_is_gone_on_with(root: Path, where: str, monk
 
 def medium(uid: str, content: bytes, **more: Any) -> dict[str, Any]:
     """A row of media or segments."""
-    found = {"media_uid": uid, "sample_uid": f"of {uid}", "role": "primary", "modality": "video", "status": "ok"}
+    found: dict[str, Any] = {
+        "media_uid": uid,
+        "sample_uid": f"of {uid}",
+        "role": "primary",
+        "modality": "video",
+        "status": "ok",
+    }
     found |= {"url": f"http://a.example/{uid}", "bytes": content, "sha256": hashlib.sha256(content).hexdigest()}
     return {**dict.fromkeys(SEGMENTS.names), **found, **more}
 
