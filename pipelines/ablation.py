@@ -22,11 +22,12 @@ from pipelines.model_views import ABLATIONS_FOLDER
 from pipelines.policy_file import load_policy
 from pipelines.pool_rows import PoolRows
 from pipelines.recipe import Identifier, Recipe
-from pipelines.reselect import check_pack, stored_rows
+from pipelines.reselect import check_pack, find_stored_matches, stored_rows
 from pipelines.run import STAGES, audit_store
 from pipelines.selections import find_selection
 from pipelines.stage import AccountingError, Report, Run
 from pipelines.store import Store, StoreError
+from pipelines.stored_searches import check_stored
 from pipelines.views import open_store
 from pipelines.workers import Workers
 from pipelines.yaml_place import RecipeError, load
@@ -154,13 +155,17 @@ def policy_items(ablation: Ablation, store: Store, rows: PoolRows) -> dict[str, 
     chosen, _ = load(ablation.recipe, Recipe)
     check_pack(ablation.recipe, chosen, rows.types)
     return {
-        name: load_policy(Path(wanted), rows.types) if wanted.endswith((".yaml", ".yml")) else _stored(store, wanted)
+        name: load_policy(Path(wanted), store, rows.types)
+        if wanted.endswith((".yaml", ".yml"))
+        else _stored(store, wanted, rows)
         for name, wanted in ablation.policies.items()
     }
 
 
-def _stored(store: Store, wanted: str) -> list[PolicyItem]:
-    return find_selection(store, wanted).items()
+def _stored(store: Store, wanted: str, rows: PoolRows) -> list[PolicyItem]:
+    found = find_selection(store, wanted)
+    check_stored(found.items(), store, rows.types, lambda number, *_: f"{found.name}: policy[{number}]")
+    return found.items()
 
 
 def make_versions(ablation: Ablation, store: Store, workers: Workers, say: Report) -> list[PolicyVersion]:
@@ -177,6 +182,7 @@ def make_versions(ablation: Ablation, store: Store, workers: Workers, say: Repor
 
 def _make(run: Run, name: str, say: Report) -> PolicyVersion:
     cpu_s, found = {}, {}
+    find_stored_matches(run)
     for stage in ("select", "pack"):
         before = _cpu_seconds()
         found[stage] = STAGES[stage](run)  # the state that it changes is not saved

@@ -279,7 +279,7 @@ def load_recipe(path: Path) -> Recipe:
     for index, each in enumerate(recipe.all_rounds()):
         prefix: tuple[int | str, ...] = ("rounds", index) if recipe.rounds else ()
         types = column_types(recipe, recipe.signals_until(index), places)
-        check_policy(each.policy, types, places, prefix)
+        check_policy(each.policy, {name: kind for name, kind in types.items() if name != "bytes"}, places, prefix)
     types = column_types(recipe, recipe.signals_until(len(recipe.all_rounds()) - 1), places)
     _check_columns(recipe, types, places)
     check_searches(recipe, types, places)
