@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from curation.policy import Decontaminate
 from pipelines.decontaminate import check_sets
-from pipelines.recipe import Recipe, Round, load_recipe
+from pipelines.recipe import Columns, Recipe, Round, load_recipe
 from pipelines.run import audit, noted, record, run_stage, stage_calls
 from pipelines.stage import Report, Run
 from pipelines.store import Store
@@ -61,7 +61,13 @@ def load(options: Options) -> Recipe:
     if options.links:
         source = source.changed(links=[path.absolute() for path in options.links])
     if options.columns:
-        source = source.changed(columns=source.columns.changed(**parse_columns(options.columns)))
+        source = source.changed(columns=with_columns(source.columns, options.columns))
+        written = {
+            name for signal in recipe.signals_until(len(recipe.all_rounds()) - 1) for name in signal.writes().names
+        }
+        for name in source.columns.extra:
+            if name in written:
+                raise RecipeError(f"--columns: extra={name}: a signal of the recipe writes {name!r}: rename the column")
     for index, each in enumerate(recipe.all_rounds()):
         if each.train is not None:
             from pretrain.config import ConfigError
@@ -98,6 +104,15 @@ def with_networks(recipe: Recipe, networks: tuple[str, ...]) -> Recipe:
     return recipe.changed(download=recipe.download.changed(fetch=fetch))
 
 
+def with_columns(columns: Columns, text: str) -> Columns:
+    """`columns` with what the command line says of them. Raises RecipeError."""
+    try:
+        return columns.changed(**parse_columns(text))
+    except ValidationError as error:
+        said = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise RecipeError(f"--columns {text!r}: {said}") from error
+
+
 def parse_columns(text: str) -> dict[str, Any]:
     """`url=URL,text=TITLE,text=ALT,language=LANG,extra=split` as the fields of `Columns`; raises RecipeError."""
     fields: dict[str, Any] = {}
@@ -114,6 +129,8 @@ def parse_columns(text: str) -> dict[str, Any]:
             )
         if name.strip() in ("text", "extra"):
             fields.setdefault(name.strip(), []).append(column.strip())
+        elif name.strip() in fields:
+            raise RecipeError(f"--columns: {name.strip()} is given twice; only text and extra may be")
         else:
             fields[name.strip()] = column.strip()
     return fields

@@ -42,8 +42,8 @@ def download_key(settings: Download, modality: str = "image", has_pictures: bool
 
 
 def wanted_parts(run: Run) -> list[Wanted]:
-    """One wanted part of `media` for each part of the pool: where rows were tried again or refreshed later, the
-    newest one."""
+    """One wanted part of `media` for each part of the pool: where rows were tried again, refreshed or taken down later,
+    the newest one."""
     source = run.recipe.source
     step = download_key(run.recipe.download, source.modality, source.columns.picture is not None)
     folder = run.store.table("media")
@@ -51,7 +51,8 @@ def wanted_parts(run: Run) -> list[Wanted]:
     for each in run.store.pool():
         key = digest(step, each.links.identity)
         while (part := find_part(folder, each.index, key)) is not None:
-            later = [k for k in (retry_key(part), refresh_key(part)) if find_part(folder, each.index, k) is not None]
+            keys = (retry_key(part), refresh_key(part), takedown_key(part))
+            later = [k for k in keys if find_part(folder, each.index, k) is not None]
             if not later:
                 break
             key = later[0]
@@ -67,6 +68,11 @@ def retry_key(part: Part) -> str:
 def refresh_key(part: Part) -> str:
     """Key of the part that takes the place of `part` once a refresh has found other bytes."""
     return digest("refresh", part.key, part.identity)
+
+
+def takedown_key(part: Part) -> str:
+    """Key of the part that takes the place of `part` once some of its media have been taken down."""
+    return digest("takedown", part.key, part.identity)
 
 
 def _wanted(run: Run, each: PoolPart, key: str) -> Wanted:

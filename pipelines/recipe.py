@@ -16,7 +16,7 @@ from curation.duplicate_search import SegmentSearch, SemanticSearch, TextSearch
 from curation.lsh import MAX_RADIUS
 from curation.near_duplicates import DEFAULT_RADIUS
 from curation.policy import Policy, PolicyItem, Rule
-from curation.schema import MEDIA, SEGMENT_TEXTS, SEGMENTS, TEXTS, UNSEEN
+from curation.schema import LINKS, MEDIA, SEGMENT_TEXTS, SEGMENTS, TEXTS, UNSEEN
 from curation.signal import Signal
 from curation.step import Step, suggest
 from pipelines.download_options import Download
@@ -62,6 +62,17 @@ class Columns(Step):
             )
         found = {("hash" if name in ("sha256", "md5") else name): value for name, value in values.items()}
         return {**found, "text": [found["text"]]} if isinstance(found.get("text"), str) else found
+
+    @model_validator(mode="after")
+    def _names_of_their_own(self) -> Columns:
+        decided = ("kept", "rejected_by", "saw", "draw", "duplicate_group", "keep_probability", "sampling_weight")
+        taken = {*LINKS.names, *SEGMENTS.names, *SEGMENT_TEXTS.names, *decided}
+        for place, name in enumerate(self.extra):
+            if name in taken:
+                raise ValueError(f"extra: the store has a column {name!r} of its own: rename that of the link table")
+            if name in self.extra[:place]:
+                raise ValueError(f"extra: {name!r} is named twice")
+        return self
 
 
 class Source(Step):
