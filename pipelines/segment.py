@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from curation.av.cutting_up import Segment, SegmentOptions, cut_up
 from curation.av.subtitles import Cue, from_packets, within
 from curation.media.av_decode import AvDecoder
 from curation.media.av_types import AvLimits, FrameTap, Wanted
+from curation.reasons import DECODER_DEATHS
 from curation.schema import SEGMENTS
 from curation.step import digest
 from curation.table import Part, read_groups, read_part, write_part
@@ -54,12 +55,21 @@ def av_decoder(limits: AvLimits) -> AvDecoder:
 
 
 def segment_part(
-    media: Path, folder: Path, index: int, key: str, options: SegmentOptions, limits: AvLimits
+    media: Path,
+    folder: Path,
+    index: int,
+    key: str,
+    options: SegmentOptions,
+    limits: AvLimits,
+    fatal: Mapping[str, tuple[str, str | None]] | None = None,
 ) -> dict[str, Any]:
     """Cut every medium of one part and publish its part of `segments`. Runs in a worker.
 
     In memory are one row group of sources, the segments of one source, and one row group of segments.
+    fatal: SHA-256 of bytes that killed decoders while other parts were made -> reason and detail; they get the same,
+    untried.
     """
+    av_decoder(limits).fatal.update(fatal or {})
     rows: list[dict[str, Any]] = []
     uids: list[str] = []
     with Spool(folder) as spool:
@@ -106,6 +116,23 @@ def _rows(
         if row["status"] == "ok":
             row["frame"] = _middle_picture(decoder, row)
             row["subtitles"] = [dataclasses.asdict(cue) for cue in _of_segment(cues, row)]
+    return _without_killers(source, body, rows, decoder)
+
+
+def _without_killers(
+    source: dict[str, Any], body: bytes, rows: list[dict[str, Any]], decoder: AvDecoder
+) -> list[dict[str, Any]]:
+    """The rows, but none of a source that killed its decoders, whenever that was: so that its copies, which are not
+    tried, get the same row. A segment that did so has its reason and no bytes. `sha256` is that of what killed."""
+    death = decoder.death_of(body)
+    if death is not None:
+        dead = Segment(None, reason=death[0], detail=death[1])
+        return [_row(source, dead) | {"sha256": hashlib.sha256(body).hexdigest()}]
+    for row in rows:
+        death = None if row["bytes"] is None else decoder.death_of(row["bytes"])
+        if death is not None:
+            row |= {"status": "failed", "reason": death[0], "detail": death[1]}
+            row |= dict.fromkeys(("bytes", "stored_sha256", "size_bytes", "frame", "subtitles"))
     return rows
 
 
@@ -156,9 +183,10 @@ def _row(source: dict[str, Any], segment: Segment | None) -> dict[str, Any]:
         start = segment.cut.start_s
         row |= {"start_s": segment.span.start_s if start is None else start, "end_s": segment.span.end_s}
         row |= {"cut_mode": segment.cut.mode, "num_frames": segment.cut.num_frames}
-        if segment.reason is None and segment.cut.body is not None:
-            sha256 = hashlib.sha256(segment.cut.body).hexdigest()
-            row |= {"status": "ok", "sha256": sha256, "stored_sha256": sha256, "bytes": segment.cut.body}
+        if segment.cut.body is not None and (segment.reason is None or segment.reason in DECODER_DEATHS):
+            row["sha256"] = hashlib.sha256(segment.cut.body).hexdigest()
+        if segment.cut.body is not None and segment.reason is None:
+            row |= {"status": "ok", "stored_sha256": row["sha256"], "bytes": segment.cut.body}
             row["size_bytes"] = len(segment.cut.body)
     return row
 

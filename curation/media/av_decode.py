@@ -62,14 +62,15 @@ class AvDecoder:
     """Owns one child process; a context manager. Safe to call from several threads (they take turns).
 
     A medium of which two children died gets `av.decoder_crash`, `av.decoder_timeout` or `av.decoder_memory`, and is not
-    tried again: `fatal` maps its SHA-256 to that code. Pass its keys as `quarantine` to a later AvDecoder.
+    tried again: `fatal` maps its SHA-256 to that code and its detail. What is put in there, of parts made earlier, is
+    answered in the same way, unseen. Pass its keys as `quarantine` to an AvDecoder that is to say `av.quarantined`.
     decoder_s: CPU seconds that FFmpeg's decoders took so far, of all that it did.
     """
 
     def __init__(self, limits: AvLimits | None = None, quarantine: Iterable[str] = ()) -> None:
         self.limits = limits or AvLimits()
         self.quarantine = frozenset(quarantine)
-        self.fatal: dict[str, str] = {}
+        self.fatal: dict[str, tuple[str, str | None]] = {}
         self.num_starts = 0
         self.decoder_s = 0.0
         self._child: _Child | None = None
@@ -123,7 +124,7 @@ class AvDecoder:
         with self._lock, _opened(source) as file:
             known = self._known(file)
             if known is not None:
-                return AvOutcome(reason=known, detail="killed the decoder before"), collector()
+                return AvOutcome(reason=known[0], detail=known[1]), collector()
             for _ in range(_MAX_DEATHS):
                 into = collector()
                 try:
@@ -133,14 +134,23 @@ class AvDecoder:
                 except ChildDied as death:
                     reason, detail = death.reason.value, str(death)
                     self._discard()
-            self.fatal[_sha256(file)] = reason
+            self.fatal[_sha256(file)] = reason, detail
             return AvOutcome(reason=reason, detail=detail), into
 
-    def _known(self, file: BinaryIO) -> str | None:
+    def death_of(self, source: Source) -> tuple[str, str | None] | None:
+        """Reason and detail of a medium that killed its decoders, here or before; None where it is not known to."""
+        if not self.fatal and not self.quarantine:
+            return None
+        with _opened(source) as file:
+            return self._known(file)
+
+    def _known(self, file: BinaryIO) -> tuple[str, str | None] | None:
         if not self.fatal and not self.quarantine:
             return None
         digest = _sha256(file)
-        return Reason.AV_QUARANTINED.value if digest in self.quarantine else self.fatal.get(digest)
+        if digest in self.quarantine:
+            return Reason.AV_QUARANTINED.value, "killed the decoder in an earlier run"
+        return self.fatal.get(digest)
 
     def _start(self) -> _Child:
         if self._child is None:

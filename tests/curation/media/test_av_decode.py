@@ -217,12 +217,15 @@ def test_two_deaths_of_one_medium_are_its_fault_and_remembered() -> None:
         outcome, _ = decoder.decode(data, many, lambda: Killer(decoder, signal.SIGKILL))
         assert (outcome.reason, outcome.detail) == ("av.decoder_crash", "signal 9")
         assert decoder.num_starts == 2
-        assert decoder.fatal == {hashlib.sha256(data).hexdigest(): "av.decoder_crash"}
-        assert decoder.probe(data).reason == "av.decoder_crash"
+        assert decoder.fatal == {hashlib.sha256(data).hexdigest(): ("av.decoder_crash", "signal 9")}
+        again = decoder.probe(data)
+        assert (again.reason, again.detail) == ("av.decoder_crash", "signal 9")
         assert decoder.probe(other).reason is None
         assert decoder.num_starts == 3
+        assert (decoder.death_of(data), decoder.death_of(other)) == (("av.decoder_crash", "signal 9"), None)
     with AvDecoder(AvLimits(stall_s=1.0), quarantine=list(decoder.fatal)) as later:
         assert later.probe(data).reason == "av.quarantined"
+        assert later.num_starts == 0
         outcome, _ = later.decode(media.small("mkv"), many, lambda: Killer(later, signal.SIGSTOP))
         assert outcome.reason == "av.decoder_timeout"
 
