@@ -78,7 +78,8 @@ class SoundModelFields(Step):
     name: str = "clap"
     """Begins the column's name, so that several models stand side by side."""
     model: str
-    """Which model: what the scorer takes, such as the folder of a checkpoint, or `laion/clap-htsat-unfused`."""
+    """Which model: what the scorer takes, such as the folder of a checkpoint of `transformers`, a `.pt` file of LAION's
+    code, or `laion/clap-htsat-unfused`."""
     scorer: str = "pretrain.clap.ClapScorer"
     """Import path of the class that loads it (see `curation.models.load_sound_scorer`)."""
 
