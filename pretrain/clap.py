@@ -20,6 +20,7 @@ from pretrain.config import ConfigError
 from pretrain.embed import state_digest
 from pretrain.encoders.transformers_tower import library
 from pretrain.loop import choose_device
+from pretrain.windows import windows_of
 
 TEXTS_AT_A_TIME = 256
 MAX_TOKENS = 77
@@ -108,14 +109,6 @@ def _of_library(name: str) -> tuple[Any, Any, Any]:
     if said["missing_keys"]:
         raise ConfigError(f"model {name!r} lacks weights: {sorted(said['missing_keys'])[:10]}")
     return model, processor.feature_extractor, processor.tokenizer
-
-
-def windows_of(sound: np.ndarray, size: int) -> list[np.ndarray]:
-    """The sound in windows of `size` samples, the last one up to its end; one window where it is not longer."""
-    if len(sound) <= size:
-        return [sound]
-    starts = [*range(0, len(sound) - size, size), len(sound) - size]
-    return [sound[start : start + size] for start in starts]
 
 
 def _tokenizer_digest(tokenizer: Any) -> str:

@@ -24,11 +24,14 @@ from curation.models import SOUND_RATE_HZ
 from curation.signal import Level, Signal, as_table
 
 GREY_SIZE_PX = (96, 54)
+PICTURE_RATE_HZ, PICTURE_SHORT_SIDE_PX = 1.0, 256
+"""Of the frames that models of pictures see: 1 to 2 a second in NeMo Curator and cosmos-curate."""
 FRAME_TAPS = {
     "grey": FrameTap("every", 1, width_px=GREY_SIZE_PX[0], height_px=GREY_SIZE_PX[1], pixels="gray"),
     "hash_frames": FrameTap(
         "rate", FRAME_RATE_HZ, width_px=FRAME_SIZE_PX[0], height_px=FRAME_SIZE_PX[1], pixels="gray"
     ),
+    "pictures": FrameTap("rate", PICTURE_RATE_HZ, short_side_px=PICTURE_SHORT_SIDE_PX),
 }
 AUDIO_TAPS = {
     "native": AudioTap(num_channels=2),
@@ -37,11 +40,12 @@ AUDIO_TAPS = {
     "wide": AudioTap(SOUND_RATE_HZ),
 }
 MOTION = "motion"
-"""What a signal may need: every frame small and grey; frames for fingerprints; audio as it is (at most two channels),
+"""What a signal may need: every frame small and grey; frames for fingerprints; one in colour a second, for models of
+pictures; audio as it is (at most two channels),
 for speech (16 kHz, mono), for fingerprints (8 kHz, mono), for models of sounds (48 kHz, mono); the codec's motion
 vectors."""
 MAX_BYTES = 1 << 29
-"""Of one decoded segment: 10 minutes of all taps; what is beyond is no segment, and gives nulls."""
+"""Of one decoded segment: 10 minutes of all taps, 6 with pictures for models; what is beyond gives nulls."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class DecodedSegment:
 
     grey: Frames | None = None
     hash_frames: Frames | None = None
+    pictures: Frames | None = None
     native: Samples | None = None
     speech: Samples | None = None
     low: Samples | None = None
@@ -123,6 +128,7 @@ def _of(got: Gathered, names: list[str], end_s: float) -> DecodedSegment:
     return DecodedSegment(
         grey=pictures.get("grey"),
         hash_frames=pictures.get("hash_frames"),
+        pictures=pictures.get("pictures"),
         native=sounds.get("native"),
         speech=sounds.get("speech"),
         low=sounds.get("low"),

@@ -15,8 +15,9 @@ from curation.models import SOUND_RATE_HZ, SoundScorer
 from curation.signals.clap_score import ClapScore
 from curation.signals.sound_embedding import SoundEmbedding
 from curation.signals.sound_text_embedding import SoundTextEmbedding
-from pretrain.clap import ClapScorer, windows_of
+from pretrain.clap import ClapScorer
 from pretrain.config import ConfigError
+from pretrain.windows import windows_of
 from tests.curation.av import media
 
 WORDS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "a", "dog", "barks", "rain", "falls"]
