@@ -22,9 +22,9 @@ class FrameEmbedding(ModelFields, SegmentSignal):
     alone and is in the key. Columns: `{name}_image_embedding`, fixed-size list of float16: their mean, norm 1 (to the
     precision of float16), which every signal of picture embeddings reads as that of a picture;
     `{name}_frame_embeddings`, list of float16: the unit vectors themselves, one after the other in time;
-    `{name}_frames`, int32, 1 or more: how many those are. All null without a picture. Unit: as said. Model: as the recipe says; the digest of weights and
-    preprocessing is in the key. Source: CLIP4Clip, arXiv 2104.08860 (mean pooling); 3 to 8 frames are what Open-Sora,
-    data-juicer and cosmos-curate score.
+    `{name}_frames`, int32, 1 or more: how many those are. All null without a picture. Unit: as said. Model: as the
+    recipe says; the digest of weights and preprocessing is in the key. Source: CLIP4Clip, arXiv 2104.08860 (mean
+    pooling); 3 to 8 frames are what Open-Sora, data-juicer and cosmos-curate score.
     """
 
     version: ClassVar[int] = 1

