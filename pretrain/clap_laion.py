@@ -217,7 +217,10 @@ def _check_filters(state: Mapping[str, Tensor], features: Any, path: Path) -> No
 
 
 def _tokenizer(path: Path, vocab_size: int) -> Any:
-    try:
+    forms = (("tokenizer.json",), ("vocab.json", "merges.txt"))
+    try:  # without any file the library makes one that knows no word
+        if not any(all((path.parent / name).is_file() for name in form) for form in forms):
+            raise FileNotFoundError(f"{path.parent} has none")
         found = library().RobertaTokenizerFast.from_pretrained(str(path.parent), local_files_only=True)
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(

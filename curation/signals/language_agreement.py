@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +23,7 @@ class LanguageAgreement(ColumnSignal):
     texts. Model: none of its own; it follows the languages that it reads. Source: this project.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     level: ClassVar[Level] = "text"
     whole_samples: ClassVar[bool] = True
 
@@ -43,15 +43,18 @@ class LanguageAgreement(ColumnSignal):
         tongues = _primary(claims)
         shown = _primary(rows.column(self.screen).to_pylist() if self.screen else [None] * len(samples))
         known = np.array([bool(s) and bool(t) for s, t in zip(samples, tongues, strict=True)], bool)
-        of_sample: Counter[tuple[object, ...]] = Counter()
+        of_all, of_source, of_tongue, of_both = Counter[str](), Counter[Any](), Counter[Any](), Counter[Any]()
         for row in np.flatnonzero(known):
             sample, source, tongue = samples[row], sources[row], tongues[row]
-            of_sample.update([(sample,), (sample, source), (sample, None, tongue), (sample, source, tongue)])
+            of_all[sample] += 1
+            of_source[sample, source] += 1
+            of_tongue[sample, tongue] += 1
+            of_both[sample, source, tongue] += 1
         share, number = np.zeros(len(samples), np.float32), np.zeros(len(samples), np.int32)
         for row in np.flatnonzero(known):
             sample, source, tongue = samples[row], sources[row], tongues[row]
-            number[row] = of_sample[sample,] - of_sample[sample, source] + bool(shown[row])
-            same = of_sample[sample, None, tongue] - of_sample[sample, source, tongue] + (shown[row] == tongue)
+            number[row] = of_all[sample] - of_source[sample, source] + bool(shown[row])
+            same = of_tongue[sample, tongue] - of_both[sample, source, tongue] + (shown[row] == tongue)
             share[row] = same / max(1, number[row])
         columns = {
             "language_agreement": pa.array(share, mask=~known | (number == 0)),

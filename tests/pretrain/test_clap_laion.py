@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -16,7 +17,9 @@ from pretrain.clap_laion import read_state, renamed
 from pretrain.config import ConfigError
 from tests.curation.av import media
 
-WORDS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "a", "dog", "barks", "rain", "falls"]
+PIECES = ["<s>", "<pad>", "</s>", "<unk>", *"abdgkorsĠ", "do", "dog", "ba", "bar", "<mask>"]
+"""A vocabulary in the form of RoBERTa's: pieces of bytes, a space being Ġ."""
+A_DOG_BARKS = [0, 4, 12, 14, 12, 16, 8, 11, 2]
 BACK = {
     "audio_model.audio_encoder.batch_norm.": "audio_branch.bn0.",
     "audio_model.audio_encoder.": "audio_branch.",
@@ -24,7 +27,6 @@ BACK = {
     "layernorm_before": "norm1",
     "layernorm_after": "norm2",
     "attention.self.relative": "attn.relative",
-    "attention.output.dense": "attn.proj",
     "projection.linear1": "projection.0",
     "projection.linear2": "projection.2",
 }
@@ -52,7 +54,8 @@ def laion_name(name: str) -> str:
     for ours, theirs in BACK.items():
         name = name.replace(ours, theirs)
     if name.startswith("audio_branch"):
-        name = name.replace("intermediate.dense", "mlp.fc1").replace("output.dense", "mlp.fc2")
+        name = name.replace("attention.output.dense", "attn.proj").replace("intermediate.dense", "mlp.fc1")
+        name = name.replace("output.dense", "mlp.fc2")
     return name
 
 
@@ -77,16 +80,12 @@ def as_laion(model: Any, melw: np.ndarray) -> dict[str, torch.Tensor]:
 
 
 def made(folder: Path, fused: bool) -> Any:
-    """(model, feature extractor, tokenizer, file) of a small model with LAION's constants, and its file."""
-    transformers, tokenizers = pytest.importorskip("transformers"), pytest.importorskip("tokenizers")
+    """A small model with LAION's constants, its feature extractor and its file, with a tokenizer beside it."""
+    transformers = pytest.importorskip("transformers")
     folder.mkdir()
-    backend = tokenizers.Tokenizer(tokenizers.models.WordLevel({w: k for k, w in enumerate(WORDS)}, unk_token="<unk>"))
-    backend.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    tokenizer = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=backend, bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>"
-    )
-    backend.save(str(folder / "tokenizer.json"))
-    text = {"vocab_size": len(WORDS), "hidden_size": 128, "num_hidden_layers": 1, "num_attention_heads": 2,
+    (folder / "vocab.json").write_text(json.dumps({piece: k for k, piece in enumerate(PIECES)}))
+    (folder / "merges.txt").write_text("#version: 0.2\nd o\ndo g\nb a\nba r\n")
+    text = {"vocab_size": len(PIECES), "hidden_size": 128, "num_hidden_layers": 1, "num_attention_heads": 2,
             "intermediate_size": 32, "max_position_embeddings": 100, "layer_norm_eps": 1e-5}  # fmt: skip
     audio = {"patch_embeds_hidden_size": 16, "depths": [2, 1], "num_attention_heads": [2, 4], "hidden_size": 32,
              "num_mel_bins": 64, "spec_size": 256, "enable_fusion": fused,
@@ -105,7 +104,7 @@ def made(folder: Path, fused: bool) -> Any:
     path = folder / "630k-audioset-best.pt"
     content = {"epoch": 45, "name": "HTSAT-tiny", "best": np.float64(0.9), "optimizer": {"state": {}, "lr": 1e-4}}
     torch.save(content | {"state_dict": as_laion(model, features.mel_filters_slaney)}, path)
-    return model, features, tokenizer, path
+    return model, features, path
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["unfused", "fused"])
@@ -114,14 +113,14 @@ def laion(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def test_the_vectors_are_those_of_the_model_that_was_written(laion: Any) -> None:
-    model, features, tokenizer, path = laion
+    model, features, path = laion
     scorer = ClapScorer(path)
     sound = media.music(4.0, 1)[:, 0]
     inputs = features([sound], sampling_rate=48_000, return_tensors="pt")
     inputs["is_longer"][:] = False  # as LAION's code has it where nothing is longer than ten seconds
     with torch.inference_mode():
         theirs = model.get_audio_features(**inputs).pooler_output.numpy()
-        said = model.get_text_features(**tokenizer(["a dog barks"], return_tensors="pt")).pooler_output.numpy()
+        said = model.get_text_features(input_ids=torch.tensor([A_DOG_BARKS])).pooler_output.numpy()
     np.testing.assert_allclose(scorer.encode_sounds([sound])[0], theirs, atol=1e-5)
     np.testing.assert_allclose(scorer.encode_texts(["a dog barks"])[0], said, atol=1e-5)
     # nothing is drawn: a sound of several windows is the same every time
@@ -168,7 +167,7 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_used_is_said(tmp_path: Path) -> None:
-    model, _, _, path = made(tmp_path / "model", False)
+    model, _, path = made(tmp_path / "model", False)
     whole = torch.load(path, weights_only=False)["state_dict"]
     other = tmp_path / "model" / "other.pt"
 
@@ -191,8 +190,13 @@ def test_what_cannot_be_used_is_said(tmp_path: Path) -> None:
     other.write_bytes(b"x")
     with pytest.raises(ConfigError, match=r"other\.pt"):
         ClapScorer(other)
-    (tmp_path / "model" / "tokenizer.json").unlink()
+    (tmp_path / "model" / "merges.txt").rename(tmp_path / "merges.txt")
     with pytest.raises(ConfigError, match="RoBERTa's tokenizer"):
+        ClapScorer(path)
+    (tmp_path / "merges.txt").rename(tmp_path / "model" / "merges.txt")
+    vocabulary = {piece: k for k, piece in enumerate([*PIECES, "more"])}
+    (tmp_path / "model" / "vocab.json").write_text(json.dumps(vocabulary))
+    with pytest.raises(ConfigError, match="knows 18 tokens, but the tokenizer beside it has 19"):
         ClapScorer(path)
     half = read_state(path)
     torch.save({name: value.half() if value.is_floating_point() else value for name, value in whole.items()}, other)

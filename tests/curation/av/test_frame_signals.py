@@ -69,8 +69,8 @@ def test_the_mean_of_the_frames_of_a_film(decoder: AvDecoder) -> None:
 
 
 def test_scores_of_frames() -> None:
-    vectors = np.array([[1, 0, 0], [0, 1, 0], [0.6, 0.8, 0]], np.float32)
-    frames = [vectors.ravel(), vectors[:1].ravel(), None, vectors[0] * 0, vectors[0] * np.nan, []]
+    vectors = np.array([[1, 0, 0], [0, 1, 0], [0.6, 0.8, 0]], np.float16)
+    frames = [vectors.ravel(), vectors[:1].ravel(), None, vectors[0] * 0, vectors[0] * np.float16(np.nan), []]
     rows = pa.table(
         {
             "clip_frame_embeddings": pa.array(frames, pa.list_(pa.float16())),
