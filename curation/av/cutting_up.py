@@ -110,6 +110,10 @@ class _Scored:
             return np.zeros(0), np.zeros(0)
         return np.concatenate(self._times), np.concatenate(self._scored)
 
+    def damaged_at(self) -> list[float]:
+        """When damaged frames are shown, and those that refer to them: the first of each piece."""
+        return [float(times[0]) for times in self._damaged if len(times)]
+
     def has_damage(self, span: Span) -> bool:
         """Whether a frame of this range is damaged, or refers to one that is."""
         return any(bool(((times >= span.start_s) & (times < span.end_s)).any()) for times in self._damaged)
@@ -161,6 +165,7 @@ def _spans(outcome: AvOutcome, scored: _Scored, options: SegmentOptions, feature
     times, scores = scored.shots()
     if options.by == "whole" or len(times) == 0:
         end_s = max(outcome.video_end_s or 0.0, outcome.audio_end_s or 0.0)
+        end_s = min([end_s, *(at for _, at in outcome.damages), *scored.damaged_at()])  # its good part
         whole = options.shots.changed(detector="none", stitching=None, trim_frames=0, min_shot_frames=0)
         return segments_of(np.zeros(1), end_s, np.zeros(1), whole)
     return segments_of(times, outcome.video_end_s or float(times[-1]), scores, options.shots, features)

@@ -31,7 +31,7 @@ FRAME_TAPS = {
     "hash_frames": FrameTap(
         "rate", FRAME_RATE_HZ, width_px=FRAME_SIZE_PX[0], height_px=FRAME_SIZE_PX[1], pixels="gray"
     ),
-    "pictures": FrameTap("rate", PICTURE_RATE_HZ, short_side_px=PICTURE_SHORT_SIDE_PX),
+    "views": FrameTap("rate", PICTURE_RATE_HZ, short_side_px=PICTURE_SHORT_SIDE_PX),
 }
 AUDIO_TAPS = {
     "native": AudioTap(num_channels=2),
@@ -57,7 +57,7 @@ class DecodedSegment:
 
     grey: Frames | None = None
     hash_frames: Frames | None = None
-    pictures: Frames | None = None
+    views: Frames | None = None
     native: Samples | None = None
     speech: Samples | None = None
     low: Samples | None = None
@@ -128,7 +128,7 @@ def _of(got: Gathered, names: list[str], end_s: float) -> DecodedSegment:
     return DecodedSegment(
         grey=pictures.get("grey"),
         hash_frames=pictures.get("hash_frames"),
-        pictures=pictures.get("pictures"),
+        views=pictures.get("views"),
         native=sounds.get("native"),
         speech=sounds.get("speech"),
         low=sounds.get("low"),

@@ -132,6 +132,8 @@ class Medium:
         self.start_s = (container.start_time or 0) / 1e6
         lengths = [float(each.duration * each.time_base) for each in streams if each.duration and each.time_base]
         length = max([*lengths, (container.duration or 0) / 1e6])
+        if out["container"] == "matroska" and 0 < self.start_s < length:
+            length -= self.start_s  # there the header tells the end, which of a recorded stream may be hours from zero
         out["duration_s"] = length if 0 < length < 1e9 else None
         if length > limits["max_duration_s"]:
             raise Refused("av.too_long", f"{length:.0f} s, at most {limits['max_duration_s']:g}")

@@ -91,9 +91,11 @@ def decode(medium: Any, request: dict[str, Any], answer: Any, limits: dict[str, 
     if start > 0:
         medium.container.seek(int((start + medium.start_s) * 1e6), backward=True)
     try:
-        for packet in medium.container.demux([each.stream for each in passes.values()]):
-            each = passes[packet.stream.index]
-            if not each.is_done:
+        for packet in medium.container.demux([each for each in (medium.video, medium.audio) if each is not None]):
+            each = passes.get(packet.stream.index)
+            if each is None:
+                note_end(packet, medium.start_s, out)
+            elif not each.is_done:
                 each.take(packet, damages)
             answer.still_working()
             if all(one.is_done for one in passes.values()):
@@ -107,6 +109,13 @@ def decode(medium: Any, request: dict[str, Any], answer: Any, limits: dict[str, 
     out["has_audio"] = audio is not None and audio.end_s is not None
     if not out["has_video"] and not out["has_audio"]:
         raise child.Refused("av.corrupt", "not a single frame")
+
+
+def note_end(packet: Any, zero_s: float, out: dict[str, Any]) -> None:
+    """Where a packet ends that is not decoded."""
+    if packet.pts is not None:
+        end_s = float((packet.pts + (packet.duration or 0)) * packet.time_base) - zero_s
+        out["packets_end_s"] = max(out.get("packets_end_s", 0.0), end_s)
 
 
 class VideoPass:

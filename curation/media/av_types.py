@@ -84,7 +84,8 @@ class AvOutcome:
     """How a request went.
 
     reason, detail: None where all went well; what came before the reason is good, `verdict` says whether it is enough.
-    video_end_s, audio_end_s: where the last decoded frame ended. num_frames, num_samples: decoded (samples a channel).
+    video_end_s, audio_end_s: where the last decoded frame ended; packets_end_s: where the last packet of a stream ended
+    that was not decoded, as nobody asked for it. num_frames, num_samples: decoded (samples a channel).
     damages: (stream, seconds) of what could not be decoded or is marked as damaged, at most 1,000; num_damages: of all.
     decoder_s: CPU time within FFmpeg's decoders; differs from run to run, so it belongs in no table that is compared.
     """
@@ -94,6 +95,7 @@ class AvOutcome:
     probe: AvProbe = AvProbe()
     video_end_s: float | None = None
     audio_end_s: float | None = None
+    packets_end_s: float | None = None
     num_frames: int = 0
     num_samples: int = 0
     damages: tuple[tuple[str, float], ...] = ()
@@ -136,7 +138,8 @@ def verdict(outcome: AvOutcome, policy: GoodPart) -> tuple[str | None, str | Non
     end = max(outcome.video_end_s or 0.0, outcome.audio_end_s or 0.0)
     claimed = outcome.probe.duration_s or end
     good = min([end, *(at for _, at in outcome.damages)])
-    is_cut = claimed - end > max(policy.slack_s, 0.02 * claimed)
+    there = max(end, outcome.packets_end_s or 0.0)  # pictures may end before the sound does
+    is_cut = claimed - there > max(policy.slack_s, 0.02 * claimed)
     if outcome.reason is None and not outcome.num_damages and not is_cut:
         return None, None
     reason = outcome.reason or (Reason.AV_CORRUPT if outcome.num_damages else Reason.AV_TRUNCATED).value

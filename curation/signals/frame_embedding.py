@@ -28,7 +28,7 @@ class FrameEmbedding(ModelFields, SegmentSignal):
     """
 
     version: ClassVar[int] = 1
-    needs: ClassVar[tuple[str, ...]] = ("pictures",)
+    needs: ClassVar[tuple[str, ...]] = ("views",)
 
     num_frames: int = Field(default=8, ge=1, le=1000)
 
@@ -51,7 +51,7 @@ class FrameEmbedding(ModelFields, SegmentSignal):
         return as_table(self._columns(segments), self.writes())
 
     def _columns(self, segments: Sequence[DecodedSegment | None]) -> dict[str, pa.Array]:
-        there = [None if each is None or each.pictures is None else each.pictures.pixels for each in segments]
+        there = [None if each is None or each.views is None else each.views.pixels for each in segments]
         chosen = [() if pixels is None else pixels[places(len(pixels), self.num_frames)] for pixels in there]
         vectors_FD, _ = self.loaded().encode_images([frame for frames in chosen for frame in frames])
         pooled_ND = np.zeros((len(segments), self.loaded().embed_dim), np.float32)

@@ -52,14 +52,14 @@ def test_the_mean_of_the_frames_of_a_film(decoder: AvDecoder) -> None:
     body = media.write(flat, None, "mp4")
     segment = decoded_segment(decoder, body, [frames_of(8)])
     assert segment is not None
-    assert segment.pictures is not None
-    assert segment.pictures.pixels.shape == (5, 72, 128, 3)  # never enlarged
-    assert segment.pictures.pixels.reshape(5, -1, 3).mean(axis=1).argmax(axis=1).tolist() == [0, 0, 1, 1, 2]
+    assert segment.views is not None
+    assert segment.views.pixels.shape == (5, 72, 128, 3)  # never enlarged
+    assert segment.views.pixels.reshape(5, -1, 3).mean(axis=1).argmax(axis=1).tolist() == [0, 0, 1, 1, 2]
     table = frames_of(8).compute_segments([segment, None, DecodedSegment()])
     pooled, stored, count = (table.column(k).to_pylist() for k in range(3))
     assert count == [5, None, None]
     assert pooled[1:] == stored[1:] == [None, None]
-    one_by_one, _ = TinyScorer("tiny").encode_images(list(segment.pictures.pixels))
+    one_by_one, _ = TinyScorer("tiny").encode_images(list(segment.views.pixels))
     np.testing.assert_allclose(np.array(stored[0]).reshape(5, -1), one_by_one, atol=1e-3)
     mean = one_by_one.mean(axis=0)
     np.testing.assert_allclose(pooled[0], mean / np.linalg.norm(mean), atol=1e-3)

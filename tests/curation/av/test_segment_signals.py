@@ -73,8 +73,8 @@ def segments() -> tuple[DecodedSegment | None, ...]:
     sounds = {"speech": Samples(0, 0.0, 16_000, pcm[:, None]), "low": Samples(0, 0.0, 8_000, pcm[::2, None])}
     sounds["wide"] = Samples(0, 0.0, 48_000, media.music(2, 1))
     shown = np.random.default_rng(1).integers(0, 256, (5, 24, 40, 3)).astype(np.uint8)
-    pictures = Frames(0, np.arange(5.0), np.zeros(5, bool), shown)
-    whole = DecodedSegment(frames, hashed, pictures, Samples(0, 0.0, 48_000, media.music(3, 1)), **sounds, end_s=5.0)
+    views = Frames(0, np.arange(5.0), np.zeros(5, bool), shown)
+    whole = DecodedSegment(frames, hashed, views, Samples(0, 0.0, 48_000, media.music(3, 1)), **sounds, end_s=5.0)
     still = Frames(0, times[:40], np.zeros(40, bool), np.full((40, 54, 96), 128, np.uint8))
     grid = np.linspace(0, 0.05, 40 * 16, dtype=np.float32).reshape(40, 16)
     return (
@@ -162,7 +162,7 @@ def test_one_decoding_serves_all(decoder: AvDecoder) -> None:
     wanted, names = wanted_for(SIGNALS)
     assert len(wanted.frames) == 3
     assert len(wanted.audio) == 4
-    assert names == ["grey", "hash_frames", "pictures", "native", "speech", "low", "wide"]
+    assert names == ["grey", "hash_frames", "views", "native", "speech", "low", "wide"]
     found = decoded_segment(decoder, media.small("mp4", 3.0), SIGNALS)
     assert found is not None
     assert found.end_s == pytest.approx(3.0, abs=0.05)
