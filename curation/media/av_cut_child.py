@@ -200,6 +200,7 @@ def _encoded(
     if medium.audio is not None:
         writers[medium.audio.index] = writing.AudioWriter(sink, medium, (start_s, end_s), request)
     counts, ends = {"video": 0, "audio": 0}, {"video": 0.0, "audio": 0.0}
+    follows = dict(ends)  # when the next frame is shown, if it does not say
     done: set[int] = set()
     with sink.out:
         for packet in medium.container.demux([each for each in (medium.video, medium.audio) if each is not None]):
@@ -208,7 +209,8 @@ def _encoded(
             if index in done:
                 continue
             for frame in _decoded(packet, out):
-                at = _time(medium, frame.pts, frame.time_base) if frame.pts is not None else ends[kind]
+                at = _time(medium, frame.pts, frame.time_base) if frame.pts is not None else follows[kind]
+                follows[kind] = at + _length_s(medium, frame, kind)
                 if at >= end_s - (slack_s if kind == "video" else 0.0):
                     done.add(index)
                     break
@@ -222,6 +224,12 @@ def _encoded(
             writer.finish()
         sink.release()
     return _facts("exact", start_s, counts, ends), _whole(sink, counts)
+
+
+def _length_s(medium: Any, frame: Any, kind: str) -> float:
+    if kind == "audio":
+        return float(frame.samples / frame.sample_rate)
+    return float(frame.duration * frame.time_base) if frame.duration else 1 / float(medium.video.average_rate or 30)
 
 
 def _decoded(packet: Any, out: dict[str, Any]) -> list[Any]:
