@@ -142,7 +142,9 @@ def test_a_run_is_a_scorer_of_sounds_in_the_space_of_its_pictures(store: Path) -
     assert float(found[0] @ truth[0]) > 0.9999
     long = np.concatenate([chord, chord[::-1], chord, chord])
     mean = scorer.encode_sounds([long[:48_000], long[48_000:]])[0].mean(axis=0)
-    np.testing.assert_allclose(scorer.encode_sounds([long])[0][0], mean / np.linalg.norm(mean), atol=1e-5)
+    apart = mean / np.linalg.norm(mean)  # but for what the filter of another rate takes over the edge between them
+    assert float(scorer.encode_sounds([long])[0][0] @ apart) > 0.9999
+    assert float(found[0] @ apart) < 0.9999
     np.testing.assert_array_equal(scorer.encode_texts(["a dog"])[0], pictures.encode_texts(["a dog"])[0])
 
 
