@@ -24,7 +24,7 @@ from pipelines.stage import Run, Wanted, run_parts
 from pipelines.store import PoolPart
 from pipelines.workers import Task
 
-VERSION = 5
+VERSION = 6
 """Of the rules that decide a row's status and the bytes that are stored."""
 MAX_TASK_ROWS = 100_000
 """Rows of the parts that one task makes. Its hosts that hang leave the worker idle once for each task, not for each
