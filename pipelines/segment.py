@@ -30,7 +30,7 @@ from curation.urls import uid
 from pipelines.spool import Place, Spool
 from pipelines.stage import AccountingError
 
-VERSION = 5
+VERSION = 6
 """Of the rules in this file and of how FFmpeg is asked."""
 PICTURE = "picture"
 """`role` of the picture beside a sound: it is no source of segments."""
@@ -160,6 +160,8 @@ def _row(source: dict[str, Any], segment: Segment | None) -> dict[str, Any]:
             sha256 = hashlib.sha256(segment.cut.body).hexdigest()
             row |= {"status": "ok", "sha256": sha256, "stored_sha256": sha256, "bytes": segment.cut.body}
             row["size_bytes"] = len(segment.cut.body)
+            if segment.track is not None:
+                row["picture_track"], row["motion_track"] = segment.track.as_bytes()
     return row
 
 
@@ -184,7 +186,7 @@ def _publish(folder: Path, index: int, key: str, rows: list[dict[str, Any]], spo
             "reasons": dict(Counter(row["reason"] for row in rows if row["reason"])),
             "sources": num_sources,
         },
-        plain=["bytes", "frame"],
+        plain=["bytes", "frame", "picture_track"],
     )
 
 

@@ -19,6 +19,7 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,30 @@ class Answer:
             self.send(".", {})
 
 
+class Spent:
+    """CPU time of this thread within FFmpeg, added to an outcome's `decoder_s`, `demux_s` or `scale_s`."""
+
+    def __init__(self, out: dict[str, Any], kind: str) -> None:
+        self._out, self._kind = out, kind
+
+    def __enter__(self) -> None:
+        self._before = time.thread_time()
+
+    def __exit__(self, *_: object) -> None:
+        self._out[self._kind] = self._out.get(self._kind, 0.0) + time.thread_time() - self._before
+
+
+def packets(container: Any, streams: Any, out: dict[str, Any]) -> Iterator[Any]:
+    """Those of some streams, in the order of the file. Errors: FFmpegError."""
+    left, spent = iter(container.demux(streams)), Spent(out, "demux_s")
+    while True:
+        with spent:
+            packet = next(left, None)
+        if packet is None:
+            return
+        yield packet
+
+
 class Medium:
     """An opened medium, checked by its header: `container`, the chosen `video` and `audio` streams (or None)."""
 
@@ -107,9 +132,14 @@ class Medium:
             "threads": "1",
         }
         try:
-            self.container = av.open(
-                self._file, format=name, container_options=options, buffer_size=BUFFER_BYTES, metadata_errors="replace"
-            )
+            with Spent(out, "demux_s"):
+                self.container = av.open(
+                    self._file,
+                    format=name,
+                    container_options=options,
+                    buffer_size=BUFFER_BYTES,
+                    metadata_errors="replace",
+                )
         except av.error.FFmpegError as error:
             raise Refused("av.bomb" if "maximum" in str(error) else "av.corrupt", f"{name}: {_words(error)}") from None
         self._describe()

@@ -59,11 +59,13 @@ def _cut_one(
     holds = _COPIES[request["container"]] or {request["audio_codec"], request["audio_codec"].removeprefix("lib")}
     may_copy = all(each.codec_context.codec.name in holds for each in streams)
     mode = request["mode"]
-    begin_s, seek_s = _key_frame_before(medium, start_s, answer) if medium.video is not None else (start_s, start_s)
+    begin_s, seek_s = (
+        _key_frame_before(medium, start_s, answer, out) if medium.video is not None else (start_s, start_s)
+    )
     is_near = begin_s is not None and (mode == "copy" or start_s - begin_s <= request["tolerance_s"])
     if mode != "exact" and may_copy and begin_s is not None and is_near:
         _seek(medium, seek_s)
-        return _copied(medium, begin_s, end_s, request, limits, answer)
+        return _copied(medium, begin_s, end_s, request, limits, answer, out)
     _seek(medium, max(0.0, seek_s - _RUN_UP_S))
     return _encoded(medium, (start_s, end_s), request, limits, answer, out)
 
@@ -81,7 +83,7 @@ def _time(medium: Any, stamp: int, base: Any) -> float:
     return float(stamp * base) - float(medium.start_s)
 
 
-def _key_frame_before(medium: Any, time_s: float, answer: Any) -> tuple[float | None, float]:
+def _key_frame_before(medium: Any, time_s: float, answer: Any, out: dict[str, Any]) -> tuple[float | None, float]:
     """Where the last key frame at or before `time_s` begins (None if none is found), and from where it is reached: in
     some containers a seek lands behind its aim."""
     half_s = 0.5 / float(medium.video.average_rate or 30)  # a cut is meant at the frame that is shown there
@@ -89,7 +91,7 @@ def _key_frame_before(medium: Any, time_s: float, answer: Any) -> tuple[float | 
         aim_s = max(0.0, time_s - back_s)
         _seek(medium, aim_s)
         found = None
-        for packet in medium.container.demux(medium.video):
+        for packet in child.packets(medium.container, medium.video, out):
             answer.still_working()
             if packet.pts is None:
                 continue
@@ -104,14 +106,20 @@ def _key_frame_before(medium: Any, time_s: float, answer: Any) -> tuple[float | 
 
 
 def _copied(
-    medium: Any, start_s: float, end_s: float, request: dict[str, Any], limits: dict[str, Any], answer: Any
+    medium: Any,
+    start_s: float,
+    end_s: float,
+    request: dict[str, Any],
+    limits: dict[str, Any],
+    answer: Any,
+    out: dict[str, Any],
 ) -> tuple[dict[str, Any], bytes]:
     """The packets of the range. Of video, all up to the first one in the order of decoding that is shown at the end or
     later: those after it may need it. So up to some frames less than wanted, and audio ends with them."""
     kept: dict[str, list[Any]] = {"video": [], "audio": []}
     size, done = 0, set[int]()
     streams = [each for each in (medium.video, medium.audio) if each is not None]
-    for packet in medium.container.demux(streams):
+    for packet in child.packets(medium.container, streams, out):
         answer.still_working()
         index, kind = packet.stream.index, packet.stream.type
         if packet.dts is None or packet.pts is None or index in done:
@@ -175,7 +183,9 @@ def _encoded(
     counts, ends = {"video": 0, "audio": 0}, {"video": 0.0, "audio": 0.0}
     done: set[int] = set()
     with sink.out:
-        for packet in medium.container.demux([each for each in (medium.video, medium.audio) if each is not None]):
+        for packet in child.packets(
+            medium.container, [each for each in (medium.video, medium.audio) if each is not None], out
+        ):
             answer.still_working()
             index, kind = packet.stream.index, packet.stream.type
             if index in done:

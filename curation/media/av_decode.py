@@ -63,7 +63,8 @@ class AvDecoder:
 
     A medium of which two children died gets `av.decoder_crash`, `av.decoder_timeout` or `av.decoder_memory`, and is not
     tried again: `fatal` maps its SHA-256 to that code. Pass its keys as `quarantine` to a later AvDecoder.
-    decoder_s: CPU seconds that FFmpeg's decoders took so far, of all that it did.
+    decoder_s: CPU seconds that FFmpeg's decoders took so far, of all that it did; libav_s: with them those in which it
+    read containers and scaled frames.
     """
 
     def __init__(self, limits: AvLimits | None = None, quarantine: Iterable[str] = ()) -> None:
@@ -71,7 +72,7 @@ class AvDecoder:
         self.quarantine = frozenset(quarantine)
         self.fatal: dict[str, str] = {}
         self.num_starts = 0
-        self.decoder_s = 0.0
+        self.decoder_s = self.libav_s = 0.0
         self._child: _Child | None = None
         self._lock = threading.Lock()
 
@@ -129,6 +130,7 @@ class AvDecoder:
                 try:
                     outcome = self._start().ask(file.fileno(), request, into)
                     self.decoder_s += outcome.decoder_s
+                    self.libav_s += outcome.decoder_s + outcome.demux_s + outcome.scale_s
                     return outcome, into
                 except ChildDied as death:
                     reason, detail = death.reason.value, str(death)
@@ -249,7 +251,9 @@ class _Child:
                     chunk = chunk_of(kind, content, body)
                 except (KeyError, ValueError, TypeError) as error:
                     raise ChildDied(Reason.AV_DECODER_CRASH, f"answered nonsense: {error}") from error
+                before = time.monotonic()
                 collector.add(chunk)
+                deadline += time.monotonic() - before  # in which the child waits: a collector may run a network
 
     def close(self) -> None:
         self._connection.close()

@@ -8,7 +8,6 @@ import importlib
 import io
 import pkgutil
 import sys
-import time
 from typing import Any
 
 import av
@@ -28,11 +27,8 @@ def frames_of(packet: Any, out: dict[str, Any]) -> Any:
     """What a packet decodes to; `out` gets the CPU time that the decoder took. Errors: FFmpegError."""
     if packet.size == 0 and packet.dts is not None:  # not the flush at the end: Theora's "the last frame once more"
         return []
-    before = time.thread_time()
-    try:
+    with child.Spent(out, "decoder_s"):
         return packet.decode()
-    finally:
-        out["decoder_s"] = out.get("decoder_s", 0.0) + time.thread_time() - before
 
 
 class Damages:
@@ -53,7 +49,7 @@ def probe(medium: Any, _request: dict[str, Any], answer: Any, limits: dict[str, 
     left = {each.index for each in (medium.video, medium.audio) if each is not None}
     streams = [each for each in (medium.video, medium.audio) if each is not None]
     seen = 0
-    for packet in medium.container.demux(streams):
+    for packet in child.packets(medium.container, streams, out):
         seen += 1
         if packet.stream.index not in left:
             continue
@@ -65,6 +61,7 @@ def probe(medium: Any, _request: dict[str, Any], answer: Any, limits: dict[str, 
             left.discard(packet.stream.index)
             if packet.stream.type == "video":
                 taps.shape_of(frame, medium.video, limits, out)
+                out["video_start_s"] = 0.0 if frame.time is None else float(frame.time) - medium.start_s
             break
         answer.still_working()
         if not left or seen > _MAX_PROBE_PACKETS:
@@ -91,7 +88,7 @@ def decode(medium: Any, request: dict[str, Any], answer: Any, limits: dict[str, 
     if start > 0:
         medium.container.seek(int((start + medium.start_s) * 1e6), backward=True)
     try:
-        for packet in medium.container.demux([each.stream for each in passes.values()]):
+        for packet in child.packets(medium.container, [each.stream for each in passes.values()], out):
             each = passes[packet.stream.index]
             if not each.is_done:
                 each.take(packet, damages)
@@ -124,7 +121,7 @@ class VideoPass:
         self.stream, self.is_done = medium.video, False
         self.end_s: float | None = None
         self._window, self._limits, self._out, self._zero_s = window, limits, out, medium.start_s
-        self._taps = [taps.FrameTap(k, each, window, answer) for k, each in enumerate(request["frames"])]
+        self._taps = [taps.FrameTap(k, each, window, answer, out) for k, each in enumerate(request["frames"])]
         context = self.stream.codec_context
         if request["motion"]:
             context.options = {"flags2": "+export_mvs"}
@@ -291,7 +288,7 @@ def warm_up() -> None:
         made.mux(audio.encode(samples))
         made.mux(audio.encode(None))
     with av.open(io.BytesIO(sink.getvalue()), "r", format="mov") as read:
-        taps.pixels(next(read.decode(read.streams.video[0])), 16, 16, "rgb24", 0)
+        taps.pixels(next(read.decode(read.streams.video[0])), 16, 16, "rgb24", 0, {})
     with av.open(io.BytesIO(sink.getvalue()), "r", format="mov") as read:
         samples = next(read.decode(read.streams.audio[0]))
         av.AudioResampler("s16", "mono", 16000).resample(samples)
