@@ -111,4 +111,4 @@ def _at(seen: Floats, heard: Floats, shift: int) -> float:
         a, b = seen[: len(seen) - shift], heard[shift:]
     else:
         a, b = seen[-shift:], heard[: len(heard) + shift]
-    return float((a * b).mean())
+    return float(a @ b) / len(a)

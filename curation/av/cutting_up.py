@@ -17,6 +17,7 @@ from curation.av.segments import Features, Segmentation, Span, segment_uid, segm
 from curation.av.shot_network import NetworkScores
 from curation.av.shots import KOALA_SIZE_PX, ContentScores, FrameScores, KoalaScores
 from curation.av.speech import RATE_HZ, SpeechSegmentation, speech_probabilities_of_cut
+from curation.av.stills import STILLS_TAP, Stills
 from curation.media.av_decode import AvDecoder, Source
 from curation.media.av_types import (
     AudioTap,
@@ -83,7 +84,8 @@ class Segment:
     """One segment of a source, or, where uid is None, why the source has none.
 
     span: as decided; cut: what was made of it; track: of its pictures, None where they were not looked at, or where
-    other frames were cut than were seen. reason: `av.*`, None where the segment is good.
+    other frames were cut than were seen; frame: a picture near its middle, JPEG, None where the source gave none.
+    reason: `av.*`, None where the segment is good.
     """
 
     uid: str | None
@@ -93,6 +95,7 @@ class Segment:
     reason: str | None = None
     detail: str | None = None
     track: PictureTrack | None = None
+    frame: bytes | None = None
 
 
 _TAP = FrameTap("every", 1, width_px=GREY_SIZE_PX[0], height_px=GREY_SIZE_PX[1])
@@ -100,8 +103,8 @@ _KOALA_TAP = FrameTap("every", 1, width_px=KOALA_SIZE_PX[0], height_px=KOALA_SIZ
 
 
 def _taps(settings: Segmentation) -> tuple[FrameTap, ...]:
-    """The frames that a pass looks at: small ones for the track and most detectors, then what a detector wants."""
-    return (_TAP, _KOALA_TAP) if settings.detector == "koala" else (_TAP,)
+    """The frames that a pass looks at: small ones for the track and most detectors, stills, what a detector wants."""
+    return (_TAP, STILLS_TAP, _KOALA_TAP) if settings.detector == "koala" else (_TAP, STILLS_TAP)
 
 
 def _frame_scores(settings: Segmentation) -> FrameScores | None:
@@ -121,7 +124,8 @@ class _Scored:
 
     def __init__(self, settings: Segmentation) -> None:
         self._scores = _frame_scores(settings)
-        self._scored_tap = len(_taps(settings)) - 1
+        self._scored_tap = 2 if settings.detector == "koala" else 0
+        self.stills = Stills()
         self._maker = TrackMaker()
         self._scored: list[npt.NDArray[np.float64]] = []
         self._times: list[npt.NDArray[np.float64]] = []
@@ -133,6 +137,8 @@ class _Scored:
         if isinstance(chunk, Frames):
             if chunk.tap == self._scored_tap and self._scores is not None:
                 self._scored.append(self._scores.add(chunk.pixels))
+            if chunk.tap == 1:
+                self.stills.add(chunk)
             if chunk.tap == 0:
                 self._maker.add(chunk.pixels, chunk.times_s)
                 self._times.append(chunk.times_s)
@@ -195,7 +201,7 @@ def cut_up(
         why = detail or "no range is long enough, or all are too long"
         return [Segment(None, probe=outcome.probe, reason=Reason.AV_TOO_SHORT.value, detail=why)]
     kept = spans[: options.max_segments]
-    found = list(_cut(decoder, source, source_uid, kept, options, scored.track(), outcome.probe))
+    found = list(_cut(decoder, source, source_uid, kept, options, scored, outcome.probe))
     if len(spans) > len(kept):
         left_out = f"{len(spans) - len(kept)} segments beyond {options.max_segments} were left out"
         found.append(Segment(None, probe=outcome.probe, reason=Reason.IN_OVER_LIMIT.value, detail=left_out))
@@ -229,18 +235,20 @@ def _cut(
     source_uid: str,
     spans: list[Span],
     options: SegmentOptions,
-    track: PictureTrack,
+    scored: _Scored,
     of_source: AvProbe,
 ) -> Iterator[Segment]:
+    track = scored.track()
     _, cuts = decoder.cut(source, [(span.start_s, span.end_s) for span in spans], options.cutting())
     for span, made in zip(spans, cuts, strict=True):
         uid = segment_uid(source_uid, span)
         if made.body is None:
             yield Segment(uid, span, made, reason=made.reason, detail=made.detail)
             continue
-        probe = decoder.probe(made.body)
+        probe = decoder.probe(made.body, is_own=True)
         seen = _track_of(track, span, made, probe, of_source)
-        yield Segment(uid, span, replace(made), probe, probe.reason, probe.detail, seen)
+        still = scored.stills.of(span.start_s, span.end_s) if probe.has_video else None
+        yield Segment(uid, span, replace(made), probe, probe.reason, probe.detail, seen, still)
 
 
 def _track_of(track: PictureTrack, span: Span, made: Cut, probe: AvProbe, of_source: AvProbe) -> PictureTrack | None:

@@ -127,4 +127,3 @@ class TrackMaker:
 def _means(values: Pixels) -> npt.NDArray[np.float64]:
     """Of each row: float64 [n] of uint8 [n, m]."""
     return np.asarray(values.sum(axis=1, dtype=np.uint32) / values.shape[1])
-

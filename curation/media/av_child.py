@@ -31,6 +31,8 @@ HEARTBEAT_S = 1.0
 # while it reads); anything else ends the process, which the parent reports as a crash of these bytes.
 MALFORMED: tuple[type[Exception], ...] = (OSError, ValueError, TypeError, LookupError, EOFError, ArithmeticError)
 MALFORMED += (AttributeError, RuntimeError)
+# Containers that tell the size of their pictures, and when they begin: in Matroska that follows from decoding order.
+TELLING = ("mov",)
 BUFFER_BYTES = 1 << 18  # of one read by FFmpeg through Python: each costs some microseconds
 
 
@@ -107,8 +109,9 @@ class Medium:
         self.audio: Any = None
         self._file, self._limits, self._out = file, limits, out
 
-    def open(self) -> "Medium":
-        """Errors: Refused; av.error.FFmpegError."""
+    def open(self, header_only: bool = False) -> "Medium":
+        """header_only: no picture is decoded to find out what the container tells (as some do). Errors: Refused;
+        av.error.FFmpegError."""
         import av
 
         limits, out = self._limits, self._out
@@ -137,6 +140,7 @@ class Medium:
                     self._file,
                     format=name,
                     container_options=options,
+                    options={"skip_frame": "all"} if header_only and name in TELLING else {},
                     buffer_size=BUFFER_BYTES,
                     metadata_errors="replace",
                 )
@@ -231,6 +235,13 @@ def _words(error: Exception) -> str:
     return f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}"
 
 
+def needs_pictures(request: dict[str, Any]) -> bool:
+    """Whether FFmpeg is to look at pictures when it opens the medium, which costs the decoding of a key frame."""
+    if request["op"] == "decode":
+        return bool(request["frames"] or request["motion"])
+    return request["op"] == "cut" or (request["op"] == "probe" and not request["is_own"])
+
+
 def answer_one(request: dict[str, Any], descriptor: int, answer: Answer, limits: dict[str, Any]) -> None:
     """Do what is asked of one medium and say how it went."""
     import av
@@ -240,7 +251,7 @@ def answer_one(request: dict[str, Any], descriptor: int, answer: Answer, limits:
     with io.FileIO(descriptor, closefd=True) as file:
         medium = Medium(file, limits, out)
         try:
-            medium.open()
+            medium.open(not needs_pictures(request))
             work = {"probe": reading.probe, "decode": reading.decode, "cut": cutting.cut, "texts": reading.texts}
             work[request["op"]](medium, request, answer, limits, out)
         except Refused as error:

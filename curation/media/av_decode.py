@@ -89,9 +89,11 @@ class AvDecoder:
         with self._lock:
             self._discard()
 
-    def probe(self, source: Source) -> AvProbe:
-        """What a medium is, by its header and its first frames. Never raises because of what `source` holds."""
-        outcome, _ = self._ask(source, {"op": "probe"}, _Nothing)
+    def probe(self, source: Source, is_own: bool = False) -> AvProbe:
+        """What a medium is, by its header and its first frames. Never raises because of what `source` holds.
+
+        is_own: of a cut that was just made, whose header can be believed; it costs half as much."""
+        outcome, _ = self._ask(source, {"op": "probe", "is_own": is_own}, _Nothing)
         return replace(outcome.probe, reason=outcome.reason, detail=outcome.detail)
 
     def decode(self, source: Source, wanted: Wanted, collector: Callable[[], C]) -> tuple[AvOutcome, C]:

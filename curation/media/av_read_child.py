@@ -44,7 +44,7 @@ class Damages:
             self.places.append((kind, round(time_s, 3)))
 
 
-def probe(medium: Any, _request: dict[str, Any], answer: Any, limits: dict[str, Any], out: dict[str, Any]) -> None:
+def probe(medium: Any, request: dict[str, Any], answer: Any, limits: dict[str, Any], out: dict[str, Any]) -> None:
     """Decode the first frame of each stream: what a header promises and what is there differ often enough."""
     left = {each.index for each in (medium.video, medium.audio) if each is not None}
     streams = [each for each in (medium.video, medium.audio) if each is not None]
@@ -54,14 +54,14 @@ def probe(medium: Any, _request: dict[str, Any], answer: Any, limits: dict[str, 
         if packet.stream.index not in left:
             continue
         try:
-            frames = frames_of(packet, out)
+            frames = frames_of(packet, out) or (_drained(packet, out) if request["is_own"] else [])
         except av.error.FFmpegError:
             frames = []
         for frame in frames:
             left.discard(packet.stream.index)
             if packet.stream.type == "video":
                 taps.shape_of(frame, medium.video, limits, out)
-                out["video_start_s"] = 0.0 if frame.time is None else float(frame.time) - medium.start_s
+                out["video_start_s"] = float((frame.pts or 0) * packet.time_base) - medium.start_s
             break
         answer.still_working()
         if not left or seen > _MAX_PROBE_PACKETS:
@@ -70,6 +70,17 @@ def probe(medium: Any, _request: dict[str, Any], answer: Any, limits: dict[str, 
     out["has_audio"] = medium.audio is not None and medium.audio.index not in left
     if not out["has_video"] and not out["has_audio"]:
         raise child.Refused("av.corrupt", f"no frame in the first {seen} packets")
+
+
+def _drained(packet: Any, out: dict[str, Any]) -> Any:
+    """The frame of a key frame's packet without the packets that a decoder waits for, to put frames in their order."""
+    context = packet.stream.codec_context
+    if packet.stream.type != "video" or not packet.is_keyframe:
+        return []
+    with child.Spent(out, "decoder_s"):
+        frames = context.decode(None)
+        context.flush_buffers()
+    return frames or frames_of(packet, out)
 
 
 def decode(medium: Any, request: dict[str, Any], answer: Any, limits: dict[str, Any], out: dict[str, Any]) -> None:

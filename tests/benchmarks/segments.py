@@ -6,7 +6,7 @@ What a second of video costs to decode grows with its bit rate, what signals cos
 films: they have grain, which brings H.264 of 720 lines to the 2 to 3 Mbit/s that the web has (`--grain 0`: 0.7 Mbit/s).
 
 `decode` is PyAV's decoder alone, pictures and sound, one thread, nothing made of a frame: the floor. `cut` is the stage
-`segment` (one decoding at small size with the track of the pictures, shots, cutting, the middle picture), `score` the
+`segment` (one decoding at small size with the track of the pictures, shots, cutting, a picture of each), `score` the
 signals of segments: first those without a network, then voice activity (silero-vad) with them, then DNSMOS too.
 `decoder` is the share of a row's CPU time that is spent within FFmpeg's decoders, `libav` the share within FFmpeg in
 all: opening and reading containers, decoding, and scaling frames (not encoding), both by the child's own clock. `libav`
@@ -110,8 +110,8 @@ def cut(decoder: AvDecoder, body: bytes) -> list[Segment]:
     for each in found:
         assert each.cut is not None
         assert each.probe is not None
-        row = {"modality": "video", "duration_s": each.probe.duration_s, "bytes": each.cut.body}
-        _middle_picture(decoder, row)
+        if each.frame is None:
+            _middle_picture(decoder, {"modality": "video", "duration_s": each.probe.duration_s, "bytes": each.cut.body})
     return found
 
 
