@@ -15,11 +15,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import cv2
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.av.cutting_up import Segment, SegmentOptions, cut_up
+from curation.av.stills import SHORT_SIDE_PX, as_jpeg
 from curation.av.subtitles import Cue, from_packets, within
 from curation.media.av_decode import AvDecoder
 from curation.media.av_types import AvLimits, FrameTap, Wanted
@@ -31,13 +31,10 @@ from curation.urls import uid
 from pipelines.spool import Place, Spool
 from pipelines.stage import AccountingError
 
-VERSION = 6
+VERSION = 7
 """Of the rules in this file and of how FFmpeg is asked."""
 PICTURE = "picture"
 """`role` of the picture beside a sound: it is no source of segments."""
-FRAME_SHORT_SIDE_PX = 512
-"""Of the picture that is kept of a segment: as much as signals of pictures look at (`ImageSignal.short_side_px`)."""
-FRAME_JPEG_QUALITY = 92
 GROUP_BYTES = 64 << 20
 """Of media in a row group: what a worker that reads the segments one group at a time holds."""
 GROUP_ROWS = 250
@@ -114,7 +111,7 @@ def _rows(
     cues = from_packets(decoder.texts(body)[1])[0] if any(row["status"] == "ok" for row in rows) else []
     for row in rows:
         if row["status"] == "ok":
-            row["frame"] = _middle_picture(decoder, row)
+            row["frame"] = row["frame"] or _middle_picture(decoder, row)
             row["subtitles"] = [dataclasses.asdict(cue) for cue in _of_segment(cues, row)]
     return _without_killers(source, body, rows, decoder)
 
@@ -133,6 +130,7 @@ def _without_killers(
         if death is not None:
             row |= {"status": "failed", "reason": death[0], "detail": death[1]}
             row |= dict.fromkeys(("bytes", "stored_sha256", "size_bytes", "frame", "subtitles"))
+            row |= dict.fromkeys(("picture_track", "motion_track"))
     return rows
 
 
@@ -141,11 +139,11 @@ def _of_segment(cues: list[Cue], row: dict[str, Any]) -> list[Cue]:
 
 
 def _middle_picture(decoder: AvDecoder, row: dict[str, Any]) -> bytes | None:
-    """The picture shown in the middle of a segment, as JPEG; None where it has none."""
+    """The picture shown in the middle of a segment of whose source no still is there, as JPEG; None if it has none."""
     if row["modality"] != "video":
         return None
     middle_s = (row["duration_s"] or 0.0) / 2
-    tap = FrameTap("times", (middle_s,), short_side_px=FRAME_SHORT_SIDE_PX)
+    tap = FrameTap("times", (middle_s,), short_side_px=SHORT_SIDE_PX)
     for start_s in (middle_s, 0.0):  # from the key frame before it, or else from the front
         _, got = decoder.gather(row["bytes"], Wanted(frames=(tap,), start_s=start_s, end_s=middle_s + 1.0))
         frames = got.frames()
@@ -153,10 +151,7 @@ def _middle_picture(decoder: AvDecoder, row: dict[str, Any]) -> bytes | None:
             break
     else:
         return None
-    is_made, jpeg = cv2.imencode(
-        ".jpg", cv2.cvtColor(frames.pixels[0], cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, FRAME_JPEG_QUALITY]
-    )
-    return jpeg.tobytes() if is_made else None
+    return as_jpeg(frames.pixels[0])
 
 
 def _row(source: dict[str, Any], segment: Segment | None) -> dict[str, Any]:
@@ -188,6 +183,9 @@ def _row(source: dict[str, Any], segment: Segment | None) -> dict[str, Any]:
         if segment.cut.body is not None and segment.reason is None:
             row |= {"status": "ok", "stored_sha256": row["sha256"], "bytes": segment.cut.body}
             row["size_bytes"] = len(segment.cut.body)
+            if segment.track is not None:
+                row["picture_track"], row["motion_track"] = segment.track.as_bytes()
+            row["frame"] = segment.frame
     return row
 
 
@@ -212,7 +210,7 @@ def _publish(folder: Path, index: int, key: str, rows: list[dict[str, Any]], spo
             "reasons": dict(Counter(row["reason"] for row in rows if row["reason"])),
             "sources": num_sources,
         },
-        plain=["bytes", "frame"],
+        plain=["bytes", "frame", "picture_track"],
     )
 
 

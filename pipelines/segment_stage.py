@@ -77,7 +77,8 @@ def wanted_segments(run: Run, sources: list[Part]) -> list[Wanted]:
     for part, key in zip(sources, keys, strict=True):
         arguments = {"media": part.path, "folder": folder, "index": part.index, "key": key,
                      "options": options, "limits": limits, "fatal": fatal}  # fmt: skip
-        wanted.append(Wanted(folder, part.index, key, Task(f"segment of part {part.index}", segment_part, arguments)))
+        task = Task(f"segment of part {part.index}", segment_part, arguments, options.needs_model())
+        wanted.append(Wanted(folder, part.index, key, task))
     return wanted
 
 

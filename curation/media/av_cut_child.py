@@ -60,11 +60,13 @@ def _cut_one(
     holds = _COPIES[request["container"]] or {request["audio_codec"], request["audio_codec"].removeprefix("lib")}
     may_copy = all(each.codec_context.codec.name in holds for each in streams)
     mode = request["mode"]
-    begin_s, seek_s = _key_frame_before(medium, start_s, answer) if medium.video is not None else (start_s, start_s)
+    begin_s, seek_s = (
+        _key_frame_before(medium, start_s, answer, out) if medium.video is not None else (start_s, start_s)
+    )
     is_near = begin_s is not None and (mode == "copy" or start_s - begin_s <= request["tolerance_s"])
     if mode != "exact" and may_copy and begin_s is not None and is_near:
         _seek(medium, seek_s)
-        made = _copied(medium, begin_s, end_s, request, limits, answer)
+        made = _copied(medium, begin_s, end_s, request, limits, answer, out)
         if made is not None:
             return made
     _seek(medium, max(0.0, seek_s - _RUN_UP_S) if seek_s >= 0 else seek_s)
@@ -100,14 +102,14 @@ def _time(medium: Any, stamp: int, base: Any) -> float:
     return float(stamp * base) - float(medium.start_s)
 
 
-def _key_frame_before(medium: Any, time_s: float, answer: Any) -> tuple[float | None, float]:
+def _key_frame_before(medium: Any, time_s: float, answer: Any, out: dict[str, Any]) -> tuple[float | None, float]:
     """Where the last key frame at or before `time_s` begins (None if none is found), and from where it is reached: in
     some containers a seek lands behind its aim. (That place is negative where it is the front.)"""
     half_s = 0.5 / float(medium.video.average_rate or 30)  # a cut is meant at the frame that is shown there
     for aim_s in (*(max(0.0, time_s - back_s) for back_s in _SEEK_BACK_S), _FRONT_S):
         _seek(medium, aim_s)
         found = None
-        for packet in medium.container.demux(medium.video):
+        for packet in child.packets(medium.container, medium.video, out):
             answer.still_working()
             if packet.pts is None:
                 continue
@@ -122,7 +124,13 @@ def _key_frame_before(medium: Any, time_s: float, answer: Any) -> tuple[float | 
 
 
 def _copied(
-    medium: Any, start_s: float, end_s: float, request: dict[str, Any], limits: dict[str, Any], answer: Any
+    medium: Any,
+    start_s: float,
+    end_s: float,
+    request: dict[str, Any],
+    limits: dict[str, Any],
+    answer: Any,
+    out: dict[str, Any],
 ) -> tuple[dict[str, Any], bytes] | None:
     """The packets of the range; None where some do not say when they are decoded or shown, as of HEVC with reordered
     frames in Matroska and of B-frames in AVI: without these there would be holes, or no picture at all.
@@ -132,7 +140,7 @@ def _copied(
     kept: dict[str, list[Any]] = {"video": [], "audio": []}
     size, done = 0, set[int]()
     streams = [each for each in (medium.video, medium.audio) if each is not None]
-    for packet in medium.container.demux(streams):
+    for packet in child.packets(medium.container, streams, out):
         answer.still_working()
         index, kind = packet.stream.index, packet.stream.type
         if packet.size == 0 or index in done:
@@ -203,7 +211,9 @@ def _encoded(
     follows = dict(ends)  # when the next frame is shown, if it does not say
     done: set[int] = set()
     with sink.out:
-        for packet in medium.container.demux([each for each in (medium.video, medium.audio) if each is not None]):
+        for packet in child.packets(
+            medium.container, [each for each in (medium.video, medium.audio) if each is not None], out
+        ):
             answer.still_working()
             index, kind = packet.stream.index, packet.stream.type
             if index in done:

@@ -85,11 +85,11 @@ def test_what_kills_has_one_row_and_is_not_asked_of_again(
 
 
 def test_a_segment_that_kills_is_not_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its packets are the source's; the picture in its middle is the first that is asked of it beyond its head."""
+    """Its packets are the source's; it dies as its head is looked at."""
     body = media.small("mp4", 1.5, 3)
     with AvDecoder(LIMITS) as calm:
         (whole,) = read_part(cut(tmp_path / "calm", [body], calm, monkeypatch).path).to_pylist()
-    part = cut(tmp_path / "deadly", [body], Deadly(whole["bytes"], "decode"), monkeypatch)
+    part = cut(tmp_path / "deadly", [body], Deadly(whole["bytes"], "probe"), monkeypatch)
     (row,) = read_part(part.path).to_pylist()
     assert (row["media_uid"], row["status"], row["reason"]) == (whole["media_uid"], "failed", "av.decoder_crash")
     assert (row["bytes"], row["frame"], row["sha256"]) == (None, None, whole["sha256"])
