@@ -49,7 +49,7 @@ def noisy(rng: np.random.Generator, hashes: np.ndarray, flips: float, share: flo
     """With `flips` bits of `share` of them turned."""
     bits = 8 * hashes.dtype.itemsize
     turned = (rng.random((len(hashes), bits)) < flips / bits) & (rng.random((len(hashes), 1)) < share)
-    return hashes ^ np.packbits(turned, axis=1, bitorder="little").view(hashes.dtype)[:, 0]
+    return np.asarray(hashes ^ np.packbits(turned, axis=1, bitorder="little").view(hashes.dtype)[:, 0])
 
 
 def pool(folder: Path, num: int, seconds: float) -> tuple[list[Path], dict[tuple[str, str], float], dict[str, str]]:

@@ -114,7 +114,7 @@ def test_short_input() -> None:
 
 def test_hashes_are_signs_of_the_lowest_frequencies() -> None:
     """Of the frame shrunk by OpenCV's areas, transformed by SciPy."""
-    frames = np.stack([cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in media.pan(3, 20, 5, 96, 54)])
+    frames = np.stack([np.asarray(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY), np.uint8) for f in media.pan(3, 20, 5, 96, 54)])
     small = np.stack([cv2.resize(f.astype(np.float32), FRAME_SIZE_PX, interpolation=cv2.INTER_AREA) for f in frames])
     low = dctn(small, axes=(1, 2), norm="ortho")[:, :9, :8].reshape(20, -1)[:, 1:65]
     bits = low > np.median(low, axis=1, keepdims=True)

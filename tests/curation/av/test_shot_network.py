@@ -25,7 +25,7 @@ class Brightness:
     def probabilities(self, window: np.ndarray) -> np.ndarray:
         assert window.shape == (100, 27, 48, 3)
         self.windows.append(window)
-        found = (window.mean(axis=(1, 2, 3)) / 255).astype(np.float32)
+        found = np.asarray(window.mean(axis=(1, 2, 3)) / 255, np.float32)
         found[:25] = found[75:] = 9.0  # what is not kept
         return found
 
