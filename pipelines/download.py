@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from curation.reasons import Reason
+from curation.reasons import DECODER_DEATHS
 from curation.step import digest
 from curation.table import Part, find_part, open_part, read_part
 from pipelines.behind import give_memory_back
@@ -24,8 +24,6 @@ from pipelines.stage import Run, Wanted, run_parts
 from pipelines.store import PoolPart
 from pipelines.workers import Task
 
-FATAL = frozenset({Reason.IMG_DECODER_CRASH.value, Reason.IMG_DECODER_TIMEOUT.value, Reason.IMG_DECODER_MEMORY.value})
-"""What becomes of bytes that a decoder's process died of."""
 VERSION = 6
 """Of the rules that decide a row's status and the bytes that are stored."""
 MAX_TASK_ROWS = 100_000
@@ -79,16 +77,17 @@ def _wanted(run: Run, each: PoolPart, key: str) -> Wanted:
     return Wanted(run.store.table("media"), each.index, key, _task(run, [(each.index, key, each.links.path)]))
 
 
-def fatal_pictures(parts: Iterable[Part]) -> dict[str, tuple[str, str | None]]:
+def fatal_bytes(parts: Iterable[Part]) -> dict[str, tuple[str, str | None]]:
     """SHA-256 of the bytes of which decoders died twice while these parts were made -> reason and detail of their rows.
 
     A copy of them gets the same, untried: so a run that goes on ends as one that was not disturbed.
     """
     found: dict[str, tuple[str, str | None]] = {}
     for part in parts:
-        if not FATAL.isdisjoint(part.stats["reasons"]):
+        if not DECODER_DEATHS.isdisjoint(part.stats["reasons"]):
             rows = read_part(part.path, ["sha256", "reason", "detail"]).to_pylist()
-            found |= {row["sha256"]: (row["reason"], row["detail"]) for row in rows if row["reason"] in FATAL}
+            dead = [row for row in rows if row["reason"] in DECODER_DEATHS and row["sha256"] is not None]
+            found |= {row["sha256"]: (row["reason"], row["detail"]) for row in dead}
     return found
 
 
@@ -115,7 +114,7 @@ def download_tasks(run: Run) -> list[Wanted]:
     for_each_worker = -(-len(missing) // max(1, run.workers.count))
     size = max(1, min(for_each_worker, MAX_TASK_ROWS // run.recipe.samples_per_part))
     made = [find_part(each.folder, each.index, each.key) for each in wanted] if missing else []
-    fatal = fatal_pictures(part for part in made if part is not None)
+    fatal = fatal_bytes(part for part in made if part is not None)
     tasks: dict[int, Task] = {}
     for start in range(0, len(missing), size):
         group = missing[start : start + size]
@@ -151,7 +150,7 @@ def download_parts(
 ) -> dict[str, Any]:
     """Fetch the links of some parts and publish each part of `media` as its last row ends. Runs in a worker.
 
-    parts: number, key and the part of links of each. fatal: see `fatal_pictures`.
+    parts: number, key and the part of links of each. fatal: see `fatal_bytes`.
     """
     if fatal:
         quarantine(settings, fatal)

@@ -22,6 +22,7 @@ from curation.step import Step, suggest
 from pipelines.download_options import Download
 from pipelines.search_checks import check_searches
 from pipelines.segment_checks import check_segments
+from pipelines.space_checks import check_spaces
 from pipelines.yaml_place import Places, RecipeError, load
 
 Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]*$", max_length=60)]
@@ -316,6 +317,7 @@ def column_types(recipe: Recipe, signals: list[Signal], places: Places) -> dict[
                     f"{places(*where[position])}: {type(signal).__name__} reads the column {name!r}, which no "
                     f"signal of the recipe writes; {suggest(name, list(types))}"
                 )
+    check_spaces(signals, where, places)
     return types
 
 
