@@ -26,7 +26,7 @@ from pipelines.workers import Task
 
 FATAL = frozenset({Reason.IMG_DECODER_CRASH.value, Reason.IMG_DECODER_TIMEOUT.value, Reason.IMG_DECODER_MEMORY.value})
 """What becomes of bytes that a decoder's process died of."""
-VERSION = 5
+VERSION = 6
 """Of the rules that decide a row's status and the bytes that are stored."""
 MAX_TASK_ROWS = 100_000
 """Rows of the parts that one task makes. Its hosts that hang leave the worker idle once for each task, not for each

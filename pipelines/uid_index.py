@@ -11,6 +11,8 @@ from pipelines import database
 
 _FILL = 0.5
 """Share of the table's slots that may be taken: a look-up then meets one and a half of them on average."""
+_PIECE = 1 << 20
+"""Uids that are looked up, and compared letter by letter, at a time."""
 
 
 class UidIndex:
@@ -25,7 +27,11 @@ class UidIndex:
         _insert(self._hashes, self._slots)
 
     def find(self, con: database.Connection, wanted: pa.Array) -> np.ndarray:
-        """int32: the place of each among the known uids; -1 for others and for nulls."""
+        """int32: the place of each among the known uids; -1 for others and for nulls. Memory: 4 bytes for each."""
+        pieces = (wanted.slice(start, _PIECE) for start in range(0, len(wanted), _PIECE))
+        return np.concatenate([np.zeros(0, np.int32), *(self._find(con, piece) for piece in pieces)])
+
+    def _find(self, con: database.Connection, wanted: pa.Array) -> np.ndarray:
         found: np.ndarray = _find(hashes(con, wanted), self._hashes, self._slots)
         if wanted.null_count:
             found[pc.is_null(wanted).to_numpy(zero_copy_only=False)] = -1

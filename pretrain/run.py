@@ -25,7 +25,7 @@ from pretrain.launch import launch
 from pretrain.loop import METRICS_FILE, WEIGHTS_FILE, Job, Metrics, choose_device, read_lines
 from pretrain.version import Version, find_version
 
-CODE_VERSION = 2
+CODE_VERSION = 3
 """Changes whenever the same config on the same version would give other weights."""
 FORMAT = "tamis.run/1"
 KEY_DIGITS = 12

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import simplejpeg
-import torch
-import torch.nn.functional as F
 
 from curation.media.decode import Decoder
 from pretrain.keyed import U64, key, uniform
 from pretrain.pictures import Fit, Resample, square
+from pretrain.resampling import scaled_part
 
 MARGIN = 1.5
 """A JPEG keeps at least this many times the wanted side before the filter: PSNR to a full decode 37 dB at the 5th
@@ -77,10 +76,7 @@ def squared(pixels: np.ndarray, size: int, fit: Fit, resample: Resample, chosen:
         side = min(height, width)
         top, left = (height - side) // 2, (width - side) // 2
         cut = pixels[top : top + side, left : left + side]
-    # (H, W, C) without gaps, seen as (1, C, H, W), is torch's fastest layout: a tenth faster, the copy included
-    picture = torch.from_numpy(np.ascontiguousarray(cut)).permute(2, 0, 1)[None]
-    scaled = F.interpolate(picture, size=(size, size), mode=resample, antialias=True)[0]
-    return scaled.permute(1, 2, 0).contiguous().numpy()
+    return scaled_part(cut, size, size, 0, 0, size, resample)
 
 
 class PictureReader:
@@ -114,8 +110,8 @@ class PictureReader:
         if size is not None:
             height, width = size
             chosen = WHOLE if draws is None or not self.crops else window(height, width, draws)
-            scale = self._scale(height * chosen.height, width * chosen.width)
-            pixels = self._decode_jpeg(data, -(-height // scale), -(-width // scale))
+            scale, shrinks = self._scale(height * chosen.height, width * chosen.width)
+            pixels = self._decode_jpeg(data, -(-height // scale), -(-width // scale), shrinks)
             if pixels is not None:
                 return squared(pixels, self._size, self._fit, self._resample, chosen)
         pixels = self._guarded.decode(data, short_side_px=self._size * _GUARDED_MARGIN).pixels
@@ -124,19 +120,26 @@ class PictureReader:
         chosen = WHOLE if draws is None or not self.crops else window(pixels.shape[0], pixels.shape[1], draws)
         return squared(pixels, self._size, self._fit, self._resample, chosen)
 
-    def _scale(self, height: float, width: float) -> int:
-        """Of a JPEG: how many times smaller it may be decoded."""
+    def _scale(self, height: float, width: float) -> tuple[int, bool]:
+        """Of a JPEG: how many times smaller it may be decoded, and whether it is then still larger than wanted."""
         side = min(height, width) if self._fit in ("crop", "squash") else max(height, width)
-        return next((n for n in (8, 4, 2) if side / self._size >= MARGIN * n), 1)
+        scale = next((n for n in (8, 4, 2) if side / self._size >= MARGIN * n), 1)
+        return scale, side >= self._size * scale
 
-    def _decode_jpeg(self, data: bytes, height: int, width: int) -> np.ndarray | None:
-        """Pixels of a plain JPEG at a scale, in a buffer of this thread's that the next picture overwrites."""
+    def _decode_jpeg(self, data: bytes, height: int, width: int, shrinks: bool) -> np.ndarray | None:
+        """Pixels of a plain JPEG at a scale, in a buffer of this thread's that the next picture overwrites.
+
+        One that shrinks takes the faster DCT and chroma without a filter, a tenth less time: PSNR to the exact ones
+        after the filter 41 dB in the median and 38 at the 5th percentile (300 collages stored at 256 px, seen at 224).
+        """
         needed = height * width * 3
         buffer = getattr(self._own, "buffer", None)
         if buffer is None or len(buffer) < needed:
             buffer = self._own.buffer = np.empty(max(needed, _BUFFER_BYTES), dtype=np.uint8)
         try:
-            pixels: np.ndarray = simplejpeg.decode_jpeg(data, "RGB", min_height=height, min_width=width, buffer=buffer)
+            pixels: np.ndarray = simplejpeg.decode_jpeg(
+                data, "RGB", shrinks, shrinks, min_height=height, min_width=width, buffer=buffer
+            )
         except ValueError:
             return None
         return pixels
