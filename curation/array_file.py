@@ -27,6 +27,8 @@ def cache_folder() -> Path | None:
     it cannot be written."""
     user = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     folder = Path(os.environ.get("TAMIS_CACHE") or Path(user) / "tamis")
+    if folder.parts[:1] == ("~",):  # a user without a home folder, as in some containers
+        return None
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:

@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 from pydantic import model_validator
 
-from curation.scorers import embedding_matrix
 from curation.signal import ColumnSignal, Level, as_table
+from curation.similarity import unit_vectors
 from curation.weights import file_digest
 
 Layer = tuple[np.ndarray, np.ndarray]
@@ -94,7 +94,7 @@ class EmbeddingHead(ColumnSignal):
         return pa.schema({self.column: pa.float32()})
 
     def compute(self, rows: pa.Table) -> pa.Table:
-        x_ND, present_N = embedding_matrix(rows.column(self.reads()[0]))
+        x_ND, present_N = unit_vectors(rows.column(self.reads()[0]))
         layers = read_layers(self.weights)
         if present_N.any() and x_ND.shape[1] != layers[0][0].shape[1]:
             raise ValueError(
@@ -102,7 +102,7 @@ class EmbeddingHead(ColumnSignal):
             )
         scores = np.full(len(x_ND), np.nan, np.float32)
         if present_N.any():
-            x = x_ND[present_N] / np.maximum(np.linalg.norm(x_ND[present_N], axis=1, keepdims=True), 1e-6)
+            x = x_ND[present_N]
             for position, (weight, bias) in enumerate(layers):
                 if position and self.activation == "relu":
                     x = np.maximum(x, 0)

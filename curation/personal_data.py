@@ -37,11 +37,16 @@ class Found(NamedTuple):
     kind: str
 
 
-_E_MAIL = re.compile(r"(?<![\w.+%-])[\w.+%-]{1,64}@(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}(?![\w@])")
+# No top-level domain is called like the files that designers name `logo@2x.png`.
+_E_MAIL = re.compile(
+    r"(?<![\w.+%-])[\w.+%-]{1,64}@(?:[\w-]{1,63}\.){1,8}"
+    r"(?!(?i:png|jpe?g|gif|webp|svg|bmp|tiff?|avif|hei[cf]|ico|pdf|html?|css|js)\b)[^\W\d_]{2,24}(?![\w@])"
+)
 _IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}(?![a-z0-9])")
-_CARD = re.compile(r"(?<![\d.,+-])\d(?:[ -]?\d){12,18}(?![\d]|[.,]\d)")
+_CARD = re.compile(r"(?<![\d.,+-])\d(?:[ -]?\d){12,18}(?!\w|[.,]\d)")
 _IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)")
 _IPV6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f:]{6,39}(?![\w:])")
+_VERSION_BEFORE = re.compile(r"(?i)(?:\b(?:v|ver|version|release|firmware|chapter|section|table|fig(?:ure)?)|§)[. ]*$")
 _CARD_LENGTHS = (
     (re.compile(r"4"), (13, 16, 19)),  # Visa
     (re.compile(r"5[1-5]|222[1-9]|22[3-9]|2[3-6]|27[01]|2720"), (16,)),  # Mastercard
@@ -72,12 +77,13 @@ _UK_PREFIXES_NOT_GIVEN = {"BG", "GB", "NK", "KN", "TN", "NT", "ZZ"}
 
 _MANY_DIGITS = re.compile(r"(?:\d[^\w]{0,3}){6}\d")
 _DIGITS = r"\(?\d(?:[ \u00a0().\-/–]{0,2}\d){6,14}"
-# a number in international form; one behind a word that announces it; American form; a Chinese mobile number
+# a number in international form; one behind a word that announces it; American form (no area code
+# begins with 0 or 1); a Chinese mobile number
 _PHONE = re.compile(
     rf"(?<![\w+])\+{_DIGITS}(?!\w)"
     rf"|(?i:\b(?:tel|phone|telephone|telefon|telefono|teléfono|téléphone|fax|mobile?|cell|handy|whats ?app|call"
     rf"|тел|телефон)\b|电话|電話|手机|전화)[.:：)\s]{{0,3}}(?P<announced>\+?{_DIGITS})(?!\w)"
-    r"|(?<![\w(.-])(?:\(\d{3}\) ?|\d{3}[-.])\d{3}[-.]\d{4}(?![\w-])"
+    r"|(?<![\w(.-])(?:\([2-9]\d{2}\) ?|[2-9]\d{2}[-.])\d{3}[-.]\d{4}(?![\w-])"
     r"|(?<![\w+.-])1[3-9]\d(?:\d{8}|[ -]\d{4}[ -]\d{4})(?![\w-])"
 )
 
@@ -144,8 +150,7 @@ def _ip_addresses(text: str) -> Iterator[Found]:
                 address = ipaddress.ip_address(each.group())
             except ValueError:
                 continue
-            version_number = re.search(r"(?i)\b(?:v|ver|version|release|firmware)[. ]*$", text[: each.start()])
-            if address.is_global and not version_number:
+            if address.is_global and not _VERSION_BEFORE.search(text[max(0, each.start() - 20) : each.start()]):
                 yield Found(*each.span(), "ip_address")
 
 

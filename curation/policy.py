@@ -36,14 +36,40 @@ import math
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, StringConstraints, Tag, model_validator
 
 from curation.step import Step
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 SetName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=60)]
-Sql = Annotated[str, StringConstraints(min_length=1, max_length=10_000, strip_whitespace=True)]
 Threshold = bool | int | float | str
+
+
+def _as_sql(value: object) -> object:
+    """What YAML takes for a number or a truth value is SQL too: `keep: true`, `value: 1`."""
+    if isinstance(value, bool | int | float):
+        return sql_literal(value)
+    if not isinstance(value, str):
+        raise ValueError("SQL is written as text")
+    if not value.strip():
+        raise ValueError("there is no SQL here")
+    return value
+
+
+def _as_threshold(value: object) -> object:
+    if not isinstance(value, bool | int | float | str):
+        raise ValueError("a threshold is a number, a text, true or false")
+    return value
+
+
+def sql_literal(value: Threshold) -> str:
+    """A threshold as SQL spells it."""
+    if isinstance(value, str):
+        return "'" + value.replace("'", "''") + "'"
+    return repr(value).lower()
+
+
+Sql = Annotated[str, BeforeValidator(_as_sql), StringConstraints(max_length=10_000, strip_whitespace=True)]
 _PIECES = re.compile(
     r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/|\$([a-z_][a-z0-9_]*)", re.DOTALL | re.IGNORECASE
 )
@@ -61,7 +87,7 @@ class Rule(Step):
     rule: Name
     keep: Sql
     """SQL predicate over the columns of `media`, `texts` and the signals."""
-    at: dict[Name, Threshold] = {}
+    at: dict[Name, Annotated[Threshold, BeforeValidator(_as_threshold)]] = {}
     """Thresholds by name: `keep: clip_score >= $least` with `at: {least: 0.28}`. A sweep can set them, and `tamis why`
     shows them beside the row's values."""
 
@@ -84,13 +110,6 @@ class Rule(Step):
     def predicate(self) -> str:
         """`keep` with the thresholds in their places."""
         return _PIECES.sub(lambda found: sql_literal(self.at[found[1]]) if found[1] else found[0], self.keep)
-
-
-def sql_literal(value: Threshold) -> str:
-    """A threshold as SQL spells it."""
-    if isinstance(value, str):
-        return "'" + value.replace("'", "''") + "'"
-    return repr(value).lower()
 
 
 class Top(Step):

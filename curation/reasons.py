@@ -174,6 +174,18 @@ class Reason(StrEnum):
     SYS_BUG = "sys.bug", _O, "an error in this project"
 
 
+DECODER_DEATHS = frozenset(
+    each.value
+    for each in (
+        Reason.IMG_DECODER_CRASH,
+        Reason.IMG_DECODER_TIMEOUT,
+        Reason.IMG_DECODER_MEMORY,
+        Reason.AV_DECODER_CRASH,
+        Reason.AV_DECODER_TIMEOUT,
+    )
+)
+"""What becomes of bytes that decoders' processes died of: such bytes are not tried again."""
+
 _BY_CODE: dict[str, Reason] = {member.value: member for member in Reason}
 
 

@@ -82,14 +82,16 @@ SEGMENTS = pa.schema(
         ("sample_rate_hz", pa.int32()),
         ("num_channels", pa.int32()),
         ("picture_uid", pa.string()),  # of a sound: media_uid of the picture that goes with it; null without one
-        ("frame", pa.binary()),  # for signals of pictures: the one in its middle, JPEG; of a sound the one beside it
+        ("frame", pa.binary()),  # for signals of pictures: one near its middle, JPEG; of a sound the one beside it
+        ("picture_track", pa.binary()),  # figures of its frames: `curation.av.picture_track`; null where not looked at
+        ("motion_track", pa.binary()),
         ("subtitles", pa.list_(pa.struct([  # of the source's own text tracks, those that lie in it; from its start
             ("start_s", pa.float64()), ("end_s", pa.float64()), ("text", pa.string()), ("language", pa.string()),
         ]))),
     ]
 )  # fmt: skip
 """`media` of a pool of video and audio: one row for each segment, and one for each source that has none."""
-UNSEEN = ("frame", "subtitles")
+UNSEEN = ("frame", "picture_track", "motion_track", "subtitles")
 """Columns of segments that no rule reads."""
 
 SEGMENT_TEXTS = pa.schema(

@@ -35,7 +35,7 @@ def cached_scorer(scorer: str, model: str, precision: Precision = "auto", compil
 class ModelFields(Step):
     """What a recipe says of the model behind an embedding; the base of the embedding signals."""
 
-    not_in_key: ClassVar[frozenset[str]] = frozenset({"model", "scorer", "compiled"})
+    not_in_key: ClassVar[frozenset[str]] = frozenset({"model", "scorer", "compiled", "space"})
 
     name: str = "clip"
     """Begins the column's name, so that several models stand side by side."""
@@ -46,6 +46,9 @@ class ModelFields(Step):
     precision: Precision = "auto"
     compiled: bool = False
     """Whether the towers go through `torch.compile`: worth its minute on a GPU and a large pool."""
+    space: str | None = None
+    """What the space of its vectors is called, where another model was trained into the same one. Vectors of two
+    models are compared only where both say the same name (`pipelines.space_checks`)."""
 
     def key_extras(self) -> dict[str, object]:
         return {"weights": self.loaded().weights_digest}
@@ -73,14 +76,17 @@ def cached_sound_scorer(scorer: str, model: str) -> SoundScorer:
 class SoundModelFields(Step):
     """What a recipe says of the model behind embeddings of sounds and of texts about sounds."""
 
-    not_in_key: ClassVar[frozenset[str]] = frozenset({"model", "scorer"})
+    not_in_key: ClassVar[frozenset[str]] = frozenset({"model", "scorer", "space"})
 
     name: str = "clap"
     """Begins the column's name, so that several models stand side by side."""
     model: str
-    """Which model: what the scorer takes, such as the folder of a checkpoint, or `laion/clap-htsat-unfused`."""
+    """Which model: what the scorer takes, such as the folder of a checkpoint of `transformers`, a `.pt` file of LAION's
+    code, or `laion/clap-htsat-unfused`."""
     scorer: str = "pretrain.clap.ClapScorer"
     """Import path of the class that loads it (see `curation.models.load_sound_scorer`)."""
+    space: str | None = None
+    """As of `ModelFields`."""
 
     def key_extras(self) -> dict[str, object]:
         return {"weights": self.loaded().weights_digest}

@@ -1,7 +1,8 @@
 """Tables: folders of write-once Parquet parts. A part that exists under its final name is whole and durable.
 
 A part's name is its shard number and the key of what it was made from, so resuming is a directory listing, a retry or a
-duplicate attempt writes the same name, and a changed parameter, model or input is a new name.
+duplicate attempt writes the same name, and a changed parameter, model or input is a new name. What a part holds never
+changes, but for rows that a take-down empties (`pipelines.takedown`).
 """
 
 from __future__ import annotations
@@ -55,6 +56,10 @@ class _NoPandas(MetaPathFinder):
 _do_without_pandas()
 
 
+class NoPart(ValueError):
+    """A file that is no part of a table, or another one than its name says."""
+
+
 @dataclass(frozen=True)
 class Part:
     """One Parquet file of a table.
@@ -78,25 +83,25 @@ def part_path(folder: Path, index: int, key: str) -> Path:
 
 
 def find_part(folder: Path, index: int, key: str) -> Part | None:
-    """The finished part, or None. Raises ValueError if another key was stored under the same abbreviated name."""
+    """The finished part, or None. Raises NoPart if another key was stored under the same abbreviated name."""
     path = part_path(folder, index, key)
     if not path.exists():
         return None
     part = open_part(path)
     if part.key != key:
-        raise ValueError(f"{path} was made with the key {part.key}, not {key}: two keys share {NAME_DIGITS} digits")
+        raise NoPart(f"{path} was made with the key {part.key}, not {key}: two keys share {NAME_DIGITS} digits")
     return part
 
 
 def open_part(path: Path, metadata: pq.FileMetaData | None = None) -> Part:
     """Describe a finished part from its footer (`metadata`, where it has been read already).
 
-    Raises ValueError where it is no part of this project.
+    Raises NoPart where it is none of this project's.
     """
     metadata = metadata or pq.read_metadata(path)
     raw = (metadata.metadata or {}).get(FOOTER_KEY)
     if raw is None:
-        raise ValueError(f"{path} is not a part of a tamis table: its footer has no {FOOTER_KEY.decode()!r} entry")
+        raise NoPart(f"{path} is not a part of a tamis table: its footer has no {FOOTER_KEY.decode()!r} entry")
     footer = json.loads(raw)
     return Part(path, footer["index"], footer["key"], footer["identity"], metadata.num_rows, footer["stats"])
 

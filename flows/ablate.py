@@ -16,7 +16,7 @@ import numpy as np
 
 from curation.step import digest
 from pipelines import ablation_report
-from pipelines.ablation import Ablation, PolicyVersion, load_ablation, make_versions, policy_items
+from pipelines.ablation import Ablation, Figure, PolicyVersion, load_ablation, make_versions, policy_items
 from pipelines.model_views import ABLATIONS_FOLDER
 from pipelines.reselect import stored_rows
 from pipelines.stage import Report
@@ -24,7 +24,8 @@ from pipelines.store import Store
 from pipelines.workers import make_workers
 from pipelines.yaml_place import RecipeError
 from pretrain import found
-from pretrain.comparison import Incomparable, RunRows, Wanted, compare
+from pretrain.checked import EvaluationError
+from pretrain.comparison import Incomparable, RunRows, Wanted, compare, figure_of
 from pretrain.config import ConfigError, TrainConfig, load_config
 from pretrain.evaluate import evaluate, evaluation_files
 from pretrain.run import RunResult, train
@@ -51,6 +52,11 @@ def ablate(path: Path, store: Path | None, on: str | None, address: str, say: Re
     opened = Store.open(Path(ablation.store or ""))
     try:
         base = training(ablation, address)
+        if base.warmup_steps >= (base.steps or 0):
+            say(
+                f"ablate: the budget is {base.steps} steps, all of them within warmup_steps {base.warmup_steps}: the "
+                f"learning rate never gets to lr {base.lr:g}"
+            )
         data = _evaluated_on(ablation, opened)
         policy_items(ablation, opened, stored_rows(opened))  # a mistake in any of them ends here
         with opened.locked():
@@ -61,7 +67,7 @@ def ablate(path: Path, store: Path | None, on: str | None, address: str, say: Re
                 workers.close()
         runs = _runs(ablation, versions, base, opened, data, address, say)
         return _report(ablation, versions, runs, data, opened, say)
-    except (ConfigError, VersionError, Incomparable) as error:
+    except (ConfigError, VersionError, EvaluationError, Incomparable, FloatingPointError) as error:
         raise RecipeError(f"{path}: {error}") from error
 
 
@@ -101,7 +107,9 @@ def _runs(
             began = time.monotonic()
             config = base.model_copy(update={"version": each.version, "seed": seed})
             result = train(config, store.root, None if address == "serial" else address, say)
-            _evaluate(ablation, result.folder, store, data, say)
+            answers = _evaluate(ablation, result.folder, store, data, say)
+            for figure in ablation.figures:  # what no run will have is known after the first
+                figure_of(answers, _wanted(figure))
             if not result.reused:
                 took.append(time.monotonic() - began)
             made[each.policy].append(result)
@@ -118,6 +126,10 @@ def _evaluate(ablation: Ablation, run: Path, store: Store, data: Version, say: R
     return RunRows(rows, found.read(evaluation_files(run, data, labels)[1]))
 
 
+def _wanted(figure: Figure) -> Wanted:
+    return Wanted(figure.suite, figure.metric, figure.direction, figure.language)
+
+
 def _report(
     ablation: Ablation, versions: list[PolicyVersion], runs: dict[str, list[RunResult]], data: Version, store: Store,
     say: Report,
@@ -132,14 +144,14 @@ def _report(
                  [figure.title() for figure in ablation.figures])  # fmt: skip
     folder = store.root / ABLATIONS_FOLDER / f"{ablation.name}-{key[:NAME_DIGITS]}"
     for figure in ablation.figures:
-        wanted = Wanted(figure.suite, figure.metric, figure.direction, figure.language)
+        wanted = _wanted(figure)
         compared = compare(wanted, answered)
         for each in versions:
             results = runs[each.policy]
             rows.append(
                 {
                     "ablation": folder.name,
-                    **vars(each),
+                    **{name: value for name, value in vars(each).items() if name != "content"},
                     **vars(wanted),
                     **compared[each.policy],
                     "samples_seen": ablation.samples_seen,

@@ -1,19 +1,16 @@
 """The command line `tamis` (also `python -m flows.cli`).
 
 Exit status: 0 done; 2 a mistake in what was given (recipe, source, store, query); 3 the accounts of a run do not close;
-4 a part failed, running again continues; 143 ended by SIGTERM.
+4 a part failed, running again continues; 130 ended by Ctrl-C; 141 nobody read what was written; 143 ended by SIGTERM.
 """
 
 from __future__ import annotations
 
 import io
-import signal
+import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -27,8 +24,10 @@ from flows import (
     metadata_commands,
     pages,
     policy_commands,
+    takedown_commands,
     training_commands,
 )
+from flows.explained import err, explained
 
 app = typer.Typer(
     help="Sieve links into pre-training corpora, and corpora into models; every row keeps every signal and decision.",
@@ -39,10 +38,6 @@ app = typer.Typer(
 app.add_typer(metadata_commands.app, name="metadata")
 app.add_typer(export_commands.app, name="export")
 out = Console(soft_wrap=True, highlight=False, emoji=False)
-err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
-
-TERMINATED = 128 + signal.SIGTERM
-"""Exit status of a process that SIGTERM ended."""
 RecipeArgument = Annotated[Path, typer.Argument(help="The recipe (YAML).", show_default=False)]
 StoreArgument = Annotated[Path, typer.Argument(help="Folder of the store.", show_default=False)]
 StoreOption = Annotated[Path, typer.Option("--store", help="Folder of the store; made if it is not there.")]
@@ -64,50 +59,6 @@ AddressOption = Annotated[
     str,
     typer.Option("--address", help="serial | local | auto | ray://HOST:PORT, or http://HOST:8265 to submit a Ray job."),
 ]
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Turn the errors that a user can do something about into one clear message and an exit status."""
-    from pyarrow import ArrowException
-
-    from pipelines.database import SqlError
-    from pipelines.sources import SourceError
-    from pipelines.stage import AccountingError, Missing
-    from pipelines.store import StoreError
-    from pipelines.workers import AddressError, PartFailed
-    from pipelines.yaml_place import RecipeError
-
-    ended = False
-
-    def terminated(_number: int, _frame: FrameType | None) -> NoReturn:
-        nonlocal ended
-        ended = True
-        raise SystemExit(TERMINATED)
-
-    signal.signal(signal.SIGTERM, terminated)
-    try:
-        yield
-    except SystemExit:
-        # Ray's blocking calls let a SystemExit through, but with the status 1
-        if ended:
-            raise SystemExit(TERMINATED) from None
-        raise
-    except (RecipeError, StoreError, SourceError, AddressError) as error:
-        _fail(str(error), 2)
-    except SqlError as error:
-        _fail(f"SQL: {error}", 2)
-    except AccountingError as error:
-        _fail(str(error), 3)
-    except (PartFailed, Missing, OSError) as error:
-        _fail(f"{error}\nNothing that was finished is lost: run the same command again to continue.", 4)
-    except ArrowException as error:
-        _fail(f"a file of the store cannot be read, `tamis verify` says which: {str(error).splitlines()[0]}", 4)
-
-
-def _fail(message: str, status: int) -> NoReturn:
-    err.print(message, style="red", markup=False)
-    raise typer.Exit(status)
 
 
 def _say(line: str) -> None:
@@ -139,7 +90,7 @@ def run(
     ] = False,
 ) -> None:
     """Run a recipe: ingest, download, score, dedupe, select, pack, and its training, reusing all that is there."""
-    with _explained():
+    with explained():
         from flows.main_job import Options, load, perform
         from flows.server import prefect_is_configured
 
@@ -167,7 +118,7 @@ def plan(
     allow_net: NetOption = None,
 ) -> None:
     """Say what `run` would do and what it would reuse. Nothing runs."""
-    with _explained():
+    with explained():
         from flows.main_job import Options, load
         from pipelines.plan import plan as make_plan
         from pipelines.stage import Run
@@ -183,7 +134,7 @@ def plan(
 @app.command()
 def status(store: StoreArgument) -> None:
     """What the store holds: pool, funnel of the last policy, versions, models, runs."""
-    with _explained():
+    with explained():
         from pipelines.store import Store
         from pipelines.summary import status_tables
 
@@ -197,7 +148,7 @@ def why(
     store: StoreArgument, what: Annotated[str, typer.Argument(help="uid of a sample, text or medium, or a URL.")]
 ) -> None:
     """One sample's whole story: link, fetch, signals, every rule with the value it saw, duplicates, draw, versions."""
-    with _explained():
+    with explained():
         from pipelines.store import Store
         from pipelines.why import story
 
@@ -214,7 +165,7 @@ def sql(
     show: Annotated[bool, typer.Option("--list", help="List the stored queries and the views.")] = False,
 ) -> None:
     """Ask the store in SQL (DuckDB, read only): media, texts, each signal, decisions, ledger, versions, runs."""
-    with _explained():
+    with explained():
         from pipelines.store import Store
         from pipelines.summary import ask, listing
 
@@ -241,7 +192,7 @@ def train(
     address: AddressOption = "local",
 ) -> None:
     """Train a model on a dataset version of the store."""
-    with _explained():
+    with explained():
         from flows.training import train_config
 
         _say(f"model: {train_config(config, store, address, _say)}")
@@ -261,7 +212,7 @@ def train_text_classifier(
     seed: Annotated[int, typer.Option("--seed")] = 0,
 ) -> None:
     """Train a fastText classifier, for the signal curation.signals.text_quality.TextQuality."""
-    with _explained():
+    with explained():
         from curation.text_classifier import ClassifierSettings
         from pipelines.classifier import train_on_store
         from pipelines.store import Store
@@ -276,7 +227,7 @@ def train_text_classifier(
 @app.command()
 def report(store: StoreArgument, output: Annotated[Path | None, typer.Option("-o", "--output")] = None) -> None:
     """Write an HTML report: funnel, reasons, languages, duplicates, kept and rejected pictures, training."""
-    with _explained():
+    with explained():
         from pipelines.report import write_report
         from pipelines.store import Store
 
@@ -286,7 +237,7 @@ def report(store: StoreArgument, output: Annotated[Path | None, typer.Option("-o
 @app.command()
 def verify(store: StoreArgument) -> None:
     """Check every part, shard and manifest against its checksums, and run all audits."""
-    with _explained():
+    with explained():
         from pipelines.store import Store
         from pipelines.verify import verify_store
 
@@ -326,15 +277,22 @@ def _cell(value: object) -> Text:
     return Text("".join(ch if ch.isprintable() else "\ufffd" for ch in text))
 
 
-evalset_commands.register(app, _explained, _print, _say)
+evalset_commands.register(app, explained, _print, _say)
 pages.register(app)
-policy_commands.register(app, _explained, _print, _say)
-ablation_commands.register(app, _explained, _print, _say)
-training_commands.register(app, _explained, _print, _say)
+policy_commands.register(app, explained, _print, _say)
+takedown_commands.register(app, explained, _say)
+ablation_commands.register(app, explained, _print, _say)
+training_commands.register(app, explained, _print, _say)
 
 
 def main() -> None:
     """Entry point of the `tamis` command."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by whoever started this
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        else:
+            stream.reconfigure(errors="backslashreplace")  # of a terminal that cannot show a caption's letters
     app()
 
 

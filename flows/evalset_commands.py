@@ -51,7 +51,7 @@ def register(
     ) -> None:
         """Register pictures and texts as an evaluation set: what tells them is kept, not the pictures."""
         with explained():
-            from flows.main_job import Options, load, parse_columns, with_networks
+            from flows.main_job import Options, load, with_columns, with_networks
             from pipelines.evaluation_sets import Items, add_set, check_name
             from pipelines.recipe import Columns, Recipe
             from pipelines.store import Store
@@ -64,7 +64,7 @@ def register(
                 wanted = with_networks(Recipe(name="evaluation-set", policy=[]), nets)
             given = Items(
                 images, tuple(texts or ()), text_column, tuple(links or ()),
-                Columns(**parse_columns(columns)) if columns else Columns(),
+                with_columns(Columns(), columns) if columns else Columns(),
             )  # fmt: skip
             opened = Store.create(store)
             with opened.locked():

@@ -26,12 +26,12 @@ def entry_counts(
     language: Annotated[str | None, typer.Option(help="Only this one, in MetaCLIP 1's form: entry -> count.")] = None,
 ) -> None:
     """MetaCLIP's datacard: texts for each metadata entry, as JSON: language -> entry -> count."""
-    from flows.cli import _explained
+    from flows.explained import explained
     from pipelines.datacard import Which, write_entry_counts
     from pipelines.store import Store
 
     if of not in ("texts", "passed", "kept"):
         raise typer.BadParameter(f"{of!r} is none of texts, passed, kept", param_hint="--of")
-    with _explained():
+    with explained():
         number = write_entry_counts(Store.open(store), output, cast("Which", of), language)
         print(f"{number:,} entries in {output}", flush=True)

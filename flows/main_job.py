@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from curation.policy import Decontaminate
 from pipelines.decontaminate import check_sets
-from pipelines.recipe import Recipe, Round, load_recipe
+from pipelines.recipe import Columns, Recipe, Round, load_recipe
 from pipelines.run import audit, noted, record, run_stage, stage_calls
 from pipelines.stage import Report, Run
 from pipelines.store import Store
@@ -61,7 +61,13 @@ def load(options: Options) -> Recipe:
     if options.links:
         source = source.changed(links=[path.absolute() for path in options.links])
     if options.columns:
-        source = source.changed(columns=source.columns.changed(**parse_columns(options.columns)))
+        source = source.changed(columns=with_columns(source.columns, options.columns))
+        written = {
+            name for signal in recipe.signals_until(len(recipe.all_rounds()) - 1) for name in signal.writes().names
+        }
+        for name in source.columns.extra:
+            if name in written:
+                raise RecipeError(f"--columns: extra={name}: a signal of the recipe writes {name!r}: rename the column")
     for index, each in enumerate(recipe.all_rounds()):
         if each.train is not None:
             from pretrain.config import ConfigError
@@ -99,6 +105,15 @@ def with_networks(recipe: Recipe, networks: tuple[str, ...]) -> Recipe:
     return recipe.changed(download=recipe.download.changed(fetch=fetch))
 
 
+def with_columns(columns: Columns, text: str) -> Columns:
+    """`columns` with what the command line says of them. Raises RecipeError."""
+    try:
+        return columns.changed(**parse_columns(text))
+    except ValidationError as error:
+        said = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise RecipeError(f"--columns {text!r}: {said}") from error
+
+
 def parse_columns(text: str) -> dict[str, Any]:
     """`url=URL,text=TITLE,text=ALT,language=LANG,extra=split` as the fields of `Columns`; raises RecipeError."""
     fields: dict[str, Any] = {}
@@ -115,6 +130,8 @@ def parse_columns(text: str) -> dict[str, Any]:
             )
         if name.strip() in ("text", "extra"):
             fields.setdefault(name.strip(), []).append(column.strip())
+        elif name.strip() in fields:
+            raise RecipeError(f"--columns: {name.strip()} is given twice; only text and extra may be")
         else:
             fields[name.strip()] = column.strip()
     return fields
@@ -195,7 +212,10 @@ def _train(run: Run, each: Round, label: str, address: str) -> dict[str, Any]:
             raise RecipeError(f"round {each.name!r} kept nothing, so there is nothing to train on: loosen its policy")
         run.workers.close()  # training needs the processors that idle workers would hold
         stages = _stages(run, each)
-        result = train_stages(stages, run.store.root, None if address == "serial" else address, run.say)[-1]
+        try:
+            result = train_stages(stages, run.store.root, None if address == "serial" else address, run.say)[-1]
+        except FloatingPointError as error:
+            raise RecipeError(f"training of round {each.name!r}: {error}") from error
         run.trained[each.name] = result.folder
         run.recipe = run.recipe.with_model(each.name, str(result.folder))
         return {"model": result.folder.name, "steps": result.num_steps, "parts_run": int(not result.reused),
@@ -206,10 +226,14 @@ def _train(run: Run, each: Round, label: str, address: str) -> dict[str, Any]:
 
 def _evaluate(run: Run, each: Round, label: str) -> dict[str, Any]:
     """Evaluate the round's model on held-out pictures and languages of the version that it was trained on."""
+    from pretrain.checked import EvaluationError
     from pretrain.evaluate import evaluate
 
     def work() -> dict[str, Any]:
-        rows = evaluate(run.trained[each.name], run.store.root, progress=lambda line: run.say(f"  {line}"))
+        try:
+            rows = evaluate(run.trained[each.name], run.store.root, progress=lambda line: run.say(f"  {line}"))
+        except EvaluationError as error:
+            raise RecipeError(f"evaluation of {run.trained[each.name]}: {error}") from error
         run.say(figures(rows))
         return {"suites": len({row["suite"] for row in rows})}
 

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
+from flows.explained import explained, fail
+
 app = typer.Typer(help="Lists of metadata entries: what MetaCLIP balances by.", no_args_is_help=True)
 
 
@@ -64,35 +66,35 @@ def build(
     lists = [(tag, path) for tag, path in _tagged(plain) if tag is not None]
     if len(lists) != len(plain or []):
         raise typer.BadParameter("a list needs its language: LANG=FILE", param_hint="--list")
-    try:
-        options = BuildOptions(
-            numbers=numbers,
-            base=base or [],
-            wordnets=_tagged(wordnet),
-            lists=lists,
-            corpora=_tagged(corpus),
-            text_column=text_column,
-            language_column=language_column,
-            page_views=page_views or [],
-            languages=languages.split(",") if languages else [],
-            min_count=min_count,
-            word_share=word_share,
-            max_words=max_words,
-            min_pair_count=min_pair_count,
-            min_pmi=min_pmi,
-            max_pairs=max_pairs,
-            min_views=min_views,
-            max_titles=max_titles,
-            licences=dict(each.split("=", 1) for each in licence or [] if "=" in each),
-        )
-        metadata = make(options, lambda line: print(line, flush=True))
-    except ValidationError as error:
-        mistake = error.errors()[0]
-        raise typer.BadParameter(f"{'.'.join(map(str, mistake['loc']))}: {mistake['msg']}") from None
-    except (ValueError, FileNotFoundError) as error:
-        raise typer.BadParameter(str(error)) from None
-    save(metadata, output)
-    print(f"{metadata.table.num_rows:,} entries in {len(metadata.languages)} languages: {output}")
+    with explained():
+        try:
+            options = BuildOptions(
+                numbers=numbers,
+                base=base or [],
+                wordnets=_tagged(wordnet),
+                lists=lists,
+                corpora=_tagged(corpus),
+                text_column=text_column,
+                language_column=language_column,
+                page_views=page_views or [],
+                languages=languages.split(",") if languages else [],
+                min_count=min_count,
+                word_share=word_share,
+                max_words=max_words,
+                min_pair_count=min_pair_count,
+                min_pmi=min_pmi,
+                max_pairs=max_pairs,
+                min_views=min_views,
+                max_titles=max_titles,
+                licences=dict(each.split("=", 1) for each in licence or [] if "=" in each),
+            )
+            metadata = make(options, lambda line: print(line, flush=True))
+        except ValidationError:
+            raise
+        except (ValueError, FileNotFoundError) as error:
+            fail(str(error), 2)
+        save(metadata, output)
+        print(f"{metadata.table.num_rows:,} entries in {len(metadata.languages)} languages: {output}")
 
 
 @app.command()
@@ -102,10 +104,11 @@ def show(
     """What a list holds: entries of each language, sources, licences."""
     from curation.metadata_lists import load_metadata
 
-    try:
-        metadata = load_metadata(name)
-    except (ValueError, FileNotFoundError) as error:
-        raise typer.BadParameter(str(error)) from None
+    with explained():
+        try:
+            metadata = load_metadata(name)
+        except (ValueError, FileNotFoundError) as error:
+            fail(str(error), 2)
     print(f"{metadata.table.num_rows:,} entries in {len(metadata.languages)} languages")
     print("  " + ", ".join(f"{tag} {len(ids):,}" for tag, ids in metadata.languages.items()))
     for source in metadata.about["sources"]:

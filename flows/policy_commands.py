@@ -29,12 +29,12 @@ def register(
         at: Annotated[str | None, typer.Option("--at", help="Thresholds, such as 0.2,0.25,0.3.")] = None,
         where: Annotated[str, typer.Option("--where", help="SQL predicate: the texts that count.")] = "status = 'ok'",
         below: Annotated[bool, typer.Option("--below", help="Keep at most the threshold, not at least.")] = False,
-        least: Annotated[int, typer.Option("--least", help="Texts that a language or host must have.")] = 1,
+        least: Annotated[int, typer.Option("--least", help="Texts that a language, host or source must have.")] = 1,
         output: Annotated[
             Path | None, typer.Option("-o", "--output", help="Write a .html page, or a .csv or .parquet file.")
         ] = None,
     ) -> None:
-        """Keep rate against the threshold of a score: overall, by language, by host."""
+        """Keep rate against the threshold of a score: overall, by language, by host, by source of the text."""
         with explained():
             from pipelines.curve import CurveOptions, shown, write_page
             from pipelines.curve import curve as measure
@@ -111,12 +111,14 @@ def register(
             from pipelines.reselect import stored_rows
             from pipelines.select import search_files
             from pipelines.store import Store
+            from pipelines.stored_searches import check_found
             from pipelines.summary import write_result
 
             found = Store.open(store)
             rows = stored_rows(found)
             values = sweeps.read_grid(settings or (), grid)
-            chosen = sweeps.cells(load_policy(policy, rows.types), values)
+            chosen = sweeps.cells(load_policy(policy, found, rows.types), values)
+            check_found([items for _, items in chosen], found)
             table = sweeps.sweep(rows, chosen, search_files(found, found.state()), say)
             show(sweeps.shown(table, list(values)))
             if output is not None:

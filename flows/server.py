@@ -34,7 +34,10 @@ def prefect_is_configured() -> bool:
 
 def _profile() -> dict[str, str]:
     """The active profile's settings; empty where there is none or the file cannot be read (Prefect then complains)."""
-    home = Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect").expanduser()
+    try:
+        home = Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect").expanduser()
+    except RuntimeError:  # a user without a home folder, as in some containers
+        return {}
     path = Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml")
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))

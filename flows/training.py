@@ -11,6 +11,8 @@ from pipelines.stage import Report
 from pipelines.store import Store
 from pipelines.workers import make_workers
 from pipelines.yaml_place import RecipeError
+from pretrain.checked import EvaluationError
+from pretrain.comparison import Incomparable
 from pretrain.config import ConfigError
 
 
@@ -30,7 +32,7 @@ def train_config(config: Path, store: Path, address: str, say: Report) -> Path:
             latest = found.version_path().name
             stages = [stage.on(latest) if stage.config.version == "latest" else stage for stage in stages]
         return train_stages(stages, found.root, None if address == "serial" else address, say)[-1].folder
-    except (ConfigError, VersionError) as error:
+    except (ConfigError, VersionError, FloatingPointError) as error:
         said = str(error)
         raise RecipeError(said if said.startswith(str(config)) else f"{config}: {said}") from error
     except ValueError as error:  # parts of a model that do not fit together
@@ -48,22 +50,74 @@ def evaluate_config(
     from pretrain.evaluate import evaluate
     from pretrain.version import VersionError
 
-    run = config if (config / "result.json").is_file() else train_config(config, store, "serial", say)
+    run = _finished(config, store, say)
     place = on if on is None or "/" in on else str(Store.open(store).version_path(on))
     try:
         rows = evaluate(run, store, place, label_column=labels, progress=say)
-    except (ConfigError, VersionError) as error:
+    except (ConfigError, VersionError, EvaluationError) as error:
         raise RecipeError(str(error)) from error
     say(figures(rows))
     say("\n".join(others(rows)))
     return rows
 
 
+def evaluate_stages(
+    config: Path, store: Path, say: Report, on: list[str] | None = None, labels: str | None = None
+) -> list[dict[str, Any]]:
+    """The forgetting matrix of a config with stages (trained first where it is not there), or of the last stage's run.
+
+    on: versions to evaluate on beside those that the stages trained on. Returns its cells. Raises RecipeError.
+    """
+    from pretrain.forgetting import forgetting, stages_before
+    from pretrain.version import VersionError
+
+    run = _finished(config, store, say)
+    places = [each if "/" in each else str(Store.open(store).version_path(each)) for each in on or ()]
+    try:
+        found = forgetting(stages_before(run.resolve()), store, places, label_column=labels, progress=say)
+    except (ConfigError, VersionError, EvaluationError, Incomparable) as error:
+        raise RecipeError(str(error)) from error
+    say("\n".join(matrices(found.cells)))
+    say("\n".join(others(found.transfers)))
+    return found.cells
+
+
+def _finished(config: Path, store: Path, say: Report) -> Path:
+    """The folder of the run that a config describes (trained first where it is not there), or that it names."""
+    if (config / "result.json").is_file():
+        return config
+    if config.is_dir():
+        raise RecipeError(f"{config} is a folder, but not that of a finished run: it has no result.json")
+    return train_config(config, store, "serial", say)
+
+
+def matrices(cells: list[dict[str, Any]]) -> list[str]:
+    """A small table for each recall: stages downwards, evaluation sets across."""
+    lines = []
+    names = dict.fromkeys((row["suite"], row["direction"], row["metric"]) for row in cells)
+    for suite, direction, metric in names:
+        if not str(metric).startswith("recall_at_"):
+            continue
+        own = [row for row in cells if (row["suite"], row["direction"], row["metric"]) == (suite, direction, metric)]
+        sets = list(dict.fromkeys(row["version"] for row in own))
+        width = max(len(name) for name in [*sets, *(row["stage"] for row in own)])
+        lines += [
+            "",
+            f"{suite}, {direction}, {metric}",
+            " ".join([" " * width, *(f"{name:>{width}}" for name in sets)]),
+        ]
+        for stage in dict.fromkeys(row["stage"] for row in own):
+            values = {row["version"]: f"{row['value']:.3f}" for row in own if row["stage"] == stage}
+            lines.append(" ".join([f"{stage:<{width}}", *(f"{values.get(name, ''):>{width}}" for name in sets)]))
+    return lines
+
+
 def others(rows: list[dict[str, Any]]) -> list[str]:
     """The figures that are no recalls and not of a single language, a line each, beside their chance."""
     return [
         f"  {' '.join(str(row[name]) for name in ('suite', 'metric', 'direction') if row[name])}: "
-        f"{row['value']:.3f} [{row['lo']:.3f}, {row['hi']:.3f}]"
+        f"{row['value']:.3f}"
+        + ("" if row["lo"] is None else f" [{row['lo']:.3f}, {row['hi']:.3f}]")
         + ("" if row["chance"] is None else f" (chance {row['chance']:.3f})")
         for row in rows
         if not row["metric"].startswith("recall_at_") and (row["language"] is None or "+" in row["language"])

@@ -25,17 +25,27 @@ def register(
         ],
         store: Annotated[Path, typer.Option("--store", help="Folder of the store.")],
         on: Annotated[
-            str | None, typer.Option("--on", help="Dataset version, if not the run's own; name or path.")
+            list[str] | None,
+            typer.Option("--on", help="Dataset version, if not the run's own; name or path. With --stages: one more."),
         ] = None,
         labels: Annotated[
             str | None, typer.Option("--labels", help="Column of the classes (default: category).")
         ] = None,
+        stages: Annotated[
+            bool,
+            typer.Option("--stages", help="Every stage on every stage's version: what was forgotten on the way."),
+        ] = False,
     ) -> None:
         """Evaluate a trained model: every figure with chance and interval; see the views `metrics`, `outcomes`."""
         with explained():
-            from flows.training import evaluate_config
+            from flows.training import evaluate_config, evaluate_stages
 
-            evaluate_config(config, store, say, on, labels)
+            if stages:
+                evaluate_stages(config, store, say, on, labels)
+                return
+            if on is not None and len(on) > 1:
+                raise typer.BadParameter(f"{len(on)} versions, but only --stages takes several", param_hint="--on")
+            evaluate_config(config, store, say, on[0] if on else None, labels)
 
     @app.command()
     def seen(

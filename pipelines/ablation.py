@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,11 +22,12 @@ from pipelines.model_views import ABLATIONS_FOLDER
 from pipelines.policy_file import load_policy
 from pipelines.pool_rows import PoolRows
 from pipelines.recipe import Identifier, Recipe
-from pipelines.reselect import check_pack, stored_rows
+from pipelines.reselect import check_pack, find_stored_matches, stored_rows
 from pipelines.run import STAGES, audit_store
 from pipelines.selections import find_selection
 from pipelines.stage import AccountingError, Report, Run
 from pipelines.store import Store, StoreError
+from pipelines.stored_searches import check_stored
 from pipelines.views import open_store
 from pipelines.workers import Workers
 from pipelines.yaml_place import RecipeError, load
@@ -80,8 +81,8 @@ class Ablation(Step):
     @field_validator("seeds")
     @classmethod
     def _each_once(cls, seeds: list[int]) -> list[int]:
-        if len(set(seeds)) < len(seeds) or min(seeds) < 0:
-            raise ValueError(f"{seeds}: seeds are different numbers from 0")
+        if len(set(seeds)) < len(seeds) or min(seeds) < 0 or max(seeds) >= 2**63:
+            raise ValueError(f"{seeds}: seeds are different numbers from 0, below 2^63")
         return seeds
 
     @model_validator(mode="after")
@@ -136,6 +137,7 @@ def _only_version(folder: Path, place: str) -> Path:
 class PolicyVersion:
     """What a policy of an ablation keeps. selection: name of the decisions; version: folder name of the packed version.
 
+    content: digest of the rows that it holds, the same for policies that keep the same.
     select_cpu_s, pack_cpu_s: CPU-seconds of this process and its children, when it was made; null where it was not made
     by an ablation, or workers of a Ray cluster made it.
     """
@@ -145,6 +147,7 @@ class PolicyVersion:
     version: str
     num_texts: int
     num_samples: int
+    content: str
     select_cpu_s: float | None = None
     pack_cpu_s: float | None = None
 
@@ -154,29 +157,43 @@ def policy_items(ablation: Ablation, store: Store, rows: PoolRows) -> dict[str, 
     chosen, _ = load(ablation.recipe, Recipe)
     check_pack(ablation.recipe, chosen, rows.types)
     return {
-        name: load_policy(Path(wanted), rows.types) if wanted.endswith((".yaml", ".yml")) else _stored(store, wanted)
+        name: load_policy(Path(wanted), store, rows.types)
+        if wanted.endswith((".yaml", ".yml"))
+        else _stored(store, wanted, rows)
         for name, wanted in ablation.policies.items()
     }
 
 
-def _stored(store: Store, wanted: str) -> list[PolicyItem]:
-    return find_selection(store, wanted).items()
+def _stored(store: Store, wanted: str, rows: PoolRows) -> list[PolicyItem]:
+    found = find_selection(store, wanted)
+    check_stored(found.items(), store, rows.types, lambda number, *_: f"{found.name}: policy[{number}]")
+    return found.items()
 
 
 def make_versions(ablation: Ablation, store: Store, workers: Workers, say: Report) -> list[PolicyVersion]:
-    """Decide and pack each policy, or find what was made before. The caller holds the store's lock."""
+    """Decide and pack each policy, or find what was made before. The caller holds the store's lock.
+
+    A policy that keeps the same rows as an earlier one is given the earlier one's version: trained on its own it would
+    give other figures, because a version's order is its own, and the difference would be nothing but chance.
+    """
     rows = stored_rows(store)
     chosen, _ = load(ablation.recipe, Recipe)
-    made = []
+    made: list[PolicyVersion] = []
     for number, (name, items) in enumerate(policy_items(ablation, store, rows).items(), start=1):
         say(f"ablate: policy {number} of {len(ablation.policies)}: {name}")
         recipe = chosen.changed(name=name, policy=items, rounds=[], train=None)
-        made.append(_make(Run(recipe, store, workers, store.state(), say=say), name, say))
+        own = _make(Run(recipe, store, workers, store.state(), say=say), name, say)
+        first = next((each for each in made if each.content == own.content), None)
+        if first is not None:
+            say(f"  {name} keeps what {first.policy} keeps: one version, {first.version}, stands for both")
+            own = replace(own, version=first.version)
+        made.append(own)
     return made
 
 
 def _make(run: Run, name: str, say: Report) -> PolicyVersion:
     cpu_s, found = {}, {}
+    find_stored_matches(run)
     for stage in ("select", "pack"):
         before = _cpu_seconds()
         found[stage] = STAGES[stage](run)  # the state that it changes is not saved
@@ -196,7 +213,7 @@ def _make(run: Run, name: str, say: Report) -> PolicyVersion:
     replace_text(path, json.dumps(costs, indent=1, sort_keys=True) + "\n")
     counts = (int(found["pack"]["texts"]), int(found["pack"]["samples"]))
     say(f"  {name}: {counts[0]:,} texts of {counts[1]:,} samples in {version}")
-    return PolicyVersion(name, selection, version, *counts, **costs)
+    return PolicyVersion(name, selection, version, *counts, found["pack"]["content"]["digest"], **costs)
 
 
 def _cpu_seconds() -> float:

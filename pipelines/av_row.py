@@ -4,6 +4,7 @@ child. Whether all of it can be decoded shows when it is cut into segments."""
 from __future__ import annotations
 
 import mmap
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,11 @@ from pipelines.fetched import Fetched
 def av_prober(limits: AvLimits) -> AvDecoder:
     """This process's audio-visual decoder child, started at first use."""
     return AvDecoder(limits)
+
+
+def quarantine_av(limits: AvLimits, fatal: Mapping[str, tuple[str, str | None]]) -> None:
+    """Let this process's decoder answer for bytes with these SHA-256 with the reason and detail given, unseen."""
+    av_prober(limits).fatal.update(fatal)
 
 
 def looked_at_av(fetched: Fetched, modality: str, limits: AvLimits) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from curation.table import publishing, replace_text
 from curation.text_classifier import ClassifierError, ClassifierSettings, train_classifier
+from pipelines import database
 from pipelines.sources import SourceError
 from pipelines.store import Store
 from pipelines.summary import ask
@@ -28,8 +29,16 @@ def train_on_store(
     A query is a predicate over the view `candidates`, or a SELECT with a column `text` or one column only. Raises
     SourceError where a selection gives no texts or too few.
     """
+    if output.is_dir():
+        raise SourceError(f"{output} is a folder: name the model's file")
+    texts = {}
+    for name, query in (("positive", positive), ("negative", negative)):
+        try:
+            texts[name] = selected(store, query)
+        except SourceError as error:
+            raise SourceError(f"the {name} selection: {error}") from error
     try:
-        trained = train_classifier(selected(store, positive), selected(store, negative), settings)
+        trained = train_classifier(texts["positive"], texts["negative"], settings)
     except ClassifierError as error:
         raise SourceError(str(error)) from error
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -50,14 +59,19 @@ def train_on_store(
 
 
 def selected(store: Store, query: str) -> list[str]:
-    """The texts that `query` selects, nulls left out."""
+    """The texts that `query` selects, nulls left out. Raises SourceError where it selects no column of texts."""
+    con = open_store(store)
+    columns = con.table("candidates").columns
+    con.close()
+    asked = query
     if not re.match(r"\s*(select|with|from)\b", query, re.IGNORECASE):
-        con = open_store(store)
-        columns = con.table("candidates").columns
-        con.close()
         text = "text_clean" if "text_clean" in columns else "text"
-        query = f"select {text} as text from candidates where (\n{query}\n)"
-    table = ask(store, query)
+        asked = f"select {text} as text from candidates where (\n{query}\n)"
+    try:
+        table = ask(store, asked)
+    except database.SqlError as error:
+        known = ", ".join(sorted(columns))
+        raise SourceError(f"{query}: {database.said(error, columns)} (columns of candidates: {known})") from error
     if "text" not in table.column_names and table.num_columns != 1:
         raise SourceError(
             f"the query gives the columns {', '.join(table.column_names)}, and none is called text: {query}"

@@ -1,4 +1,4 @@
-"""Curve: what each threshold of a score would keep, of the whole pool and of each language and host."""
+"""Curve: what each threshold of a score would keep, of the whole pool, each language, host and source of texts."""
 
 from __future__ import annotations
 
@@ -34,11 +34,13 @@ class CurveOptions:
     below: bool = False
     """Whether a text is kept at or below the threshold, not at or above it."""
     least: int = 1
-    """Texts that a language or a host must have to be shown."""
+    """Texts that a language, a host or a source must have to be shown."""
 
 
 def curve(rows: Rows, options: CurveOptions, threads: int | None = None) -> pa.Table:
     """(kind, name, threshold, texts, kept, keep_rate, samples_kept, missing), the whole pool first.
+
+    kind: all; language; host (of the picture's link); source (the column of the link table that the text comes from).
 
     Raises SourceError where the value or the predicate cannot be bound.
     """
@@ -76,11 +78,13 @@ def _read(decider: Decider, batch: int, names: Sequence[str]) -> pa.Table:
 
 def _valued(decider: Decider, options: CurveOptions, batch: int) -> pa.Table:
     """sample_uid, value and groups of the texts that count."""
-    names = ["text_uid", "sample_uid", "url", "language", "language_claimed"]
+    names = ["text_uid", "sample_uid", "url", "language", "language_claimed", "text_source"]
     names += [*database.columns_of(options.value), *database.columns_of(options.where)]
     language = "coalesce(language, language_claimed)" if "language" in decider.known else "language_claimed"
     groups = f"{{kind: 'all', name: ''}}, {{kind: 'language', name: coalesce({language}, 'unknown')}}, "
     groups += f"{{kind: 'host', name: coalesce({HOST}, '')}}"
+    if "text_source" in decider.known:
+        groups += ", {kind: 'source', name: coalesce(text_source, '')}"
     with decider.candidates(_read(decider, batch, names)) as con:
         return database.arrow(
             con,
@@ -141,7 +145,8 @@ def _percent(share: float | None) -> str:
 
 
 def write_page(table: pa.Table, title: str, output: Path) -> None:
-    """A page with the curves of the pool and of the largest languages and hosts; nothing in it runs or is fetched."""
+    """A page with the curves of the pool and of the largest languages, hosts and sources; nothing in it runs or is
+    fetched."""
     from jinja2 import Environment, StrictUndefined
 
     from curation.table import replace_text
@@ -149,12 +154,14 @@ def write_page(table: pa.Table, title: str, output: Path) -> None:
 
     rows = table.to_pylist()
     charts = []
-    for kind in ("language", "host"):
+    for kind in ("language", "host", "source"):
         lines: dict[str, list[tuple[float, float]]] = {"all": [], **{}}
         names = list(dict.fromkeys(row["name"] for row in rows if row["kind"] == kind))[:6]
+        if not names:
+            continue
         for row in rows:
             if row["kind"] == "all" or (row["kind"] == kind and row["name"] in names):
-                name = "all" if row["kind"] == "all" else row["name"] or "no host"
+                name = "all" if row["kind"] == "all" else row["name"] or f"no {kind}"
                 lines.setdefault(name, []).append((row["threshold"], row["keep_rate"] or 0.0))
         charts.append((f"By {kind}", curves(lines, title)))
     everything = [row for row in rows if row["kind"] == "all"]

@@ -121,11 +121,19 @@ def syntax_tree(expression: str, where: str = "predicate") -> dict[str, Any]:
     ((serialised,),) = con.execute("select json_serialize_sql(?::varchar)", [statement]).fetchall()
     tree = json.loads(serialised)
     if tree.get("error"):
-        raise ValueError(f"{where} is not valid SQL: {tree.get('error_message', 'unknown error')}")
+        raise ValueError(f"{where} is not valid SQL: {_syntax_error(tree, expression)}")
     if len(tree["statements"]) != 1 or len(tree["statements"][0]["node"].get("select_list", [])) != 1:
         raise ValueError(f"{where} must be one SQL expression")
     found: dict[str, Any] = tree["statements"][0]
     return found
+
+
+def _syntax_error(tree: Mapping[str, Any], expression: str) -> str:
+    """What the parser says, without the words that were put around the expression."""
+    message = str(tree.get("error_message", "unknown error")).splitlines()[0]
+    position = str(tree.get("position", ""))
+    is_behind = position.isdigit() and int(position) >= len("select (") + len(expression)
+    return "something is missing at its end" if is_behind else message
 
 
 def _collect(node: object, names: dict[str, None]) -> None:
@@ -162,15 +170,18 @@ def _bound(sql: str, types: Mapping[str, pa.DataType]) -> duckdb.DuckDBPyRelatio
         found = con.sql(sql)
         found.fetchall()  # one row of nulls: a constant that cannot be converted is found now
         return found
-    except duckdb.BinderException as error:
-        unknown = _UNKNOWN_COLUMN.search(str(error))
-        if unknown is None:
-            raise ValueError(str(error).splitlines()[0]) from error
-        near = difflib.get_close_matches(unknown[1], list(types), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"there is no column {unknown[1]!r}{hint}") from error
     except duckdb.Error as error:
-        raise ValueError(str(error).splitlines()[0]) from error
+        raise ValueError(said(error, list(types))) from error
+
+
+def said(error: SqlError, columns: Sequence[str] = ()) -> str:
+    """The first line of what DuckDB says, which holds the reason; of an unknown column its name, and the like of it
+    among `columns`."""
+    unknown = _UNKNOWN_COLUMN.search(str(error))
+    if unknown is None:
+        return str(error).splitlines()[0]
+    near = difflib.get_close_matches(unknown[1], columns, n=1)
+    return f"there is no column {unknown[1]!r}" + (f"; did you mean {near[0]!r}?" if near else "")
 
 
 def readable(kind: pa.DataType) -> pa.DataType:

@@ -27,6 +27,7 @@ from pipelines.pool_rows import Rows
 from pipelines.rule_sql import PREFIX, balances, columns_read, double, finite, sparse_columns, sparse_names
 from pipelines.select_duplicates import tables_read
 from pipelines.sparse import Sparse
+from pipelines.yaml_place import RecipeError
 
 Result = TypeVar("Result")
 Arrays = Mapping[str, np.ndarray]
@@ -43,6 +44,14 @@ def passed_before(decider: Decider, batch: int, until: int) -> pa.Array:
     if until == 0:
         return pa.array(np.ones(decider.sizes[batch], dtype=bool))
     return decider.asked(batch, until, [], {})[1]
+
+
+def cannot_be_asked(item: PolicyItem, error: database.SqlError) -> RecipeError:
+    """What to say of a rule whose SQL fails on the values of some row."""
+    return RecipeError(
+        f"the rule {item.name!r} cannot be asked of every row: {str(error).splitlines()[0]} (try_cast gives null where "
+        "a value does not fit its type; ::bigint and ::double hold larger numbers)"
+    )
 
 
 class Said(Protocol):
@@ -186,9 +195,23 @@ class Decider:
         fields = "".join(f", {expression} as {name}" for name, expression in extra.items())
         bits = " + ".join(f"(not {PREFIX}pass_{n})::bigint * {1 << n}" for n in range(since, until)) or "0"
         with self.candidates(table) as con:
-            return database.arrow(
-                con, f"select ({bits})::bigint as rejections{fields} from (select *{passes} from candidates)"
-            )
+            try:
+                return database.arrow(
+                    con, f"select ({bits})::bigint as rejections{fields} from (select *{passes} from candidates)"
+                )
+            except database.SqlError as error:
+                raise self._blamed(con, range(since, until), error) from error
+
+    def _blamed(self, con: database.Connection, asked: range, error: database.SqlError) -> RecipeError:
+        """Which rule some row's value does not go with: what the binder lets through may fail on values."""
+        for n in asked:
+            try:
+                con.execute(f"select count(*) filter (where {self._passes(n)}) from candidates").fetchall()
+            except database.SqlError as own:
+                return cannot_be_asked(self.policy[n], own)
+        if asked.stop < len(self.policy):
+            return cannot_be_asked(self.policy[asked.stop], error)
+        return RecipeError(f"SQL: {error}")
 
     @contextmanager
     def candidates(self, table: pa.Table, name: str = "candidates") -> Iterator[database.Connection]:

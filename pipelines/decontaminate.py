@@ -6,7 +6,7 @@ their own parts. `evaluation_matches` names for each row that matches the item t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from curation.contamination import kind_name, picture_matches, text_matches, vector_matches
 from curation.policy import Decontaminate
 from curation.scorers import embedding_matrix
 from curation.shingles import normal_form, shingle_sets
-from curation.signal import Signal
+from curation.signal import Level, Signal
 from curation.signals.perceptual_hash import PerceptualHash
 from curation.step import digest
 from curation.table import Part, find_part, open_part, read_part, write_part
@@ -28,7 +29,7 @@ from pipelines.evaluation_sets import EvaluationSet, open_set
 from pipelines.looks import COLUMNS, hashes_of
 from pipelines.recipe import Recipe
 from pipelines.stage import Run, Wanted, run_parts
-from pipelines.store import Store
+from pipelines.store import State, Store
 from pipelines.views import EVALUATION_MATCHES
 from pipelines.workers import Task
 from pipelines.yaml_place import RecipeError
@@ -93,9 +94,8 @@ def found_matches(run: Run) -> dict[str, list[Part]] | None:
 def _wanted(run: Run) -> list[Wanted]:
     rules = rules_of(run)
     sets = {name: open_set(run.store, name) for rule in rules for name in rule.against}
-    signals = run.recipe.signals_until(run.round_index)
     columns = {"pixel_hash", *COLUMNS} | {rule.embedding for rule in rules if rule.similarity is not None}
-    tables = {s.table_name(): s.level for s in signals if columns & set(s.writes().names)}
+    tables = tables_with(run.store, run.state, columns)
     folder = run.store.table("evaluation_matches")
     wanted = []
     for position, each in enumerate(run.store.samples(run.state)):
@@ -109,6 +109,16 @@ def _wanted(run: Run) -> list[Wanted]:
         task = Task(f"evaluation sets and part {each.index}", match_part, arguments)
         wanted.append(Wanted(folder, each.index, key, task))
     return wanted
+
+
+def tables_with(store: Store, state: State, columns: Collection[str]) -> dict[str, Level]:
+    """Signal table -> level, of those in the store that have any of these columns."""
+    found: dict[str, Level] = {}
+    for table, level in sorted(state.signals.items()):
+        files = store.files(state, f"signal_{table}")
+        if files and set(columns) & set(pq.read_schema(files[0]).names):
+            found[table] = "media" if level == "media" else "text"
+    return found
 
 
 def match_part(

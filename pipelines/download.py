@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from curation.reasons import Reason
+from curation.reasons import DECODER_DEATHS
 from curation.step import digest
 from curation.table import Part, find_part, open_part, read_part
 from pipelines.behind import give_memory_back
@@ -24,8 +24,6 @@ from pipelines.stage import Run, Wanted, run_parts
 from pipelines.store import PoolPart
 from pipelines.workers import Task
 
-FATAL = frozenset({Reason.IMG_DECODER_CRASH.value, Reason.IMG_DECODER_TIMEOUT.value, Reason.IMG_DECODER_MEMORY.value})
-"""What becomes of bytes that a decoder's process died of."""
 VERSION = 6
 """Of the rules that decide a row's status and the bytes that are stored."""
 MAX_TASK_ROWS = 100_000
@@ -42,8 +40,8 @@ def download_key(settings: Download, modality: str = "image", has_pictures: bool
 
 
 def wanted_parts(run: Run) -> list[Wanted]:
-    """One wanted part of `media` for each part of the pool: where rows were tried again or refreshed later, the
-    newest one."""
+    """One wanted part of `media` for each part of the pool: where rows were tried again, refreshed or taken down later,
+    the newest one."""
     source = run.recipe.source
     step = download_key(run.recipe.download, source.modality, source.columns.picture is not None)
     folder = run.store.table("media")
@@ -51,7 +49,8 @@ def wanted_parts(run: Run) -> list[Wanted]:
     for each in run.store.pool():
         key = digest(step, each.links.identity)
         while (part := find_part(folder, each.index, key)) is not None:
-            later = [k for k in (retry_key(part), refresh_key(part)) if find_part(folder, each.index, k) is not None]
+            keys = (retry_key(part), refresh_key(part), takedown_key(part))
+            later = [k for k in keys if find_part(folder, each.index, k) is not None]
             if not later:
                 break
             key = later[0]
@@ -69,20 +68,26 @@ def refresh_key(part: Part) -> str:
     return digest("refresh", part.key, part.identity)
 
 
+def takedown_key(part: Part) -> str:
+    """Key of the part that takes the place of `part` once some of its media have been taken down."""
+    return digest("takedown", part.key, part.identity)
+
+
 def _wanted(run: Run, each: PoolPart, key: str) -> Wanted:
     return Wanted(run.store.table("media"), each.index, key, _task(run, [(each.index, key, each.links.path)]))
 
 
-def fatal_pictures(parts: Iterable[Part]) -> dict[str, tuple[str, str | None]]:
+def fatal_bytes(parts: Iterable[Part]) -> dict[str, tuple[str, str | None]]:
     """SHA-256 of the bytes of which decoders died twice while these parts were made -> reason and detail of their rows.
 
     A copy of them gets the same, untried: so a run that goes on ends as one that was not disturbed.
     """
     found: dict[str, tuple[str, str | None]] = {}
     for part in parts:
-        if not FATAL.isdisjoint(part.stats["reasons"]):
+        if not DECODER_DEATHS.isdisjoint(part.stats["reasons"]):
             rows = read_part(part.path, ["sha256", "reason", "detail"]).to_pylist()
-            found |= {row["sha256"]: (row["reason"], row["detail"]) for row in rows if row["reason"] in FATAL}
+            dead = [row for row in rows if row["reason"] in DECODER_DEATHS and row["sha256"] is not None]
+            found |= {row["sha256"]: (row["reason"], row["detail"]) for row in dead}
     return found
 
 
@@ -109,7 +114,7 @@ def download_tasks(run: Run) -> list[Wanted]:
     for_each_worker = -(-len(missing) // max(1, run.workers.count))
     size = max(1, min(for_each_worker, MAX_TASK_ROWS // run.recipe.samples_per_part))
     made = [find_part(each.folder, each.index, each.key) for each in wanted] if missing else []
-    fatal = fatal_pictures(part for part in made if part is not None)
+    fatal = fatal_bytes(part for part in made if part is not None)
     tasks: dict[int, Task] = {}
     for start in range(0, len(missing), size):
         group = missing[start : start + size]
@@ -145,7 +150,7 @@ def download_parts(
 ) -> dict[str, Any]:
     """Fetch the links of some parts and publish each part of `media` as its last row ends. Runs in a worker.
 
-    parts: number, key and the part of links of each. fatal: see `fatal_pictures`.
+    parts: number, key and the part of links of each. fatal: see `fatal_bytes`.
     """
     if fatal:
         quarantine(settings, fatal)

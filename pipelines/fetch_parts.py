@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from pipelines.fetch_options import FetchOptions
 from pipelines.fetched import Fetched, Link, Validators
 from pipelines.img2dataset_folder import held_rows
 from pipelines.media_row import fetched_rows, unfetched_row
+from pipelines.takedowns import Takedowns, taken
 
 MAX_OPEN_ROWS = 10_000
 """Rows of the parts that are open at a time, where these are more than two: what a worker that dies has to fetch again.
@@ -53,13 +53,14 @@ class OpenPart:
 
 def fetch_parts(parts: Iterator[OpenPart], settings: Download, num_workers: int, run_id: str, spool: Path) -> None:
     """Fetch the links of all parts, each taken from `parts` when there is room for it. spool: folder for bodies too
-    large for memory."""
+    large for memory: that of the table, whose store says what was taken down."""
+    takedowns = Takedowns.of(spool.parent.parent)
     if settings.engine == "img2dataset":
         for part in parts:
-            _by_img2dataset(part, settings)
+            _by_img2dataset(part, settings, takedowns)
         return
     fetcher = _fetcher(settings.fetch, num_workers, run_id, spool)
-    feed = _Feed(parts, settings)
+    feed = _Feed(parts, settings, takedowns)
     with Behind(feed.finish) as behind:
         fetcher.fetch(feed.more, behind.put, behind.is_full)
 
@@ -70,30 +71,42 @@ def _fetcher(options: FetchOptions, num_workers: int, _run_id: str, spool: Path)
     return Fetcher(options, max(1, num_workers), spool)
 
 
-def _by_img2dataset(part: OpenPart, settings: Download) -> None:
-    todo = _put_unfetched(part, settings)
+def _by_img2dataset(part: OpenPart, settings: Download, takedowns: Takedowns) -> None:
+    todo = _put_unfetched(part, settings, takedowns)
     found = img2dataset_engine.run_part([part.links[i] for i in todo], settings)
     for position, columns in zip(todo, found, strict=True):
-        part.put(position, unfetched_row(part.links[position]) | {"reason": None, **columns})
+        part.put(position, takedowns.applied(unfetched_row(part.links[position]) | {"reason": None, **columns}))
     part.end()
 
 
-def _put_unfetched(part: OpenPart, settings: Download) -> list[int]:
-    """Put the rows of links that are refused by their URL or held already; returns the positions of the others."""
-    rows = ((i, unfetched_row(link)) for i, link in enumerate(part.links) if link["url_canonical"] is None)
+def _put_unfetched(part: OpenPart, settings: Download, takedowns: Takedowns) -> list[int]:
+    """Put the rows of links that are refused by their URL, taken down or held already; returns the positions of the
+    others."""
     todo = set(range(len(part.links)))
-    for position, row in chain(rows, held_rows(part.links, settings) if part.takes_held else ()):
-        part.put(position, row)
-        todo.discard(position)
+    for position, row in _unfetched(part, settings, takedowns):
+        if position in todo:  # what was taken down may be held in a folder, too
+            part.put(position, takedowns.applied(row))
+            todo.discard(position)
     part.num_left = len(todo)
     return sorted(todo)
+
+
+def _unfetched(part: OpenPart, settings: Download, takedowns: Takedowns) -> Iterator[tuple[int, dict[str, Any]]]:
+    for position, link in enumerate(part.links):
+        entry = takedowns.entry_for_link(link["url_canonical"])
+        if entry is not None:
+            yield position, taken(unfetched_row(link), entry)
+        elif link["url_canonical"] is None:
+            yield position, unfetched_row(link)
+    if part.takes_held:
+        yield from held_rows(part.links, settings)
 
 
 class _Feed:
     """Between parts and fetcher. `more` is called in the fetching thread, `finish` in the one behind it."""
 
-    def __init__(self, parts: Iterator[OpenPart], settings: Download) -> None:
-        self._parts, self._settings = parts, settings
+    def __init__(self, parts: Iterator[OpenPart], settings: Download, takedowns: Takedowns) -> None:
+        self._parts, self._settings, self._takedowns = parts, settings, takedowns
         self._part: OpenPart | None = None  # whose links are being given
         self._todo: list[int] = []  # positions of those links, the next one last
         self._given: dict[int, tuple[OpenPart, int]] = {}  # number at the fetcher -> part and position
@@ -126,7 +139,7 @@ class _Feed:
         with self._lock:
             self._num_open_parts += 1
             self._num_open_rows += len(part.links)
-        self._todo = _put_unfetched(part, self._settings)[::-1]
+        self._todo = _put_unfetched(part, self._settings, self._takedowns)[::-1]
         if not self._todo:
             self._end(part)
 
@@ -136,7 +149,7 @@ class _Feed:
         links = [part.links[position] for part, position in given]
         rows = fetched_rows(links, [each for _, each in fetched], self._settings)
         for (part, position), row in zip(given, rows, strict=True):
-            part.put(position, row)
+            part.put(position, self._takedowns.applied(row))
             part.num_left -= 1
             if part.num_left == 0:
                 self._end(part)

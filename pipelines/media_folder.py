@@ -23,10 +23,12 @@ from curation.av.subtitles import decoded
 from pipelines.sources import SourceError
 
 MEDIA = (
-    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".flv", ".ts", ".mpg", ".mpeg", ".wmv", ".ogv",
-    ".wav", ".flac", ".mp3", ".ogg", ".opus", ".oga", ".m4a", ".aac", ".wma",
+    ".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v", ".mkv", ".webm", ".avi", ".flv", ".ts", ".m2ts", ".mts",
+    ".mpg", ".mpeg", ".vob", ".wmv", ".asf", ".ogv", ".wav", ".flac", ".mp3", ".mp2", ".ogg", ".opus", ".oga", ".mka",
+    ".m4a", ".m4b", ".aac", ".wma",
 )  # fmt: skip
-"""Endings of files that are taken; what they hold is told by their bytes."""
+"""Endings of files that are taken, those of the containers that `AvLimits` allows; what they hold is told by their
+bytes."""
 CAPTIONS, SUBTITLES, TARS = (".txt",), (".srt", ".vtt"), (".tar",)
 MAX_TEXT_BYTES = 4 << 20
 """Of a file of texts beside a medium."""
@@ -138,9 +140,10 @@ def _add_text(item: Item, name: str, file: IO[bytes]) -> None:
     if len(data) > MAX_TEXT_BYTES:
         raise SourceError(f"{name}: a text of more than {MAX_TEXT_BYTES} bytes beside a medium")
     kind = "caption" if PurePosixPath(name).suffix.lower() in CAPTIONS else "subtitles"
-    text = decoded(data).strip()
+    language = _stem(name)[1]
+    text = decoded(data, language).strip()
     if text:
-        item.texts.append((kind, _stem(name)[1], text))
+        item.texts.append((kind, language, text))
 
 
 def _of_tar(path: Path, name: str) -> list[Item]:

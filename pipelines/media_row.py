@@ -28,9 +28,15 @@ def decoder(limits: DecodeLimits, output: ImageOutput | None = None) -> Decoder:
 
 
 def quarantine(settings: Download, fatal: Mapping[str, tuple[str, str | None]]) -> None:
-    """Let this process's decoder answer for bytes with these SHA-256 with the reason and detail given, unseen."""
+    """Let this process's decoders answer for bytes with these SHA-256 with the reason and detail given, unseen."""
+    of_av = {sha256: each for sha256, each in fatal.items() if each[0].startswith("av.")}
+    if of_av:
+        from pipelines.av_row import quarantine_av  # as in `_looked_at_av`
+
+        quarantine_av(settings.av, of_av)
     known = decoder(settings.decode, settings.image).fatal
-    known |= {sha256: Decoded(reason=reason, detail=detail) for sha256, (reason, detail) in fatal.items()}
+    for sha256 in fatal.keys() - of_av.keys():
+        known[sha256] = Decoded(reason=fatal[sha256][0], detail=fatal[sha256][1])
 
 
 def unfetched_row(link: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""Views of what was trained and found: `models` (training runs), `metrics`, `outcomes` and `ablations`.
+"""Views of what was trained and found: `models` (training runs), `metrics`, `outcomes`, `forgetting` and `ablations`.
 
-The schemas of the two that pre-training writes stand here once more, for stores that have none of them yet.
+The schemas of the three that pre-training writes stand here once more, for stores that have none of them yet.
 """
 
 from __future__ import annotations
@@ -33,6 +33,12 @@ OUTCOMES = pa.schema(
      ("measure", pa.string()), ("item", pa.string()), ("cluster", pa.string()), ("languages", pa.list_(pa.string())),
      ("value", pa.float64())]
 )  # fmt: skip
+FORGETTING = pa.schema(
+    [("run", pa.string()), ("stage", pa.string()), ("number", pa.int64()), ("stage_run", pa.string()),
+     ("version", pa.string()), ("learned_in", pa.string()), ("suite", pa.string()), ("direction", pa.string()),
+     ("metric", pa.string()), ("value", pa.float64()), ("lo", pa.float64()), ("hi", pa.float64()),
+     ("chance", pa.float64()), ("change", pa.float64()), ("change_lo", pa.float64()), ("change_hi", pa.float64())]
+)  # fmt: skip
 
 ABLATIONS = pa.schema(
     [("ablation", pa.string()), ("policy", pa.string()), ("version", pa.string()), ("num_texts", pa.int64()),
@@ -50,11 +56,12 @@ ABLATIONS_FOLDER = "ablations"
 
 
 def create_model_views(con: database.Connection, store: Store) -> None:
-    """Add the four views; those that nothing was found for are empty."""
+    """Add the five views; those that nothing was found for are empty."""
     con.register("models", _models(store))
     models = store.root / "models"
     database.create_view(con, "metrics", sorted(models.glob("*/evaluation-*.parquet")), METRICS)
     database.create_view(con, "outcomes", sorted(models.glob("*/outcomes-*.parquet")), OUTCOMES)
+    database.create_view(con, "forgetting", sorted(models.glob("*/forgetting-*.parquet")), FORGETTING)
     database.create_view(con, "ablations", sorted((store.root / ABLATIONS_FOLDER).glob("*/table.parquet")), ABLATIONS)
 
 

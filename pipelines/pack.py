@@ -96,7 +96,8 @@ def _packed(run: Run, plan: Plan) -> dict[str, Any]:
     run.state.versions = [each for each in run.state.versions if each != name] + [name]
     note_version(run.store, run.state, name)
     run.say(f"  pack: version {name}{' (reused)' if sealed else ''}")
-    return {"version": name, "samples": plan.num_samples, "texts": plan.num_texts, **stats}
+    held = {"digest": plan.digest}  # of the rows alone: the same for policies that keep the same
+    return {"version": name, "samples": plan.num_samples, "texts": plan.num_texts, "content": held, **stats}
 
 
 def pack_shard(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import pyarrow as pa
 
@@ -28,24 +29,29 @@ def check_policy(
         if item.name in names:
             raise RecipeError(f"{places(*here)}: two rules are called {item.name!r}")
         names.add(item.name)
-        for field, expression, wanted in _row_wise_fields(item):
-            try:
-                columns_of(expression)
-                check_expression(expression, types, wanted)
-                check_row_wise(expression, types)
-            except ValueError as error:
-                raise _mistake(places(*here, field), error, expression, types) from error
-        for field, ordering in _orderings(item):
-            expression = ordering_expression(ordering)
-            try:
-                columns_of(expression)
-                check_ordering(ordering, types)
-                check_expression(expression, types, "BIGINT")
-            except ValueError as error:
-                raise _mistake(places(*here, field), error, ordering, types) from error
+        check_rule_sql(item, types, partial(places, *here))
 
 
-def _mistake(place: str, error: ValueError, value: str, types: Mapping[str, pa.DataType]) -> RecipeError:
+def check_rule_sql(item: PolicyItem, types: Mapping[str, pa.DataType], place: Callable[[str], str]) -> None:
+    """Raises RecipeError for the SQL of one rule, with `place` of the field."""
+    for field, expression, wanted in _row_wise_fields(item):
+        try:
+            columns_of(expression, field)
+            check_row_wise(expression, types)
+            check_expression(expression, types, wanted)
+        except ValueError as error:
+            raise _mistake(place(field), error, getattr(item, field, expression), types) from error
+    for field, ordering in _orderings(item):
+        expression = ordering_expression(ordering)
+        try:
+            columns_of(expression, field)
+            check_ordering(ordering, types)
+            check_expression(expression, types, "BIGINT")
+        except ValueError as error:
+            raise _mistake(place(field), error, ordering, types) from error
+
+
+def _mistake(place: str, error: ValueError, value: object, types: Mapping[str, pa.DataType]) -> RecipeError:
     return RecipeError(f"{place}: {error} (value: {value!r}; columns: {', '.join(sorted(types))})")
 
 

@@ -12,6 +12,8 @@ from curation.policy import Policy, PolicyItem
 from curation.step import Step
 from pipelines.policy_checks import check_policy
 from pipelines.recipe import Recipe, require_media
+from pipelines.store import Store
+from pipelines.stored_searches import check_stored
 from pipelines.yaml_place import Places, RecipeError, load
 
 
@@ -23,13 +25,16 @@ class PolicyFile(Step):
     policy: Policy
 
 
-def load_policy(path: Path, types: Mapping[str, pa.DataType]) -> list[PolicyItem]:
+def load_policy(path: Path, store: Store, types: Mapping[str, pa.DataType]) -> list[PolicyItem]:
     """The policy of a file: its `policy`, or that of a recipe's last round.
 
-    Raises RecipeError, with the place, where it asks for a column that is not among `types` (the stored ones).
+    Raises RecipeError, with the place, where it asks for a column that is not among `types` (the stored ones), or for a
+    search that the store has not.
     """
     policy, places, prefix = _read(path)
     check_policy(policy, types, places, prefix)
+    first = places.length(*prefix, "policy") - len(policy)  # `downloaded` may not be in the file
+    check_stored(policy, store, types, lambda number, *field: places(*prefix, "policy", max(0, number + first), *field))
     return policy
 
 

@@ -16,12 +16,13 @@ from curation.duplicate_search import SegmentSearch, SemanticSearch, TextSearch
 from curation.lsh import MAX_RADIUS
 from curation.near_duplicates import DEFAULT_RADIUS
 from curation.policy import Policy, PolicyItem, Rule
-from curation.schema import MEDIA, SEGMENT_TEXTS, SEGMENTS, TEXTS, UNSEEN
+from curation.schema import LINKS, MEDIA, SEGMENT_TEXTS, SEGMENTS, TEXTS, UNSEEN
 from curation.signal import Signal
 from curation.step import Step, suggest
 from pipelines.download_options import Download
 from pipelines.search_checks import check_searches
 from pipelines.segment_checks import check_segments
+from pipelines.space_checks import check_spaces
 from pipelines.yaml_place import Places, RecipeError, load
 
 Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]*$", max_length=60)]
@@ -62,6 +63,17 @@ class Columns(Step):
             )
         found = {("hash" if name in ("sha256", "md5") else name): value for name, value in values.items()}
         return {**found, "text": [found["text"]]} if isinstance(found.get("text"), str) else found
+
+    @model_validator(mode="after")
+    def _names_of_their_own(self) -> Columns:
+        decided = ("kept", "rejected_by", "saw", "draw", "duplicate_group", "keep_probability", "sampling_weight")
+        taken = {*LINKS.names, *SEGMENTS.names, *SEGMENT_TEXTS.names, *decided}
+        for place, name in enumerate(self.extra):
+            if name in taken:
+                raise ValueError(f"extra: the store has a column {name!r} of its own: rename that of the link table")
+            if name in self.extra[:place]:
+                raise ValueError(f"extra: {name!r} is named twice")
+        return self
 
 
 class Source(Step):
@@ -268,7 +280,7 @@ def load_recipe(path: Path) -> Recipe:
     for index, each in enumerate(recipe.all_rounds()):
         prefix: tuple[int | str, ...] = ("rounds", index) if recipe.rounds else ()
         types = column_types(recipe, recipe.signals_until(index), places)
-        check_policy(each.policy, types, places, prefix)
+        check_policy(each.policy, {name: kind for name, kind in types.items() if name != "bytes"}, places, prefix)
     types = column_types(recipe, recipe.signals_until(len(recipe.all_rounds()) - 1), places)
     _check_columns(recipe, types, places)
     check_searches(recipe, types, places)
@@ -305,6 +317,7 @@ def column_types(recipe: Recipe, signals: list[Signal], places: Places) -> dict[
                     f"{places(*where[position])}: {type(signal).__name__} reads the column {name!r}, which no "
                     f"signal of the recipe writes; {suggest(name, list(types))}"
                 )
+    check_spaces(signals, where, places)
     return types
 
 

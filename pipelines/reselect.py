@@ -1,18 +1,23 @@
-"""Select again: another policy on the stored signals. Nothing is downloaded or scored; only packing reads media."""
+"""Select again: another policy on the stored signals. Nothing is downloaded or scored; only packing reads media.
+
+Evaluation sets are compared anew where the policy names some, by what is stored of the pool.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from pydantic import ValidationError
 
+from pipelines.decontaminate import decontaminate, rules_of
 from pipelines.policy_file import load_policy
 from pipelines.pool_rows import Misaligned, PoolRows
 from pipelines.recipe import Recipe, are_boxes
-from pipelines.run import StageCall, audit, record, run_stage
+from pipelines.run import StageCall, audit, noted, record, run_stage
 from pipelines.stage import Report, Run
 from pipelines.store import Store, StoreError
 from pipelines.workers import make_workers
@@ -43,7 +48,7 @@ def reselect(
         chosen = chosen.changed(name=name)
     except ValidationError as error:
         raise RecipeError(f"--name {name!r}: {error.errors()[0]['msg']}") from error
-    items = load_policy(policy, rows.types)
+    items = load_policy(policy, store, rows.types)
     check_pack(recipe, chosen, rows.types)
     started = time.time()
     with store.locked():
@@ -56,6 +61,10 @@ def reselect(
         )
         outcome = "failed"
         try:
+            if rules_of(run):
+                noted(run, "dedupe", "dedupe", lambda: find_stored_matches(run))
+            else:
+                find_stored_matches(run)
             for stage in ("select", "pack"):
                 run_stage(run, StageCall(stage, 0, run.round.name))
             audit(run)
@@ -64,6 +73,13 @@ def reselect(
         finally:
             run.workers.close()
             record(run, started, outcome)
+
+
+def find_stored_matches(run: Run) -> dict[str, Any]:
+    """Compare the pool with the evaluation sets that the policy names, by stored columns; matches of others leave the
+    views. Returns counts."""
+    run.state.tables.pop("evaluation_matches", None)
+    return decontaminate(run) if rules_of(run) else {}
 
 
 def check_pack(path: Path, recipe: Recipe, types: Mapping[str, pa.DataType]) -> None:

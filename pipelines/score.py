@@ -7,7 +7,8 @@ is fitted first (pipelines/fit.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import platform
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,13 +82,17 @@ def score(run: Run) -> dict[str, Any]:
     run.state.tables |= {f"fit_{table}": [run.store.relative(fit.path)] for table, fit in all_fits.items()}
     for signal in signals:
         _store_legend(run, signal)
-    # signals that this round does not know keep their parts on disk but leave the views
+    _forget_others(run, signals)
+    return total
+
+
+def _forget_others(run: Run, signals: Sequence[Signal]) -> None:
+    """Signals that this round does not know keep their parts on disk but leave the views."""
     for stale in run.state.signals.keys() - {signal.table_name() for signal in signals}:
         del run.state.signals[stale]
         run.state.signal_keys.pop(stale, None)
         del run.state.tables[f"signal_{stale}"]
         run.state.tables.pop(legend_name(stale), None)
-    return total
 
 
 def _store_legend(run: Run, signal: Signal) -> None:
@@ -131,6 +136,7 @@ def planned_signals(run: Run) -> tuple[int, int, bool]:
     present = sum(len(parts) for parts in found.values())
     missing = len(signals) * len(pool) - present
     if missing == 0:
+        _forget_others(run, signals)
         run.state.tables |= {f"fit_{table}": [run.store.relative(fit.path)] for table, fit in fits.items()}
         for signal in signals:
             table = signal.table_name()
@@ -219,6 +225,7 @@ def _wanted(
     sources = _sources(run, [signal for signal, _ in missing])
     arguments = {
         "signals": missing,
+        "signal_keys": {signal.table_name(): signal.key() for signal, _ in missing},
         "media": media.path,
         "texts": texts.path,
         "upstream": {table: upstream[table].path for table in sources},
@@ -235,6 +242,23 @@ def _wanted(
     return [Wanted(folders[table], media.index, key, task) for table, key in keys.items()]
 
 
+class OtherSignal(RuntimeError):
+    """A signal is not the same on this worker as where the run began: other weights, word lists or code."""
+
+
+def _check_keys(signals: Sequence[Signal], wanted: Mapping[str, str]) -> None:
+    """A part is named by the key that the run's beginning knew: what is computed by anything else must not get it."""
+    for signal in signals:
+        table = signal.table_name()
+        if table in wanted and signal.key() != wanted[table]:
+            raise OtherSignal(
+                f"{table} on {platform.node()}: the signal's key is {signal.key()[:12]} here and was "
+                f"{wanted[table][:12]} where the run began. Its weights, lists or code are other ones under the same "
+                "name: put the same files and versions on every machine, and start the run again if they were replaced "
+                "while it ran. Nothing was written."
+            )
+
+
 def score_part(
     signals: Sequence[tuple[Signal, str]],
     media: Path,
@@ -247,8 +271,13 @@ def score_part(
     fits: dict[str, Path] | None = None,
     num_decoders: int = 1,
     av: AvLimits | None = None,
+    signal_keys: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Compute several signals of one part in one pass and publish a part for each. Runs in a worker."""
+    """Compute several signals of one part in one pass and publish a part for each. Runs in a worker.
+
+    signal_keys: table -> key of the signal where the run began. Raises OtherSignal where this worker's is another.
+    """
+    _check_keys([signal for signal, _ in signals], signal_keys or {})
     of_media, of_texts = media_rows(media, upstream, levels), None
     if any(signal.level == "text" for signal, _ in signals):
         of_texts = text_rows(texts, of_media, upstream, levels)

@@ -49,13 +49,12 @@ def check_searches(recipe: Recipe, types: Mapping[str, pa.DataType], places: Pla
                     f"{places(*prefix, 'policy', position)}: {item.name} is `of: {item.of}`, but the recipe does not "
                     f"look for them; say `duplicates: {{{item.of}: {say}}}`"
                 )
-
             if isinstance(item, Decontaminate):
-                _check_rule(item, types, partial(places, *prefix, "policy", position))
+                check_rule(item, types, partial(places, *prefix, "policy", position))
 
 
-def _check_rule(item: Decontaminate, types: Mapping[str, pa.DataType], place: Callable[[str], str]) -> None:
-    """A rule about evaluation sets, against the columns that it compares."""
+def check_rule(item: Decontaminate, types: Mapping[str, pa.DataType], place: Callable[[str], str]) -> None:
+    """Raises RecipeError for a rule about evaluation sets that compares a column which is not there."""
     if item.radius is not None and "look" not in types:
         raise RecipeError(
             f"{place('radius')}: {item.name} compares pictures, which needs the signal "

@@ -10,19 +10,20 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import cv2
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.av.cutting_up import Segment, SegmentOptions, cut_up
+from curation.av.stills import SHORT_SIDE_PX, as_jpeg
 from curation.av.subtitles import Cue, from_packets, within
 from curation.media.av_decode import AvDecoder
 from curation.media.av_types import AvLimits, FrameTap, Wanted
+from curation.reasons import DECODER_DEATHS
 from curation.schema import SEGMENTS
 from curation.step import digest
 from curation.table import Part, read_groups, read_part, write_part
@@ -30,13 +31,10 @@ from curation.urls import uid
 from pipelines.spool import Place, Spool
 from pipelines.stage import AccountingError
 
-VERSION = 5
+VERSION = 7
 """Of the rules in this file and of how FFmpeg is asked."""
 PICTURE = "picture"
 """`role` of the picture beside a sound: it is no source of segments."""
-FRAME_SHORT_SIDE_PX = 512
-"""Of the picture that is kept of a segment: as much as signals of pictures look at (`ImageSignal.short_side_px`)."""
-FRAME_JPEG_QUALITY = 92
 GROUP_BYTES = 64 << 20
 """Of media in a row group: what a worker that reads the segments one group at a time holds."""
 GROUP_ROWS = 250
@@ -54,12 +52,21 @@ def av_decoder(limits: AvLimits) -> AvDecoder:
 
 
 def segment_part(
-    media: Path, folder: Path, index: int, key: str, options: SegmentOptions, limits: AvLimits
+    media: Path,
+    folder: Path,
+    index: int,
+    key: str,
+    options: SegmentOptions,
+    limits: AvLimits,
+    fatal: Mapping[str, tuple[str, str | None]] | None = None,
 ) -> dict[str, Any]:
     """Cut every medium of one part and publish its part of `segments`. Runs in a worker.
 
     In memory are one row group of sources, the segments of one source, and one row group of segments.
+    fatal: SHA-256 of bytes that killed decoders while other parts were made -> reason and detail; they get the same,
+    untried.
     """
+    av_decoder(limits).fatal.update(fatal or {})
     rows: list[dict[str, Any]] = []
     uids: list[str] = []
     with Spool(folder) as spool:
@@ -104,8 +111,26 @@ def _rows(
     cues = from_packets(decoder.texts(body)[1])[0] if any(row["status"] == "ok" for row in rows) else []
     for row in rows:
         if row["status"] == "ok":
-            row["frame"] = _middle_picture(decoder, row)
+            row["frame"] = row["frame"] or _middle_picture(decoder, row)
             row["subtitles"] = [dataclasses.asdict(cue) for cue in _of_segment(cues, row)]
+    return _without_killers(source, body, rows, decoder)
+
+
+def _without_killers(
+    source: dict[str, Any], body: bytes, rows: list[dict[str, Any]], decoder: AvDecoder
+) -> list[dict[str, Any]]:
+    """The rows, but none of a source that killed its decoders, whenever that was: so that its copies, which are not
+    tried, get the same row. A segment that did so has its reason and no bytes. `sha256` is that of what killed."""
+    death = decoder.death_of(body)
+    if death is not None:
+        dead = Segment(None, reason=death[0], detail=death[1])
+        return [_row(source, dead) | {"sha256": hashlib.sha256(body).hexdigest()}]
+    for row in rows:
+        death = None if row["bytes"] is None else decoder.death_of(row["bytes"])
+        if death is not None:
+            row |= {"status": "failed", "reason": death[0], "detail": death[1]}
+            row |= dict.fromkeys(("bytes", "stored_sha256", "size_bytes", "frame", "subtitles"))
+            row |= dict.fromkeys(("picture_track", "motion_track"))
     return rows
 
 
@@ -114,11 +139,11 @@ def _of_segment(cues: list[Cue], row: dict[str, Any]) -> list[Cue]:
 
 
 def _middle_picture(decoder: AvDecoder, row: dict[str, Any]) -> bytes | None:
-    """The picture shown in the middle of a segment, as JPEG; None where it has none."""
+    """The picture shown in the middle of a segment of whose source no still is there, as JPEG; None if it has none."""
     if row["modality"] != "video":
         return None
     middle_s = (row["duration_s"] or 0.0) / 2
-    tap = FrameTap("times", (middle_s,), short_side_px=FRAME_SHORT_SIDE_PX)
+    tap = FrameTap("times", (middle_s,), short_side_px=SHORT_SIDE_PX)
     for start_s in (middle_s, 0.0):  # from the key frame before it, or else from the front
         _, got = decoder.gather(row["bytes"], Wanted(frames=(tap,), start_s=start_s, end_s=middle_s + 1.0))
         frames = got.frames()
@@ -126,10 +151,7 @@ def _middle_picture(decoder: AvDecoder, row: dict[str, Any]) -> bytes | None:
             break
     else:
         return None
-    is_made, jpeg = cv2.imencode(
-        ".jpg", cv2.cvtColor(frames.pixels[0], cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, FRAME_JPEG_QUALITY]
-    )
-    return jpeg.tobytes() if is_made else None
+    return as_jpeg(frames.pixels[0])
 
 
 def _row(source: dict[str, Any], segment: Segment | None) -> dict[str, Any]:
@@ -156,10 +178,14 @@ def _row(source: dict[str, Any], segment: Segment | None) -> dict[str, Any]:
         start = segment.cut.start_s
         row |= {"start_s": segment.span.start_s if start is None else start, "end_s": segment.span.end_s}
         row |= {"cut_mode": segment.cut.mode, "num_frames": segment.cut.num_frames}
-        if segment.reason is None and segment.cut.body is not None:
-            sha256 = hashlib.sha256(segment.cut.body).hexdigest()
-            row |= {"status": "ok", "sha256": sha256, "stored_sha256": sha256, "bytes": segment.cut.body}
+        if segment.cut.body is not None and (segment.reason is None or segment.reason in DECODER_DEATHS):
+            row["sha256"] = hashlib.sha256(segment.cut.body).hexdigest()
+        if segment.cut.body is not None and segment.reason is None:
+            row |= {"status": "ok", "stored_sha256": row["sha256"], "bytes": segment.cut.body}
             row["size_bytes"] = len(segment.cut.body)
+            if segment.track is not None:
+                row["picture_track"], row["motion_track"] = segment.track.as_bytes()
+            row["frame"] = segment.frame
     return row
 
 
@@ -184,7 +210,7 @@ def _publish(folder: Path, index: int, key: str, rows: list[dict[str, Any]], spo
             "reasons": dict(Counter(row["reason"] for row in rows if row["reason"])),
             "sources": num_sources,
         },
-        plain=["bytes", "frame"],
+        plain=["bytes", "frame", "picture_track"],
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from curation.av.cutting_up import SegmentOptions
 from curation.av.segment_signal import SegmentSignal
 from curation.signals.media_fingerprint import MediaFingerprint
 from curation.step import suggest
@@ -64,11 +65,7 @@ def _check_options(recipe: Recipe, places: Places) -> None:
             f"{places('segment', 'streams')}: the source is to have pictures, and its segments none (value: 'audio'); "
             "say `source: {modality: audio}`, or leave `streams` out"
         )
-    if options.shots.stitching is not None:
-        raise RecipeError(
-            f"{places('segment', 'shots', 'stitching')}: stitching compares features of frames by a model, which the "
-            "stage does not have; leave it out (`curation.av.cutting_up.cut_up` takes such features)"
-        )
+    _check_models(options, places)
     for name in options.subtitles:
         if name not in recipe.source.columns.text:
             raise RecipeError(
@@ -93,3 +90,20 @@ def _check_options(recipe: Recipe, places: Places) -> None:
             f"{places('duplicates', 'segments')}: copies of segments are found by their fingerprints, which needs the "
             "signal curation.signals.media_fingerprint.MediaFingerprint"
         )
+
+
+def _check_models(options: SegmentOptions, places: Places) -> None:
+    """The models of the shots are loaded here, so that a missing one is told before any worker starts."""
+    shots = options.shots
+    for name, part in (("network", shots.network), ("stitching", shots.stitching)):
+        if part is None:
+            continue
+        if options.by != "shots":
+            raise RecipeError(
+                f"{places('segment', 'shots', name)}: shots are looked for by `segment: {{by: shots}}` only (value of "
+                f"by: {options.by!r}); leave `{name}` out"
+            )
+        try:
+            part.loaded()
+        except ValueError as error:
+            raise RecipeError(f"{places('segment', 'shots', name)}: {error}") from error

@@ -1,13 +1,17 @@
-"""Signals of segments in the score stage: each segment is decoded once for all signals that are missing."""
+"""Signals of segments in the score stage, all that are missing at once: of the tracks of their pictures, and of their
+sound, which is decoded once for all."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
-from curation.av.segment_signal import SegmentSignal, decoded_segment
+from curation.av.picture_track import PictureTrack
+from curation.av.segment_signal import DecodedSegment, SegmentSignal, decoded_segment
+from curation.media.av_decode import AvDecoder
 from curation.media.av_types import AvLimits
 from curation.table import read_groups
 from pipelines.segment import av_decoder
@@ -22,11 +26,17 @@ def from_segments(media: Path, signals: Sequence[SegmentSignal], limits: AvLimit
         return {}
     decoder = av_decoder(limits or AvLimits())
     made: dict[str, list[pa.Table]] = {signal.table_name(): [signal.compute_segments([])] for signal in signals}
-    for group in read_groups(media, ["bytes"]):
-        column = group.column(0)
-        for start in range(0, len(column), SEGMENTS_AT_A_TIME):
-            bodies = column.slice(start, SEGMENTS_AT_A_TIME).to_pylist()
-            found = [None if body is None else decoded_segment(decoder, body, signals) for body in bodies]
+    for group in read_groups(media, ["bytes", "picture_track", "motion_track"]):
+        for start in range(0, len(group), SEGMENTS_AT_A_TIME):
+            found = [_decoded(decoder, row, signals) for row in group.slice(start, SEGMENTS_AT_A_TIME).to_pylist()]
             for signal in signals:
                 made[signal.table_name()].append(signal.compute_segments(found))
     return {table: pa.concat_tables(batches) for table, batches in made.items()}
+
+
+def _decoded(decoder: AvDecoder, row: dict[str, Any], signals: Sequence[SegmentSignal]) -> DecodedSegment | None:
+    if row["bytes"] is None:
+        return None
+    is_seen = row["picture_track"] is not None
+    track = PictureTrack.of_bytes(row["picture_track"], row["motion_track"]) if is_seen else None
+    return decoded_segment(decoder, row["bytes"], signals, track)

@@ -13,7 +13,7 @@ from typing import Any
 from curation.av.cutting_up import SegmentOptions
 from curation.step import digest
 from curation.table import Part, find_part
-from pipelines.download import media_parts
+from pipelines.download import fatal_bytes, media_parts
 from pipelines.segment import segment_key, segment_part
 from pipelines.segment_texts import VERSION, segment_texts_part
 from pipelines.stage import Run, Wanted, run_parts
@@ -66,15 +66,19 @@ def options_of(run: Run) -> SegmentOptions:
 
 
 def wanted_segments(run: Run, sources: list[Part]) -> list[Wanted]:
-    """One part of segments for each part of sources."""
+    """One part of segments for each part of sources. What killed decoders while the parts that are there were made is
+    told to the tasks of the others, as in `pipelines.download`."""
     options, limits = options_of(run), run.recipe.download.av
     step, folder = segment_key(options, limits), run.store.table(SEGMENTS_TABLE)
+    keys = [digest(step, part.identity) for part in sources]
+    made = [find_part(folder, part.index, key) for part, key in zip(sources, keys, strict=True)]
+    fatal = fatal_bytes(part for part in made if part is not None) if None in made else {}
     wanted = []
-    for part in sources:
-        key = digest(step, part.identity)
+    for part, key in zip(sources, keys, strict=True):
         arguments = {"media": part.path, "folder": folder, "index": part.index, "key": key,
-                     "options": options, "limits": limits}  # fmt: skip
-        wanted.append(Wanted(folder, part.index, key, Task(f"segment of part {part.index}", segment_part, arguments)))
+                     "options": options, "limits": limits, "fatal": fatal}  # fmt: skip
+        task = Task(f"segment of part {part.index}", segment_part, arguments, options.needs_model())
+        wanted.append(Wanted(folder, part.index, key, task))
     return wanted
 
 

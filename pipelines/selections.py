@@ -84,6 +84,13 @@ def note_version(store: Store, state: State, version: str) -> None:
             _write(store, Selection(**{**asdict(each), "version": version}))
 
 
+def rename_version(store: Store, old: str, new: str | None) -> None:
+    """Let the selections that a version was packed from name the one in its place, None where there is none."""
+    for each in selections(store):
+        if each.version == old:
+            _write(store, Selection(**{**asdict(each), "version": new}))
+
+
 def _write(store: Store, selection: Selection) -> None:
     content = json.dumps(asdict(selection), indent=1, sort_keys=True) + "\n"
     replace_text(store.root / FOLDER / f"{selection.name}.json", content)

@@ -15,28 +15,35 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.policy import Balance, Decontaminate, Dedupe, Quota, Top
+from curation.policy import Balance, Decontaminate, Dedupe, PolicyItem, Quota, Top
 from pipelines import database
 from pipelines.balance import solve_balance
 from pipelines.cut import cut_at, more_than, narrow
-from pipelines.decide import Decider, passed_before
+from pipelines.decide import Decider, cannot_be_asked, passed_before
 from pipelines.rule_sql import PREFIX, finite
 from pipelines.solve_found import solve_found
 from pipelines.sparse import Sparse
 
 
 def solve(decider: Decider) -> None:
-    """Find the figures of every rule, in the policy's order."""
+    """Find the figures of every rule, in the policy's order. Raises RecipeError for a rule that fails on some row."""
     for n, item in enumerate(decider.policy):
-        match item:
-            case Top():
-                _solve_top(decider, n, item)
-            case Quota():
-                _solve_quota(decider, n, item)
-            case Dedupe() | Decontaminate():
-                solve_found(decider, n, item)
-            case Balance():
-                solve_balance(decider, n, item)
+        try:
+            _solve(decider, n, item)
+        except database.SqlError as error:  # an ordering, say, which only this rule asks for
+            raise cannot_be_asked(item, error) from error
+
+
+def _solve(decider: Decider, n: int, item: PolicyItem) -> None:
+    match item:
+        case Top():
+            _solve_top(decider, n, item)
+        case Quota():
+            _solve_quota(decider, n, item)
+        case Dedupe() | Decontaminate():
+            solve_found(decider, n, item)
+        case Balance():
+            solve_balance(decider, n, item)
 
 
 # top ------------------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import csv
 import gzip
 import hashlib
 import json
+import math
 import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation.step import suggest
@@ -85,7 +87,7 @@ def read_links(path: Path, columns: Columns, takes_lists: bool = False) -> Itera
     except UnicodeDecodeError as error:
         raise SourceError(
             f"{path}: is not UTF-8: {error.reason} (byte 0x{error.object[error.start]:02x}, after "
-            f"{_before(error)!r}); save it as UTF-8, for instance `iconv -f latin1 -t utf-8`"
+            f"{_before(error)!r}); save it as UTF-8, for instance `iconv -f {_likely(error)} -t utf-8`"
         ) from error
     except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
         raise SourceError(f"{path}: cannot be read as {kind_of(path)}: {str(error).splitlines()[0]}") from error
@@ -96,6 +98,11 @@ def read_links(path: Path, columns: Columns, takes_lists: bool = False) -> Itera
 def _before(error: UnicodeDecodeError) -> str:
     """The end of the text that could be read, to find the place by: the position is one within a block."""
     return bytes(error.object[max(0, error.start - 30) : error.start]).decode("utf-8", "replace")
+
+
+def _likely(error: UnicodeDecodeError) -> str:
+    """The encoding that it probably is."""
+    return "utf-16" if error.start == 0 and error.object[:2] in (b"\xff\xfe", b"\xfe\xff") else "latin1"
 
 
 def _batches(path: Path, columns: Columns, lists: Collection[str]) -> Iterator[pa.Table]:
@@ -125,6 +132,8 @@ def _strings(path: Path, name: str, column: pa.Array, may_be_lists: bool) -> pa.
     """A column of a Parquet file as strings, or as lists of them."""
     kind = column.type
     is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    if pa.types.is_floating(kind):  # pandas writes what is missing as NaN
+        column = pc.if_else(pc.is_nan(column), pa.scalar(None, kind), column)
     if not is_list and not pa.types.is_nested(kind):
         return _checked(path, name, column.cast(pa.string()))
     if not is_list or pa.types.is_nested(kind.value_type):
@@ -168,6 +177,8 @@ def _separated_rows(path: Path, text: IO[str], wanted: list[str]) -> Iterator[Ro
         header = next((row for row in reader if row), None)
         if header is None:
             raise SourceError(f"{path}: is empty")
+        if len(header) == 1 and (other := next((mark for mark in ";\t|" if mark in header[0]), None)) is not None:
+            raise SourceError(f"{path}: its fields are separated by {other!r}; write it anew with commas, or as .tsv")
         _check(path, wanted, header)
         places = [header.index(name) for name in wanted]
         for row in reader:
@@ -214,7 +225,8 @@ def _json_value(path: Path, number: int, name: str, value: object, may_be_list: 
 def _json_text(path: Path, number: int, name: str, value: object) -> str | None:
     if isinstance(value, list | dict):
         raise SourceError(f"{path}:{number}: {name!r} is a {type(value).__name__}; a text, a number or null is read")
-    text = value if isinstance(value, str) or value is None else json.dumps(value)
+    is_missing = value is None or (isinstance(value, float) and math.isnan(value))
+    text = None if is_missing else value if isinstance(value, str) else json.dumps(value)
     if text is not None and any("\ud800" <= ch <= "\udfff" for ch in text):
         raise SourceError(f"{path}:{number}: {name!r} holds half a surrogate pair, which is no text")
     return text

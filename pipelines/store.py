@@ -8,6 +8,7 @@ tables/<table>/       write-once parts: links, texts, media, signal_<name>, fit_
 versions/<name>-<digest>/   sealed dataset versions: shards and manifest.json
 evaluation_sets/      what no version may hold: hashes, texts and embeddings of each named set
 models/               training runs
+takedown/             links and digests that were taken down and never come back, and what each take-down did
 selections/           one JSON file for each policy that decided: the policy, and the tables that it read
 cache/                columns as selections have read them, pictures as models see them; can be deleted at any time
 runs/                 one JSON file a run: when, what, how long, how much was reused
@@ -65,14 +66,24 @@ def legend_name(signal_table: str) -> str:
     return f"{signal_table}_legend"
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, *fields: str) -> dict[str, Any]:
+    """A mapping with these fields. Raises StoreError where the file holds anything else."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise StoreError(f"{path} is damaged: {error}") from error
     if not isinstance(found, dict):
         raise StoreError(f"{path} is damaged: it holds no mapping")
+    missing = [name for name in fields if name not in found]
+    if missing:
+        raise StoreError(f"{path} is damaged: it has no {missing[0]!r}")
     return found
+
+
+def _check_name(root: Path) -> None:
+    """Raises StoreError where DuckDB would take the path of a file below `root` for a pattern of several."""
+    if any(mark in str(root.absolute()) for mark in "*?["):
+        raise StoreError(f"{root.absolute()}: a path with * ? or [ in it cannot be a store's: choose another --store")
 
 
 class Store:
@@ -84,6 +95,7 @@ class Store:
     @classmethod
     def open(cls, root: Path) -> Store:
         """Raises StoreError where `root` is no store of this version's format."""
+        _check_name(root)
         marker = root / "store.json"
         if not marker.is_file():
             raise StoreError(f"{root} is not a tamis store: it has no store.json; `tamis run` makes one")
@@ -100,6 +112,7 @@ class Store:
     @classmethod
     def create(cls, root: Path) -> Store:
         """Open the store at `root`, or make one in an empty or new folder."""
+        _check_name(root)
         if (root / "store.json").exists():
             return cls.open(root)
         # what a run that was killed right here left behind is no content
@@ -138,14 +151,16 @@ class Store:
     def _pool_manifests(self) -> list[Path]:
         return sorted((self.root / "pool").glob("[0-9]*.json"))
 
+    def _pool_manifest(self) -> dict[str, Any]:
+        """The newest; empty before the first ingest."""
+        manifests = self._pool_manifests()
+        return read_json(manifests[-1], "parts", "sources") if manifests else {"parts": [], "sources": []}
+
     def pool(self) -> list[PoolPart]:
         """The parts of the pool, by number; empty before the first ingest."""
-        manifests = self._pool_manifests()
-        if not manifests:
-            return []
         return [
             PoolPart(each["index"], open_part(self.root / each["links"]), open_part(self.root / each["texts"]))
-            for each in _read_json(manifests[-1])["parts"]
+            for each in self._pool_manifest()["parts"]
         ]
 
     def samples(self, state: State) -> list[PoolPart]:
@@ -163,13 +178,11 @@ class Store:
         """Files of the texts, by part; no file is opened. With `state`, those of segments where there are segments."""
         if state is not None and "texts" in state.tables:
             return self.files(state, "texts")
-        manifests = self._pool_manifests()
-        return [self.root / each["texts"] for each in _read_json(manifests[-1])["parts"]] if manifests else []
+        return [self.root / each["texts"] for each in self._pool_manifest()["parts"]]
 
     def pool_sources(self) -> list[dict[str, Any]]:
         """The source files taken in so far: name, digest, rows."""
-        manifests = self._pool_manifests()
-        return list(_read_json(manifests[-1])["sources"]) if manifests else []
+        return list(self._pool_manifest()["sources"])
 
     def grow_pool(self, parts: list[PoolPart], sources: list[dict[str, Any]]) -> None:
         """Publish the next state of the pool in one step."""
@@ -186,7 +199,12 @@ class Store:
     def state(self) -> State:
         """What the last stage left; empty before the first run."""
         path = self.root / "state.json"
-        return State(**_read_json(path)) if path.is_file() else State()
+        if not path.is_file():
+            return State()
+        try:
+            return State(**read_json(path))
+        except TypeError as error:
+            raise StoreError(f"{path} is damaged: {error}") from error
 
     def save_state(self, state: State) -> None:
         """Replace the state in one step."""

@@ -90,6 +90,8 @@ def listing(store: Store) -> Rows:
 
 def ask(store: Store, query: str) -> pa.Table:
     """The rows of a stored query (by name, `report/` may be left out) or of SQL text, on a read-only database."""
+    if any("\ud800" <= ch <= "\udfff" for ch in query):
+        raise SourceError("the query is not UTF-8: set a UTF-8 locale, for instance LC_ALL=C.UTF-8")
     con = open_store(store, locked=True)
     name = next((name for name in (query, f"report/{query}") if name in database.queries()), None)
     if name is None and query.replace("/", "").replace("_", "").isalnum():
@@ -98,13 +100,30 @@ def ask(store: Store, query: str) -> pa.Table:
     kinds = [str(each.type).rpartition(".")[2] for each in con.extract_statements(statement)]
     if kinds not in (["SELECT"], ["EXPLAIN"]):
         raise SourceError(f"only one SELECT is answered, this is {', '.join(kinds) or 'empty'}: a store is read-only")
-    return database.arrow(con, statement)
+    table = database.arrow(con, statement)
+    return table.rename_columns(_apart(table.column_names))
+
+
+def _apart(names: list[str]) -> list[str]:
+    """The names, those that came before with a number behind them: `a`, `a_1`."""
+    found: list[str] = []
+    for name in names:
+        number, new = 0, name
+        while new in found:
+            number += 1
+            new = f"{name}_{number}"
+        found.append(new)
+    return found
 
 
 def write_result(table: pa.Table, output: Path) -> None:
     """Write rows as Parquet or CSV by the file's ending; lists become JSON in CSV."""
     if output.suffix not in (".parquet", ".csv"):
         raise SourceError(f"{output}: the ending must be .parquet or .csv")
+    for place, field in enumerate(table.schema):
+        if pa.types.is_interval(field.type):  # neither format knows it
+            texts = [None if value is None else str(value) for value in table.column(place).to_pylist()]
+            table = table.set_column(place, field.name, pa.array(texts, pa.string()))
     output.unlink(missing_ok=True)
     with publishing(output.absolute()) as temporary:
         if output.suffix == ".parquet":

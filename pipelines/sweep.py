@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from curation.policy import PolicyItem, Rule, Threshold
 from curation.step import Step, suggest
 from pipelines import database
 from pipelines.decide import Decider
+from pipelines.policy_checks import check_rule_sql
 from pipelines.policy_file import parse_value
 from pipelines.pool_rows import Rows
 from pipelines.solve import solve
@@ -103,18 +105,14 @@ def sweep(
 def _check(
     grid_cells: Sequence[tuple[Mapping[str, Any], Sequence[PolicyItem]]], types: Mapping[str, pa.DataType]
 ) -> None:
-    """Raises RecipeError for a value with which a rule is no predicate any more, before the first cell is counted."""
+    """Raises RecipeError for a value with which a rule is no valid SQL any more, before the first cell is counted."""
     checked: set[str] = set()
     for chosen, policy in grid_cells:
+        values = ", ".join(f"{name} = {value!r}" for name, value in chosen.items())
         for item in policy:
-            if not isinstance(item, Rule) or item.predicate() in checked:
-                continue
-            checked.add(item.predicate())
-            try:
-                database.check_expression(item.predicate(), types, "BOOLEAN")
-            except ValueError as error:
-                values = ", ".join(f"{name} = {value!r}" for name, value in chosen.items())
-                raise RecipeError(f"{values}: the rule {item.name!r}: {error}") from error
+            if repr(item) not in checked:
+                checked.add(repr(item))
+                check_rule_sql(item, types, partial("{}: {}.{}".format, values, item.name))
 
 
 def _count(

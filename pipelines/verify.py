@@ -19,6 +19,7 @@ from pipelines.selections import selections
 from pipelines.sources import file_digest
 from pipelines.stage import Report
 from pipelines.store import Store, StoreError
+from pipelines.takedown import still_there
 from pipelines.views import open_store
 
 
@@ -50,6 +51,7 @@ def verify_store(store: Store, say: Report) -> list[str]:
     say(f"versions: {shards} shards compared with their manifests")
     problems += damaged_sets(store)
     if not problems:
+        problems += still_there(store)
         problems += audit_store(open_store(store, state))
         say("audits: done")
     return problems

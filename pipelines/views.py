@@ -13,7 +13,7 @@ from curation.table import open_part
 from pipelines import database
 from pipelines.decided import create_decided
 from pipelines.model_views import create_model_views
-from pipelines.store import State, Store, legend_name
+from pipelines.store import State, Store, legend_name, read_json
 
 DUPLICATES = pa.schema([("media_uid", pa.string()), ("duplicate_group", pa.string())])
 DUPLICATE_EDGES = pa.schema(
@@ -161,7 +161,7 @@ def _policy_rules(store: Store, state: State) -> pa.Table:
 def _versions(store: Store, state: State) -> pa.Table:
     rows = []
     for path in sorted((store.root / "versions").glob("*/manifest.json")):
-        manifest, name = json.loads(path.read_text()), path.parent.name
+        manifest, name = read_json(path, "digest", "num_samples", "num_texts", "shards"), path.parent.name
         rows.append(
             {
                 "version": name,
@@ -179,7 +179,7 @@ def _versions(store: Store, state: State) -> pa.Table:
 def _runs(store: Store) -> pa.Table:
     rows = []
     for path in sorted((store.root / "runs").glob("*.json")):
-        run = json.loads(path.read_text())
+        run = read_json(path, "stages")
         for stage in run["stages"] or [{}]:
             rows.append(
                 {name: run.get(name) for name in ("run", "started_at", "seconds", "recipe", "outcome")}

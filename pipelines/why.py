@@ -69,7 +69,7 @@ def _find(con: database.Connection, what: str) -> str:
         {"a": candidates[0], "b": candidates[1]},
     )
     if not rows:
-        raise SourceError(f"the pool has no sample, text, medium or URL {what!r}")
+        raise SourceError(f"the pool has no sample, text, medium or URL {_short(what)!r}")
     return str(rows[0]["sample_uid"])
 
 

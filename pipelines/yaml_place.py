@@ -67,6 +67,11 @@ def load(path: Path, model: type[Model]) -> tuple[Model, Places]:
         _refuse_repeated_keys(path, root, set())
         values = yaml.safe_load(text)
         places = Places(path, root)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f":{mark.line + 1}" if mark else ""
+        said = ", ".join(each for each in (error.context, error.problem) if each)
+        raise RecipeError(f"{path}{line}: is not valid YAML: {said}") from error
     except (yaml.YAMLError, RecursionError) as error:
         raise RecipeError(f"{path}: is not valid YAML: {error}") from error
     if not isinstance(values, dict):

@@ -1,7 +1,7 @@
-"""CLAP models as scorers of sounds: checkpoints of the library `transformers`, from a folder or from the hub.
+"""CLAP models as scorers of sounds: checkpoints of the library `transformers`, from a folder or from the hub, and the
+`.pt` files of LAION's own code (`pretrain.clap_laion`).
 
-LAION's own checkpoints are there in this form too (`laion/clap-htsat-unfused`, `laion/larger_clap_general`, ...); its
-pickled `.pt` files are not read. Shape suffixes: N sounds or texts, D common dimension.
+Shape suffixes: N sounds or texts, D common dimension.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ import torch
 
 from curation.models import SOUND_RATE_HZ
 from curation.step import digest
+from pretrain.clap_laion import load_laion
 from pretrain.config import ConfigError
 from pretrain.embed import state_digest
 from pretrain.encoders.transformers_tower import library
 from pretrain.loop import choose_device
+from pretrain.windows import windows_of
 
 TEXTS_AT_A_TIME = 256
 MAX_TOKENS = 77
@@ -29,33 +31,25 @@ class ClapScorer:
     """A `curation.models.SoundScorer`.
 
     model: folder as `save_pretrained` writes it (safetensors only), with the files of its processor (feature extractor
-    and tokenizer); or a name on the hub. device: auto, cpu or cuda. num_threads: of torch (unchanged if None); with 1
-    the same input gives the same bits whatever the machine's number of cores.
+    and tokenizer); or a name on the hub; or a `.pt` file of LAION's code, with RoBERTa's tokenizer files beside it.
+    device: auto, cpu or cuda. num_threads: of torch (unchanged if None); with 1 the same input gives the same bits
+    whatever the machine's number of cores.
     """
 
     def __init__(self, model: str | Path, device: str = "auto", num_threads: int | None = 1) -> None:
         if num_threads is not None:
             torch.set_num_threads(num_threads)
-        name, is_local = str(model), Path(model).is_dir()
-        if Path(model).is_file():
-            raise ConfigError(f"model {name!r} is a file: give the folder of a checkpoint of `transformers`")
-        try:
-            self._processor = library().ClapProcessor.from_pretrained(name, local_files_only=is_local)
-            self._model, said = library().ClapModel.from_pretrained(
-                name, use_safetensors=True, local_files_only=is_local, output_loading_info=True
-            )
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"model {name!r} is no CLAP checkpoint that can be loaded: {error}") from error
-        if said["missing_keys"]:
-            raise ConfigError(f"model {name!r} lacks weights: {sorted(said['missing_keys'])[:10]}")
-        self._features: Any = self._processor.feature_extractor
+        name, is_file = str(model), Path(model).is_file()
+        self._model, self._features, self._tokenizer = load_laion(Path(model)) if is_file else _of_library(name)
         if self._features.sampling_rate != SOUND_RATE_HZ:
             raise ConfigError(f"model {name!r} takes sound at {self._features.sampling_rate} Hz, not {SOUND_RATE_HZ}")
         self.device = choose_device(device)
         self._model.eval().to(self.device)
         self.embed_dim = int(self._model.config.projection_dim)
+        # that of unfused folders is as it always was; the others have more to tell
+        more = ["laion"] if is_file else ["windows are not longer"] if self._is_fused() else []
         self.weights_digest = digest(
-            "clap", state_digest(self._model), self._features.to_dict(), _tokenizer_digest(self._processor.tokenizer)
+            "clap", state_digest(self._model), self._features.to_dict(), _tokenizer_digest(self._tokenizer), *more
         )
 
     def encode_sounds(self, sounds: Sequence[np.ndarray | None]) -> tuple[np.ndarray, np.ndarray]:
@@ -77,7 +71,7 @@ class ClapScorer:
         for start in range(0, len(rows), TEXTS_AT_A_TIME):
             some = rows[start : start + TEXTS_AT_A_TIME]
             # padded to a fixed length, so that a text's vector does not depend on the others of its batch
-            inputs = self._processor.tokenizer(
+            inputs = self._tokenizer(
                 [texts[row] for row in some], padding="max_length", truncation=True, max_length=MAX_TOKENS,
                 return_tensors="pt",
             )  # fmt: skip
@@ -86,9 +80,14 @@ class ClapScorer:
                 vectors_ND[some] = self._model.get_text_features(**placed).pooler_output.float().cpu().numpy()
         return vectors_ND, is_there
 
+    def _is_fused(self) -> bool:
+        return bool(self._model.config.audio_config.enable_fusion)
+
     def _encode_one(self, sound: np.ndarray) -> np.ndarray:
         windows = windows_of(sound, int(self._features.nb_max_samples))
         inputs = self._features(windows, sampling_rate=SOUND_RATE_HZ, return_tensors="pt")
+        # no window is longer than the model's; the library calls one of them so by chance, as fused models are trained
+        inputs["is_longer"] = torch.zeros_like(inputs["is_longer"])
         with torch.inference_mode():
             placed = {name: inputs[name].to(self.device) for name in ("input_features", "is_longer")}
             found_WD = self._model.get_audio_features(**placed).pooler_output.float().cpu().numpy()
@@ -97,12 +96,19 @@ class ClapScorer:
         return mean / norm if norm > 0 else mean
 
 
-def windows_of(sound: np.ndarray, size: int) -> list[np.ndarray]:
-    """The sound in windows of `size` samples, the last one up to its end; one window where it is not longer."""
-    if len(sound) <= size:
-        return [sound]
-    starts = [*range(0, len(sound) - size, size), len(sound) - size]
-    return [sound[start : start + size] for start in starts]
+def _of_library(name: str) -> tuple[Any, Any, Any]:
+    """(model, feature extractor, tokenizer) of a checkpoint of `transformers`. Errors: ConfigError."""
+    is_local = Path(name).is_dir()
+    try:
+        processor = library().ClapProcessor.from_pretrained(name, local_files_only=is_local)
+        model, said = library().ClapModel.from_pretrained(
+            name, use_safetensors=True, local_files_only=is_local, output_loading_info=True
+        )
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"model {name!r} is no CLAP checkpoint that can be loaded: {error}") from error
+    if said["missing_keys"]:
+        raise ConfigError(f"model {name!r} lacks weights: {sorted(said['missing_keys'])[:10]}")
+    return model, processor.feature_extractor, processor.tokenizer
 
 
 def _tokenizer_digest(tokenizer: Any) -> str:

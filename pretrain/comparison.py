@@ -6,6 +6,7 @@ policies is known better than either of the two. Shape suffixes: S seeds, Q quer
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +16,9 @@ import numpy as np
 from pretrain.found import RANK, Row
 from pretrain.metrics import BOOTSTRAP, INTERVAL, cluster_weights
 
-OVER_BOTH, OVER_SEEDS = "seeds and samples", "seeds"
-"""What was drawn anew for an interval; the latter for figures that are no mean over samples (the gap, for instance)."""
+OVER_BOTH, OVER_SEEDS, OVER_SAMPLES = "seeds and samples", "seeds", "samples"
+"""What was drawn anew for an interval: seeds only for figures that are no mean over samples (the gap, for instance),
+samples only where there is one seed, which says nothing of how seeds differ."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,47 @@ def compare(wanted: Wanted, policies: Mapping[str, Sequence[RunRows]], seed: int
     """Policy -> {value, lo, hi, chance, interval, gain, gain_lo, gain_hi, seed_lo, seed_hi}.
 
     value: mean over the policy's runs. lo, hi: 95% of resamplings in which the runs (seeds) are drawn with replacement
-    and, for figures that are made of single samples, the samples too. gain: over the first policy.
+    and, for figures that are made of single samples, the samples too. gain: over the first policy. With one run of each
+    there is no such thing as an interval over seeds: samples are drawn, and of a figure that is no mean over samples
+    the interval is the evaluation's own and the gain has none (gain_lo and gain_hi are None).
     Raises Incomparable.
     """
-    single = {name: [_figure(run, wanted) for run in runs] for name, runs in policies.items()}
+    single = {name: [figure_of(run, wanted) for run in runs] for name, runs in policies.items()}
+    resampled_R, interval = resamplings(wanted, policies, seed)
+    first = next(iter(policies))
+    tails = ((1 - INTERVAL) / 2, (1 + INTERVAL) / 2)
+    found = {}
+    for name, rows in single.items():
+        values = [float(row["value"]) for row in rows]
+        lo, hi = np.quantile(resampled_R[name], tails).tolist() if interval else (rows[0]["lo"], rows[0]["hi"])
+        gain: dict[str, float | None] = {"gain": None, "gain_lo": None, "gain_hi": None}
+        if name != first:
+            gain_lo = gain_hi = None
+            if interval:
+                gain_lo, gain_hi = np.quantile(resampled_R[name] - resampled_R[first], tails).tolist()
+            base = float(np.mean([row["value"] for row in single[first]]))
+            gain = {"gain": float(np.mean(values)) - base, "gain_lo": gain_lo, "gain_hi": gain_hi}
+        chances = [row["chance"] for row in rows if row["chance"] is not None]
+        found[name] = {
+            "value": float(np.mean(values)), "lo": lo, "hi": hi, "chance": float(np.mean(chances)) if chances else None,
+            "interval": interval or OVER_SAMPLES, **gain,
+            "seed_lo": min(values), "seed_hi": max(values), "num_seeds": len(values),
+        }  # fmt: skip
+    return found
+
+
+def resamplings(
+    wanted: Wanted, policies: Mapping[str, Sequence[RunRows]], seed: int = 0
+) -> tuple[dict[str, np.ndarray], str | None]:
+    """Policy -> (R,) the figure in each resampling, the same samples being drawn for all; and what was drawn.
+
+    That is None where there is nothing to draw: one run of each and a figure that is no mean over samples.
+    Raises Incomparable.
+    """
+    single = {name: [figure_of(run, wanted) for run in runs] for name, runs in policies.items()}
     queries = _queries(wanted, policies)
     generator = np.random.default_rng(seed)
-    resampled_R: dict[str, np.ndarray] = {}
+    found: dict[str, np.ndarray] = {}
     for name, runs in policies.items():
         share_RS = generator.multinomial(len(runs), np.full(len(runs), 1 / len(runs)), size=BOOTSTRAP) / len(runs)
         if queries is None:
@@ -59,30 +95,18 @@ def compare(wanted: Wanted, policies: Mapping[str, Sequence[RunRows]], seed: int
         else:
             weight_RQ = cluster_weights(queries.cluster_Q, seed)
             value_RS = np.stack([_resampled(wanted.metric, each, weight_RQ) for each in queries.values[name]], axis=1)
-        resampled_R[name] = (share_RS * value_RS).sum(axis=1)
-    first = next(iter(policies))
-    tails = ((1 - INTERVAL) / 2, (1 + INTERVAL) / 2)
-    found = {}
-    for name, rows in single.items():
-        values = [float(row["value"]) for row in rows]
-        lo, hi = np.quantile(resampled_R[name], tails).tolist()
-        gain: dict[str, float | None] = {"gain": None, "gain_lo": None, "gain_hi": None}
-        if name != first:
-            gain_lo, gain_hi = np.quantile(resampled_R[name] - resampled_R[first], tails).tolist()
-            base = float(np.mean([row["value"] for row in single[first]]))
-            gain = {"gain": float(np.mean(values)) - base, "gain_lo": gain_lo, "gain_hi": gain_hi}
-        chances = [row["chance"] for row in rows if row["chance"] is not None]
-        found[name] = {
-            "value": float(np.mean(values)), "lo": lo, "hi": hi, "chance": float(np.mean(chances)) if chances else None,
-            "interval": OVER_SEEDS if queries is None else OVER_BOTH, **gain,
-            "seed_lo": min(values), "seed_hi": max(values), "num_seeds": len(values),
-        }  # fmt: skip
-    return found
+        found[name] = (share_RS * value_RS).sum(axis=1)
+    if all(len(runs) == 1 for runs in policies.values()):
+        return found, None if queries is None else OVER_SAMPLES
+    return found, OVER_SEEDS if queries is None else OVER_BOTH
 
 
-def _figure(run: RunRows, wanted: Wanted) -> Row:
+def figure_of(run: RunRows, wanted: Wanted) -> Row:
+    """The run's row of the figure. Raises Incomparable where it has none, or its value is no number."""
     for row in run.figures:
         if all(row[name] == getattr(wanted, name) for name in ("suite", "metric", "direction", "language")):
+            if not math.isfinite(row["value"]):
+                raise Incomparable(f"{row['suite']} {row['metric']} of the run {row['run']} is {row['value']}")
             return row
     there = sorted({" ".join(str(row[n]) for n in ("suite", "metric", "direction") if row[n]) for row in run.figures})
     name = " ".join(str(each) for each in vars(wanted).values() if each)

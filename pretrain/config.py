@@ -193,7 +193,8 @@ class TrainConfig(BaseModel):
     """Processes of each worker that read and decode; 0: threads of the worker itself."""
     augment: bool = True
     """Random crop and colour jitter; never a flip, which would change what letters say."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
+    """Below 2^63: the table of runs holds it as an int64."""
     num_workers: int = Field(1, ge=1)
     """Training processes; the batch is cut evenly among them."""
     min_workers: int | None = Field(None, ge=1)

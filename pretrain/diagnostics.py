@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from pretrain.checked import EvaluationError, check_labels, check_values, check_vectors
 from pretrain.metrics import INTERVAL, chance_rank_moments, chance_within, cluster_weights
 
 PROMPTS = ("a photo of a {}.", "a picture of a {}.", "an image of a {}.", "{}")
@@ -24,19 +25,27 @@ UNIFORMITY_T = 2.0
 
 def modality_gap(image_PD: np.ndarray, text_TD: np.ndarray) -> float:
     """Distance of the two means (Liang et al. 2022, arXiv:2203.02053, section 4.2)."""
+    check_vectors("pictures", image_PD)
+    check_vectors("texts", text_TD, image_PD.shape[1])
     return float(np.linalg.norm(image_PD.mean(axis=0) - text_TD.mean(axis=0)))
 
 
 def alignment(image_ND: np.ndarray, text_ND: np.ndarray) -> float:
     """Mean cosine of the pairs, -1 to 1: row n of both belong together."""
+    check_vectors("pictures", image_ND)
+    check_vectors("texts", text_ND, image_ND.shape[1])
+    if len(image_ND) != len(text_ND):
+        raise EvaluationError(f"{len(image_ND)} pictures and {len(text_ND)} texts are no pairs")
     return float((image_ND * text_ND).sum(axis=1).mean())
 
 
 def uniformity(vector_ND: np.ndarray) -> float:
     """log of the mean of exp(-2 |x - y|^2) over all pairs of different rows (Wang and Isola 2020, arXiv:2005.10242).
 
-    0 where all are one point, about -4 where unit vectors are spread evenly over a sphere of many dimensions.
+    0 where all are one point, and for a single row; about -4 where unit vectors are spread evenly over a sphere of many
+    dimensions.
     """
+    check_vectors("all rows", vector_ND)
     number = len(vector_ND)
     if number < 2:
         return 0.0
@@ -54,19 +63,36 @@ def class_vectors(
 ) -> np.ndarray:
     """(C, D) unit vectors of classes: the normalised mean of the unit vectors of their prompts (CLIP, section 3.1.4).
 
-    Raises ValueError for a prompt without a place `{}` for the name.
+    Raises EvaluationError without classes or prompts, for a prompt without a place `{}` for the name, and where the
+    vectors of a class have no direction.
     """
+    if not names or not prompts:
+        raise EvaluationError(f"zero-shot needs classes and prompts: {len(names)} classes, {len(prompts)} prompts")
     for prompt in prompts:
         if "{}" not in prompt:
-            raise ValueError(f"prompt {prompt!r} has no {{}} for the name of the class")
+            raise EvaluationError(f"prompt {prompt!r} has no {{}} for the name of the class")
     made = encode_texts([prompt.replace("{}", name) for name in names for prompt in prompts])
-    made = made / np.linalg.norm(made, axis=1, keepdims=True)
-    mean = made.reshape(len(names), len(prompts), -1).mean(axis=1)
-    return np.asarray(mean / np.linalg.norm(mean, axis=1, keepdims=True))
+    check_vectors("prompts of classes", made)
+    mean = _directions(made, names, len(prompts)).reshape(len(names), len(prompts), -1).mean(axis=1)
+    return _directions(mean, names, 1)
+
+
+def _directions(made: np.ndarray, names: Sequence[str], times: int) -> np.ndarray:
+    """Rows at unit length. Raises EvaluationError naming the class, each of which has `times` rows, where one is 0."""
+    length = np.linalg.norm(made, axis=1, keepdims=True)
+    if not length.all():
+        name = names[int((length[:, 0] == 0).argmax()) // times]
+        raise EvaluationError(f"the vectors of class {name!r} have no direction: one, or their mean, is zero")
+    return np.asarray(made / length)
 
 
 def within_top(scores_PC: np.ndarray, label_P: np.ndarray, k: int) -> np.ndarray:
-    """bool (P,): whether the label is among the k best classes; equal scores count against it."""
+    """bool (P,): whether the label is among the k best classes; equal scores count against it.
+
+    Raises EvaluationError where scores are not finite or labels are no classes.
+    """
+    check_vectors("scores", scores_PC)
+    check_labels("pictures", label_P, *scores_PC.shape)
     own_P1 = np.take_along_axis(scores_PC, label_P[:, None], axis=1)
     ahead: np.ndarray = (scores_PC >= own_P1).sum(axis=1) - 1
     return ahead < k
@@ -75,7 +101,9 @@ def within_top(scores_PC: np.ndarray, label_P: np.ndarray, k: int) -> np.ndarray
 def neighbours_vote(
     train_ND: np.ndarray, label_N: np.ndarray, test_PD: np.ndarray, num_classes: int, k: int = NEIGHBOURS
 ) -> np.ndarray:
-    """(P, C) votes of the k nearest training rows by cosine, each with weight exp(cosine / 0.07)."""
+    """(P, C) votes of the k nearest training rows by cosine (of all, if they are fewer), each with weight
+    exp(cosine / 0.07)."""
+    check_labels("training rows", label_N, len(train_ND), num_classes)
     cosine_PN = test_PD @ train_ND.T
     near_PK = np.argsort(-cosine_PN, axis=1, kind="stable")[:, :k]
     weight_PK = np.exp((np.take_along_axis(cosine_PN, near_PK, axis=1) - 1) / TEMPERATURE)
@@ -89,6 +117,7 @@ def linear_probe(
 ) -> np.ndarray:
     """(P, C) scores of multinomial logistic regression on the vectors; penalty: of the mean squared weights (CLIP,
     section 3.2, sweeps it). Solved by L-BFGS from zero, so the same rows give the same scores."""
+    check_labels("training rows", label_N, len(train_ND), num_classes)
     x = torch.from_numpy(train_ND.astype(np.float64))
     y = torch.from_numpy(label_N.astype(np.int64))
     weight = torch.zeros(num_classes, x.shape[1], dtype=torch.float64, requires_grad=True)
@@ -111,6 +140,7 @@ def accuracy_row(
     metric: str, right_P: np.ndarray, chance: float, seed: int = 0, cluster_P: np.ndarray | None = None
 ) -> dict[str, Any]:
     """A row {metric, value, lo, hi, chance, n} of a share; 95% bootstrap interval over pictures, or over clusters."""
+    check_values(metric, right_P)
     weight_RP = cluster_weights(np.arange(len(right_P)) if cluster_P is None else cluster_P, seed)
     share_R = weight_RP @ right_P.astype(np.float64) / weight_RP.sum(axis=1)
     lo, hi = np.quantile(share_R, ((1 - INTERVAL) / 2, (1 + INTERVAL) / 2))
@@ -125,8 +155,16 @@ def label_outcomes(
     and a linear probe make of the training rows' labels.
 
     chance: of a guess for zero-shot; of always naming the commonest training class for the two that see labels.
+    Raises EvaluationError for fewer than two classes, labels that are none, and vectors that do not fit.
     """
     num_classes = len(class_CD)
+    if num_classes < 2:
+        raise EvaluationError(f"{num_classes} class(es): there is nothing to tell apart")
+    check_vectors("training pictures", train_ND)
+    check_vectors("held-out pictures", test_PD, train_ND.shape[1])
+    check_vectors("classes", class_CD, train_ND.shape[1])
+    check_labels("training pictures", label_N, len(train_ND), num_classes)
+    check_labels("held-out pictures", label_P, len(test_PD), num_classes)
     scores_PC = test_PD @ class_CD.T
     commonest = float((label_P == np.bincount(label_N, minlength=num_classes).argmax()).mean())
     found = {
@@ -146,6 +184,7 @@ def mean_rank_variance(rank_NK: np.ndarray) -> tuple[float, float]:
 
     0 where all languages rank alike (CCRK, arXiv:2406.18254; its released code averages the deviations).
     """
+    check_vectors("ranks by language", rank_NK)
     return float(rank_NK.var(axis=1).mean()), float(rank_NK.std(axis=1).mean())
 
 
@@ -156,7 +195,14 @@ def rank_variance_rows(
 
     The bootstrap draws items. chance: of ranks drawn at random for every language; exact for the variance (the mean
     over K of the variances, (K - 1) / K, and the variance of the expectations), of the deviation by drawing each once.
+    Raises EvaluationError where ranks and numbers of positives have other shapes, or there is but one language.
     """
+    check_vectors("ranks by language", rank_NK)
+    if rank_NK.shape != num_positives_NK.shape or rank_NK.shape[1] < 2:
+        raise EvaluationError(
+            f"ranks of shape {rank_NK.shape} with positives of shape {num_positives_NK.shape}: both are (items, "
+            "languages), of at least two languages"
+        )
     number, languages = rank_NK.shape
     weight_RN = cluster_weights(np.arange(number), seed)
     mean_NK, variance_NK = chance_rank_moments(num_positives_NK, num_candidates)

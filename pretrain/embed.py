@@ -30,6 +30,9 @@ TEXTS_AT_A_TIME = 8192
 """Texts whose tokens are held at once, and among which texts of one length are brought together."""
 TEXT_BATCH_FACTOR = 4
 """Texts for each picture in a batch: they have about a quarter of the tokens."""
+MAX_CHARACTERS = 8192
+"""Of a text that is cut into tokens: no tower reads more (512 tokens of 16 characters), and open_clip's tokenizer takes
+hours for a word of millions."""
 Precision = Literal["auto", "fp32", "bf16"]
 
 
@@ -41,7 +44,8 @@ class TwoTowerScorer:
     device: auto, cpu or cuda. num_threads: of torch in this process (unchanged if None); with 1
     the same input gives the same bits whatever the machine's number of cores.
     precision: fp32; bf16, in which the weights themselves are bfloat16 (a GPU's own models: autocast); auto: bf16 on a
-    GPU, and for open_clip models on a CPU that computes in it (`has_bfloat16`). compiled: through `torch.compile`.
+    GPU that computes in it, and for open_clip models on such a CPU (`computes_bfloat16`). compiled: through
+    `torch.compile`.
     image_batch, text_batch: rows at a time; by default as many as memory holds (`pretrain.batching`).
     """
 
@@ -64,7 +68,7 @@ class TwoTowerScorer:
         self._images = BatchSize(self.device, image_batch)
         self._texts = BatchSize(self.device, text_batch or (self._images.rows or 0) * TEXT_BATCH_FACTOR or None)
         self._model.eval()
-        wants_bf16 = precision == "bf16" or (precision == "auto" and (self.device.type == "cuda" or has_bfloat16()))
+        wants_bf16 = precision == "bf16" or (precision == "auto" and computes_bfloat16(self.device))
         is_bf16 = wants_bf16 and self._model.to_bfloat16()
         self._autocast = wants_bf16 and not is_bf16 and self.device.type == "cuda"
         if precision == "bf16" and not is_bf16 and not self._autocast:
@@ -101,7 +105,7 @@ class TwoTowerScorer:
         mask[rows] = True
         for start in range(0, len(rows), TEXTS_AT_A_TIME):
             some = rows[start : start + TEXTS_AT_A_TIME]
-            vectors[some] = self._encode_some([texts[row] or "" for row in some])
+            vectors[some] = self._encode_some([(texts[row] or "")[:MAX_CHARACTERS] for row in some])
         return vectors, mask
 
     def prepare_image(self, image: np.ndarray, height_px: int, width_px: int) -> np.ndarray:
@@ -114,9 +118,13 @@ class TwoTowerScorer:
         return scaling.scaled_square(image, self.image_size, self._model.fit, self._model.resample, original)
 
     def _encode_pictures(self, images: Sequence[np.ndarray]) -> Tensor:
-        pixels_BSSC = torch.from_numpy(np.stack([self._square(image) for image in images]))
+        shape = (len(images), self.image_size, self.image_size, 3)
+        # pinned, a copy to a GPU does not wait for the batch that is being computed there
+        pixels_BSSC = torch.empty(shape, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
+        for square, image in zip(pixels_BSSC.numpy(), images, strict=True):
+            square[...] = self._square(image)
         with torch.inference_mode(), self._precision():
-            vectors: Tensor = self._run_pixels(pixels_BSSC.to(self.device))
+            vectors: Tensor = self._run_pixels(pixels_BSSC.to(self.device, non_blocking=True))
         return vectors.float()  # still on the device: the next batch is put together while this one is computed
 
     def _encode_some(self, texts: list[str]) -> np.ndarray:
@@ -146,6 +154,14 @@ class TwoTowerScorer:
 
     def _precision(self) -> AbstractContextManager[object]:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._autocast)
+
+
+def computes_bfloat16(device: torch.device) -> bool:
+    """Whether a device multiplies in bfloat16 rather than emulates it (NVIDIA: Ampere and later)."""
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return has_bfloat16()
 
 
 def has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

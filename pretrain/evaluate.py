@@ -18,9 +18,11 @@ from curation.step import digest
 from pretrain import found as files
 from pretrain.config import ConfigError, TrainConfig, parse_config
 from pretrain.embed import TwoTowerScorer
+from pretrain.evaluate_fusion import by_fusion, fuses_pictures_and_texts
 from pretrain.evaluate_labels import by_labels
 from pretrain.evaluate_sounds import of_spoken_pictures, sound_figures
 from pretrain.evaluate_streams import by_streams
+from pretrain.evaluate_tokens import by_tokens, is_late
 from pretrain.found import FIGURES, OUTCOMES, Found, Row
 from pretrain.pictures import cached_pictures
 from pretrain.retrieval import of_suite
@@ -29,7 +31,7 @@ from pretrain.suites import Suite, suites
 from pretrain.vectors import Vectors
 from pretrain.version import Version, find_version
 
-EVALUATION_VERSION = 2
+EVALUATION_VERSION = 3
 """Changes whenever the same run and version would give other figures."""
 NAME_DIGITS = 12
 DEFAULT_LABELS = "category"
@@ -53,11 +55,18 @@ def evaluate(
     version: the dataset version to evaluate on (a name in the store, a folder, a URI); by default the one that the run
     was trained on. label_column: of the classes; by default `category`, where the version has it.
     Rows are those of `pretrain.found.FIGURES`. What there is nothing for gives no rows. Raises ConfigError where the
-    named label column cannot be used.
+    folder holds no finished run or the named label column cannot be used, and EvaluationError where the model gives
+    vectors that are not finite.
     """
+    if not (run / "result.json").is_file():
+        raise ConfigError(f"{run} is no finished run: it has no result.json")
     config = parse_config(json.loads((run / "config.json").read_text(encoding="utf-8")), str(run))
     trained_on = json.loads((run / "result.json").read_text(encoding="utf-8"))
     data = find_version(store, version or trained_on["version_digest"])
+    if label_column is not None and label_column not in data.columns():
+        raise ConfigError(
+            f"labels: {data.folder.name} has no column {label_column!r}; it has: {', '.join(data.columns())}"
+        )
     figures, outcomes = evaluation_files(run, data, label_column, split_column, held_out)
     if figures.is_file() and outcomes.is_file():
         progress(f"evaluate: {figures.name} of {run.name} is there already, reused")
@@ -104,6 +113,10 @@ def evaluate_scorer(
     for suite in suites(version, config, is_whole, split_column, held_out):
         progress(f"evaluate: {suite.name}: {len(suite.rows):,} pictures, {len(suite.texts):,} texts")
         found += of_one_suite(suite, vectors, None if tags is None else [tags[row] for row in suite.rows])
+        if is_late(config):
+            found += by_tokens(suite, scorer, vectors, pixels, store / "cache" / "tokens")
+        if fuses_pictures_and_texts(model):
+            found += by_fusion(suite, scorer, pixels)
     has_labels = {DEFAULT_LABELS, split_column} <= set(version.columns())
     if label_column is not None or has_labels:
         found += _labels(vectors, config, version, is_whole, label_column, split_column, held_out, progress)

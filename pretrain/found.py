@@ -30,6 +30,15 @@ OUTCOMES = pa.schema(
 )  # fmt: skip
 """measure: `rank` (of the best positive, from 1), or the metric that is the mean of the values. item: the query, a
 text or the uid of a sample. cluster: uid of the sample that the query belongs to; the bootstrap draws these."""
+FORGETTING = pa.schema(
+    [("run", pa.string()), ("stage", pa.string()), ("number", pa.int64()), ("stage_run", pa.string()),
+     ("version", pa.string()), ("learned_in", pa.string()), ("suite", pa.string()), ("direction", pa.string()),
+     ("metric", pa.string()), ("value", pa.float64()), ("lo", pa.float64()), ("hi", pa.float64()),
+     ("chance", pa.float64()), ("change", pa.float64()), ("change_lo", pa.float64()), ("change_hi", pa.float64())]
+)  # fmt: skip
+"""One cell of a forgetting matrix and one figure: the model after `stage` (number 1 ...) on `version`. run: of the last
+stage. learned_in: the stage that trained on that version, null if none did; change: what has come of the figure since
+then, null before."""
 RANK = "rank"
 
 
@@ -60,9 +69,10 @@ class Found:
             self.outcomes.append({**row, "languages": list(names), "value": float(value)})
 
 
-def write(rows: list[Row], schema: pa.Schema, path: Path, run: str, version: str) -> None:
-    """Write rows as a Parquet file, whole or not at all."""
-    table = pa.Table.from_pylist([{**row, "run": run, "version": version} for row in rows], schema=schema)
+def write(rows: list[Row], schema: pa.Schema, path: Path, run: str, version: str | None = None) -> None:
+    """Write rows as a Parquet file, whole or not at all. version: of all of them, where they do not say it."""
+    fixed = {"run": run} if version is None else {"run": run, "version": version}
+    table = pa.Table.from_pylist([{**row, **fixed} for row in rows], schema=schema)
     path.unlink(missing_ok=True)
     with publishing(path) as temporary:
         write_parquet(temporary, table, {})

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.special import hyp0f1
 
+from pretrain.checked import check_positives, check_vectors
 from pretrain.diagnostics import UNIFORMITY_T, modality_gap, uniformity
 from pretrain.metrics import INTERVAL, cluster_weights
 
@@ -25,8 +26,12 @@ def geometry_rows(
     Alignment is the mean cosine over texts and the pictures that they describe, as many as each has. The bootstrap
     draws pictures, and with them their texts. chance: of the gap, the root of the mean square between two random halves
     of these sizes of all the vectors; of alignment, the mean cosine of what does not belong together; of uniformity,
-    that of vectors of random directions.
+    that of vectors of random directions. Uniformity needs two vectors: of a single one there is no row.
+    Raises EvaluationError where vectors are not finite or the three do not fit together.
     """
+    check_vectors("pictures", image_PD)
+    check_vectors("texts", text_TD, image_PD.shape[1])
+    check_positives(positive_TP, len(text_TD), len(image_PD))
     num_pictures = len(image_PD)
     picture_T = positive_TP.argmax(axis=1)
     weight_RP = cluster_weights(np.arange(num_pictures), seed)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import gammaln
 
+from pretrain.checked import EvaluationError, check_positives, check_values
+
 CUTOFFS = (1, 5, 10)
 BOOTSTRAP = 1000
 INTERVAL = 0.95
@@ -17,12 +19,11 @@ _ROUNDING = 1e-9
 def first_ranks(scores_QN: np.ndarray, positive_QN: np.ndarray) -> np.ndarray:
     """(Q,) rank (1 = best) of each query's best positive; a negative with the same score stands before it.
 
-    Every query needs a positive. Raises ValueError where one has none, or a score is not finite.
+    Every query needs a positive. Raises EvaluationError where one has none, or a score is not finite.
     """
-    if not positive_QN.any(axis=1).all():
-        raise ValueError("a query without a positive has no rank")
+    check_positives(positive_QN, *scores_QN.shape)
     if not np.isfinite(scores_QN).all():
-        raise ValueError("scores must be finite")
+        raise EvaluationError("scores must be finite")
     best_Q = np.where(positive_QN, scores_QN, -np.inf).max(axis=1)
     ahead: np.ndarray = ((scores_QN >= best_Q[:, None]) & ~positive_QN).sum(axis=1) + 1
     return ahead
@@ -93,7 +94,9 @@ def retrieval_rows(
 
     lo, hi: 95% bootstrap interval, resampling clusters (pictures) and not queries, since the captions of one
     picture are not independent. chance: exact expectation of a random order with this many positives.
+    Raises EvaluationError where the three do not fit together.
     """
+    _check_ranks(ranks_Q, num_positives_Q, num_candidates, cluster_Q)
     weights_RQ = cluster_weights(cluster_Q, seed)
     tails = ((1 - INTERVAL) / 2, (1 + INTERVAL) / 2)
     total_R = weights_RQ.sum(axis=1)
@@ -112,12 +115,32 @@ def retrieval_rows(
     return rows
 
 
+def _check_ranks(ranks_Q: np.ndarray, num_positives_Q: np.ndarray, num_candidates: int, cluster_Q: np.ndarray) -> None:
+    check_values("ranks", ranks_Q)
+    if not len(ranks_Q) == len(num_positives_Q) == len(cluster_Q):
+        raise EvaluationError(
+            f"{len(ranks_Q)} ranks, {len(num_positives_Q)} numbers of positives, {len(cluster_Q)} clusters: "
+            "one each for every query"
+        )
+    for kind, value_Q in (("ranks", ranks_Q), ("numbers of positives", num_positives_Q)):
+        if value_Q.min() < 1 or value_Q.max() > num_candidates:
+            raise EvaluationError(
+                f"{kind} go from {value_Q.min()} to {value_Q.max()}; they lie between 1 and the "
+                f"{num_candidates} candidates"
+            )
+
+
 def _row(metric: str, value: float, lo: float, hi: float, chance: float, n: int) -> dict[str, float | int | str]:
     return {"metric": metric, "value": value, "lo": float(lo), "hi": float(hi), "chance": chance, "n": n}
 
 
 def cluster_weights(cluster_Q: np.ndarray, seed: int) -> np.ndarray:
-    """(BOOTSTRAP, Q) float32: how often each query's cluster was drawn in each resampling."""
+    """(BOOTSTRAP, Q) float32: how often each query's cluster was drawn in each resampling.
+
+    Raises EvaluationError where there is no query: there is nothing to draw.
+    """
+    if not len(cluster_Q):
+        raise EvaluationError("no interval without a single query")
     clusters, member_Q = np.unique(cluster_Q, return_inverse=True)
     generator = np.random.default_rng(seed)
     drawn = generator.multinomial(len(clusters), np.full(len(clusters), 1 / len(clusters)), size=BOOTSTRAP)

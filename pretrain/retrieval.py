@@ -6,11 +6,12 @@ Shape suffixes: A B things of the two sides, N items, K languages, P pictures, T
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from pretrain.checked import EvaluationError, check_positives, check_vectors
 from pretrain.diagnostics import rank_variance_rows
 from pretrain.found import RANK, Found
 from pretrain.geometry import geometry_rows
@@ -35,18 +36,42 @@ class Side:
     clusters: Sequence[str]
     languages: Sequence[tuple[str, ...]] | None = None
 
+    def __post_init__(self) -> None:
+        check_vectors(self.kind, self.vectors_ND)
+        for name in ("items", "clusters", "languages"):
+            own = getattr(self, name)
+            if own is not None and len(own) != len(self.vectors_ND):
+                raise EvaluationError(f"{self.kind}: {len(own)} {name} for {len(self.vectors_ND)} vectors")
 
-def match(suite: str, a: Side, b: Side, positive_AB: np.ndarray) -> tuple[Found, np.ndarray]:
+
+RankBy = Callable[[Side, Side, np.ndarray], np.ndarray]
+"""(queries, candidates, positive_QN) -> (Q,) ranks, where they are not those by the vectors' dot products."""
+
+
+def match(
+    suite: str, a: Side, b: Side, positive_AB: np.ndarray, rank_by: RankBy | None = None
+) -> tuple[Found, np.ndarray]:
     """R@1, R@5, R@10 and median rank of both directions, and of each language with enough queries; the (A,) ranks of
-    a's queries. positive_AB: what belongs together; every row and every column has at least one."""
+    a's queries. positive_AB: what belongs together; every row and every column has at least one.
+
+    Raises EvaluationError where the three do not fit together.
+    """
+    check_vectors(b.kind, b.vectors_ND, a.vectors_ND.shape[1])
+    check_positives(positive_AB, len(a.items), len(b.items))
+    check_positives(positive_AB.T, len(b.items), len(a.items))
     found = Found()
-    ranks = [_one_way(found, suite, a, b, positive_AB), _one_way(found, suite, b, a, positive_AB.T)]
+    ranks = [_one_way(found, suite, a, b, positive_AB, rank_by), _one_way(found, suite, b, a, positive_AB.T, rank_by)]
     return found, ranks[0]
 
 
-def _one_way(found: Found, suite: str, query: Side, candidate: Side, positive_QN: np.ndarray) -> np.ndarray:
+def _one_way(
+    found: Found, suite: str, query: Side, candidate: Side, positive_QN: np.ndarray, rank_by: RankBy | None = None
+) -> np.ndarray:
     direction, num_candidates = f"{query.kind}_to_{candidate.kind}", len(candidate.items)
-    ranks_Q = ranks(query.vectors_ND, candidate.vectors_ND, positive_QN)
+    if rank_by is None:
+        ranks_Q = ranks(query.vectors_ND, candidate.vectors_ND, positive_QN)
+    else:
+        ranks_Q = rank_by(query, candidate, positive_QN)
     positives_Q = positive_QN.sum(axis=1)
     cluster_Q = np.unique(np.array(query.clusters), return_inverse=True)[1]
     fixed = {"suite": suite, "direction": direction}
@@ -85,6 +110,42 @@ def of_suite(suite: Suite, image_PD: np.ndarray, text_TD: np.ndarray) -> Found:
         fixed = {"suite": suite.name, "direction": "text_to_image", "language": "+".join(languages)}
         found.add_figures(rows, **fixed, num_candidates=len(suite.rows))
     found.add_figures(geometry_rows(image_PD, text_TD, suite.positive_TP), suite=suite.name)
+    found += across_languages(suite, text_TD)
+    return found
+
+
+def across_languages(suite: Suite, text_TD: np.ndarray) -> Found:
+    """Texts of all other languages against those of one language (the one most pictures have), as `text_to_text` of the
+    suite `<its name>:texts_in_<language>`: right is what describes the same picture.
+
+    A text that is also one of that language is no query: it would find itself. Nothing where fewer than
+    `MIN_PER_LANGUAGE` queries are left.
+    """
+    pictures: dict[str, set[int]] = {}
+    for spoken, picture in zip(suite.languages, suite.picture_T.tolist(), strict=True):
+        for language in spoken:
+            pictures.setdefault(language, set()).add(picture)
+    if len(pictures) < 2:
+        return Found()
+    pivot = min(pictures, key=lambda name: (-len(pictures[name]), name))
+    is_pivot = np.array([pivot in spoken for spoken in suite.languages])
+    candidates = np.flatnonzero(is_pivot)
+    shown_TP = suite.positive_TP.astype(np.float32)
+    queries = np.flatnonzero(~is_pivot & np.array([bool(spoken) for spoken in suite.languages]))
+    positive_QN = shown_TP[queries] @ shown_TP[candidates].T > 0
+    has_any = positive_QN.any(axis=1)
+    queries, positive_QN = queries[has_any], positive_QN[has_any]
+    if len(queries) < MIN_PER_LANGUAGE:
+        return Found()
+    uids = suite.uids or [str(row) for row in suite.rows]
+
+    def side(places: np.ndarray, languages: list[tuple[str, ...]] | None = None) -> Side:
+        names = [suite.texts[place] for place in places]
+        return Side("text", text_TD[places], names, [uids[suite.picture_T[place]] for place in places], languages)
+
+    of_queries = [suite.languages[place] for place in queries]
+    found = Found()
+    _one_way(found, f"{suite.name}:texts_in_{pivot}", side(queries, of_queries), side(candidates), positive_QN)
     return found
 
 

@@ -20,6 +20,7 @@ from pretrain.caption_edits import (
     replace_object,
     replace_relation,
 )
+from pretrain.checked import check_values, check_vectors
 from pretrain.diagnostics import accuracy_row
 from pretrain.found import Found
 from pretrain.metrics import INTERVAL, chance_reciprocal_rank, cluster_weights, first_ranks
@@ -88,6 +89,7 @@ def robustness(
         picture_E = suite.picture_T[places]
         texts, clusters = [suite.texts[place] for place in places], [uids[picture] for picture in picture_E]
         edited_ED = encode([edit.text for _, edit in edits])
+        check_vectors(f"captions edited by {kind}", edited_ED, image_PD.shape[1])
         if kind in WRONG:
             own_ED = image_PD[picture_E]
             right_E = (own_ED * (text_TD[places] - edited_ED)).sum(axis=1) > EQUAL
@@ -113,6 +115,7 @@ def robustness(
 
 def mean_row(metric: str, value_E: np.ndarray, cluster_E: np.ndarray, chance: float, seed: int = 0) -> dict[str, Any]:
     """A row {metric, value, lo, hi, chance, n} of a mean, with its 95% bootstrap interval over clusters."""
+    check_values(metric, value_E)
     weight_RE = cluster_weights(cluster_E, seed)
     lo, hi = np.quantile(weight_RE @ value_E / weight_RE.sum(axis=1), ((1 - INTERVAL) / 2, (1 + INTERVAL) / 2))
     row = {"metric": metric, "value": float(value_E.mean()), "lo": float(lo), "hi": float(hi)}

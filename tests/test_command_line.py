@@ -10,7 +10,7 @@ import pytest
 from tests.stores import LOOSE, NETWORKS, Served, digests, links_file, recipe, run_arguments, tamis, tamis_alone
 
 COMMANDS = ["run", "plan", "status", "why", "sql", "train", "eval", "classifier", "report", "verify"]
-COMMANDS += ["curve", "select", "diff", "sweep", "seen"]
+COMMANDS += ["curve", "select", "diff", "sweep", "seen", "takedown"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -68,6 +68,11 @@ def test_a_second_run_reuses_everything(folder: Path) -> None:
         (["+--columns", "+url:URL"], "valid names: url, text, language, hash, extra"),
         (["+--columns", "+link=URL"], "valid names: url, text, language, hash, extra"),
         (["+--columns", "+text=TEXT"], "has no column 'TEXT'"),
+        (["+--columns", "+extra=status"], "has a column 'status' of its own"),
+        (["+--columns", "+extra=num_words"], "a signal of the recipe writes 'num_words'"),
+        (["+--columns", "+extra=split,extra=split"], "'split' is named twice"),
+        (["+--columns", "+sha256=a,md5=b"], "one column of digests at most"),
+        (["+--columns", "+url=a,url=b"], "url is given twice"),
         (["+--allow-net", "+127.0.0.0/99"], "127.0.0.0/99"),
         (["+--address", "+somewhere"], "valid are serial, local, auto"),
         (["store=r.yaml"], "neither empty nor a tamis store"),
@@ -157,6 +162,18 @@ def test_sql_shows_what_is_there_as_it_is(folder: Path, tmp_path: Path) -> None:
     assert tamis("sql", store, "select text from ledger", "-o", tmp_path / "ledger.csv").returncode == 0
     with (tmp_path / "ledger.csv").open(newline="") as file:
         assert len(list(csv.reader(file))) == 8
+
+
+def test_results_of_any_kind_are_written(folder: Path, tmp_path: Path) -> None:
+    """Two columns of one name, as joins have them, and types that CSV does not know."""
+    odd = "interval 1 day as i, [1, 2] as l, {'k': 'v'} as s, null as n, 1.5::decimal(9, 2) as d, '=x' as f"
+    for name in ("r.csv", "r.parquet"):
+        done = tamis("sql", folder / "store", f"select 1 as a, 2 as a, 3 as a, {odd}", "-o", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+    assert pq.read_schema(tmp_path / "r.parquet").names == ["a", "a_1", "a_2", "i", "l", "s", "n", "d", "f"]
+    with (tmp_path / "r.csv").open(newline="") as file:
+        assert [row[:3] for row in csv.reader(file)][1] == ["1", "2", "3"]
+    assert "a_2" in tamis("sql", folder / "store", "select 1 as a, 2 as a, 3 as a").stdout
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from curation.lsh import cross_pairs
+from curation.lsh import hamming_pairs
 
 MAX_COMMON = 200
 """Times that one hash may occur in all media together; more common ones (a test card, a drum loop) do not vote."""
 VOTES_AT_A_TIME = 1 << 22
 """That are held before they are counted together; some 250 MB."""
+
+_VOTES = np.dtype([("pair", "<i8"), ("offset_us", "<i8"), ("count", "<i8")])  # equal offsets come from the same steps
 
 
 @dataclass(frozen=True)
@@ -126,9 +128,8 @@ def _votes(
     values, starts, counts = np.unique(hashes[order], return_index=True, return_counts=True)
     x = y = np.arange(len(values))
     if rule.radius > 0 and len(values):
-        pairs = cross_pairs(values, values, rule.radius)
-        near = pairs.i < pairs.j
-        x, y = np.concatenate([x, pairs.i[near]]), np.concatenate([y, pairs.j[near]])
+        pairs = hamming_pairs(values, rule.radius)
+        x, y = np.concatenate([x, pairs.i]), np.concatenate([y, pairs.j])
     tally = _Tally(len(tracks))
     ends = np.cumsum(counts[x] * counts[y])
     begin = 0
@@ -161,32 +162,51 @@ def _occurrences(
 
 
 class _Tally:
-    """Votes by pair and offset, counted together from time to time, so that memory grows with what differs."""
+    """Votes by pair and offset, counted together whenever as many have come as are held, so that memory grows with what
+    differs and time with the votes."""
 
     def __init__(self, num_tracks: int) -> None:
         self._num = num_tracks
-        self._pair = np.zeros(0, np.int64)
-        self._offset = np.zeros(0, np.int64)  # microseconds: equal offsets come from the same steps
-        self._count = np.zeros(0, np.int64)
+        self._counted = np.zeros(0, _VOTES)
+        self._come: list[npt.NDArray[np.void]] = []
+        self._num_come = 0
 
     def add(self, a: npt.NDArray[np.int64], b: npt.NDArray[np.int64], offset_s: npt.NDArray[np.float64]) -> None:
-        pair = np.concatenate([self._pair, a * self._num + b])
-        offset = np.concatenate([self._offset, np.rint(offset_s * 1e6).astype(np.int64)])
-        count = np.concatenate([self._count, np.ones(len(a), np.int64)])
-        order = np.lexsort((offset, pair))
-        pair, offset, count = pair[order], offset[order], count[order]
-        first = np.flatnonzero(np.append(True, (np.diff(pair) != 0) | (np.diff(offset) != 0))[: len(pair)])
-        self._pair, self._offset = pair[first], offset[first]
-        self._count = np.add.reduceat(count, first) if len(first) else count
+        votes = np.empty(len(a), _VOTES)
+        votes["pair"], votes["count"] = a * self._num + b, 1
+        votes["offset_us"] = np.rint(offset_s * 1e6).astype(np.int64)
+        self._come.append(_counted(votes))
+        self._num_come += len(self._come[-1])
+        if self._num_come > max(VOTES_AT_A_TIME, len(self._counted)):
+            self._count()
+
+    def _count(self) -> None:
+        self._counted = _counted(np.concatenate([self._counted, *self._come]))
+        self._come, self._num_come = [], 0
 
     def pairs(self, min_votes: int) -> Iterator[tuple[int, int, npt.NDArray[np.float64], npt.NDArray[np.int64]]]:
         """By (a, b), those with enough votes."""
-        pairs, starts = np.unique(self._pair, return_index=True)
-        totals = np.add.reduceat(self._count, starts) if len(starts) else starts
-        ends = np.append(starts[1:], len(self._pair))
+        self._count()
+        votes = self._counted
+        pairs, starts = np.unique(votes["pair"], return_index=True)
+        totals = np.add.reduceat(votes["count"], starts) if len(starts) else starts
+        ends = np.append(starts[1:], len(votes))
         for k in np.flatnonzero(totals >= min_votes):
             a, b = divmod(int(pairs[k]), self._num)
-            yield a, b, self._offset[starts[k] : ends[k]] / 1e6, self._count[starts[k] : ends[k]]
+            own = votes[starts[k] : ends[k]]
+            yield a, b, own["offset_us"] / 1e6, own["count"]
+
+
+def _counted(votes: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
+    """Each pair and offset once, in order, with the sum of its votes."""
+    votes = votes[np.lexsort((votes["offset_us"], votes["pair"]))]
+    if len(votes) == 0:
+        return votes
+    is_first = (np.diff(votes["pair"]) != 0) | (np.diff(votes["offset_us"]) != 0)
+    first = np.flatnonzero(np.append(True, is_first))
+    made = votes[first]
+    made["count"] = np.add.reduceat(votes["count"], first)
+    return made
 
 
 def _mode(offsets: npt.NDArray[np.float64], tolerance_s: float, min_votes: int) -> float | None:

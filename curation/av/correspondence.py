@@ -44,21 +44,21 @@ def onset_strength(pcm: npt.NDArray[np.float32], rate_hz: int) -> tuple[Floats, 
     return np.asarray(flux, np.float64), (size / 2 + step / 2) / rate_hz
 
 
-def change_strength(grey: npt.NDArray[np.uint8]) -> Floats:
-    """How suddenly the motion of the picture changes: float64 [n], for each frame. grey: uint8 [n, H, W].
+def change_strength(steps: Floats) -> Floats:
+    """How suddenly the motion of the picture changes: float64 [n], for each frame. steps: mean absolute difference of
+    each frame to the one before, in levels; that of the first is taken to be the second's.
 
-    The rise of the mean absolute difference, so that a steady motion counts little and a strike counts much.
+    Their rise, so that a steady motion counts little and a strike counts much.
     """
-    if len(grey) < 3:
-        return np.zeros(len(grey))
-    steps = np.abs(np.diff(grey.astype(np.int16), axis=0)).mean(axis=(1, 2), dtype=np.float64)
-    steps = np.concatenate([steps[:1], steps])
+    if len(steps) < 3:
+        return np.zeros(len(steps))
+    steps = np.concatenate([steps[1:2], steps[1:]])
     usual = np.median(steps)
     return np.asarray(np.maximum(np.diff(steps, prepend=steps[:1]), 0) / (usual + 1.0))
 
 
 def correspondence(
-    grey: npt.NDArray[np.uint8],
+    steps: Floats,
     times_s: Floats,
     pcm: npt.NDArray[np.float32],
     rate_hz: int,
@@ -66,10 +66,11 @@ def correspondence(
 ) -> Correspondence | None:
     """None where either says nothing (a still picture, silence) or both together last less than two seconds.
 
-    grey: uint8 [n, H, W] of frames at times_s; pcm: float32 [n], one channel, its first sample at audio_start_s.
+    steps: of frames at times_s, as of `change_strength`; pcm: float32 [n], one channel, its first sample at
+    audio_start_s.
     """
     flux, delay = onset_strength(pcm, rate_hz)
-    change = change_strength(grey)
+    change = change_strength(steps)
     if len(flux) == 0 or len(change) < 3:
         return None
     begin = max(times_s[0], audio_start_s + delay)
@@ -110,4 +111,4 @@ def _at(seen: Floats, heard: Floats, shift: int) -> float:
         a, b = seen[: len(seen) - shift], heard[shift:]
     else:
         a, b = seen[-shift:], heard[: len(heard) + shift]
-    return float((a * b).mean())
+    return float(a @ b) / len(a)

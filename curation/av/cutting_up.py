@@ -10,9 +10,14 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from curation.av.frame_features import features_of
+from curation.av.picture_motion import GREY_SIZE_PX
+from curation.av.picture_track import PictureTrack, TrackMaker
 from curation.av.segments import Features, Segmentation, Span, segment_uid, segments_of
-from curation.av.shots import CONTENT_SIZE_PX, KOALA_SIZE_PX, ContentScores, KoalaScores
+from curation.av.shot_network import NetworkScores
+from curation.av.shots import KOALA_SIZE_PX, ContentScores, FrameScores, KoalaScores
 from curation.av.speech import RATE_HZ, SpeechSegmentation, speech_probabilities_of_cut
+from curation.av.stills import STILLS_TAP, Stills
 from curation.media.av_decode import AvDecoder, Source
 from curation.media.av_types import (
     AudioTap,
@@ -24,6 +29,7 @@ from curation.media.av_types import (
     Frames,
     FrameTap,
     GoodPart,
+    Motion,
     Samples,
     Wanted,
     verdict,
@@ -65,6 +71,10 @@ class SegmentOptions(Step):
     def cutting(self) -> Cutting:
         return Cutting(self.cut, self.cut_tolerance_s, self.container, self.audio_codec, self.streams, self.crf)
 
+    def needs_model(self) -> bool:
+        """Whether it runs a neural network for which a GPU is worth it."""
+        return self.by == "shots" and (self.shots.stitching is not None or self.shots.detector == "transnetv2")
+
     def good_part(self) -> GoodPart:
         return GoodPart(self.keep_good_part, self.min_good_s, self.min_good_share)
 
@@ -73,7 +83,9 @@ class SegmentOptions(Step):
 class Segment:
     """One segment of a source, or, where uid is None, why the source has none.
 
-    span: as decided; cut: what was made of it. reason: `av.*`, None where the segment is good.
+    span: as decided; cut: what was made of it; track: of its pictures, None where they were not looked at, or where
+    other frames were cut than were seen; frame: a picture near its middle, JPEG, None where the source gave none.
+    reason: `av.*`, None where the segment is good.
     """
 
     uid: str | None
@@ -82,13 +94,39 @@ class Segment:
     probe: AvProbe | None = None
     reason: str | None = None
     detail: str | None = None
+    track: PictureTrack | None = None
+    frame: bytes | None = None
+
+
+_TAP = FrameTap("every", 1, width_px=GREY_SIZE_PX[0], height_px=GREY_SIZE_PX[1])
+_KOALA_TAP = FrameTap("every", 1, width_px=KOALA_SIZE_PX[0], height_px=KOALA_SIZE_PX[1])
+
+
+def _taps(settings: Segmentation) -> tuple[FrameTap, ...]:
+    """The frames that a pass looks at: small ones for the track and most detectors, stills, what a detector wants."""
+    return (_TAP, STILLS_TAP, _KOALA_TAP) if settings.detector == "koala" else (_TAP, STILLS_TAP)
+
+
+def _frame_scores(settings: Segmentation) -> FrameScores | None:
+    match settings.detector:
+        case "content" | "adaptive":
+            return ContentScores()
+        case "koala":
+            return KoalaScores()
+        case "transnetv2":
+            assert settings.network is not None  # as its validator puts it
+            return NetworkScores(settings.network.loaded())
+    return None
 
 
 class _Scored:
-    """Collects scores of frames, and samples for the VAD, not frames: memory does not grow with pictures."""
+    """Collects scores and figures of frames, and samples for the VAD; not frames, so memory does not grow with them."""
 
-    def __init__(self, detector: str) -> None:
-        self._scores = KoalaScores() if detector == "koala" else ContentScores()
+    def __init__(self, settings: Segmentation) -> None:
+        self._scores = _frame_scores(settings)
+        self._scored_tap = 2 if settings.detector == "koala" else 0
+        self.stills = Stills()
+        self._maker = TrackMaker()
         self._scored: list[npt.NDArray[np.float64]] = []
         self._times: list[npt.NDArray[np.float64]] = []
         self._pcm: list[npt.NDArray[np.int16]] = []
@@ -97,9 +135,16 @@ class _Scored:
 
     def add(self, chunk: Chunk) -> None:
         if isinstance(chunk, Frames):
-            self._scored.append(self._scores.add(chunk.pixels))
-            self._times.append(chunk.times_s)
-            self._damaged.append(chunk.times_s[chunk.is_damaged])
+            if chunk.tap == self._scored_tap and self._scores is not None:
+                self._scored.append(self._scores.add(chunk.pixels))
+            if chunk.tap == 1:
+                self.stills.add(chunk)
+            if chunk.tap == 0:
+                self._maker.add(chunk.pixels, chunk.times_s)
+                self._times.append(chunk.times_s)
+                self._damaged.append(chunk.times_s[chunk.is_damaged])
+        elif isinstance(chunk, Motion):
+            self._maker.add_motion(chunk.times_s, chunk.grid)
         elif isinstance(chunk, Samples):
             self.audio_start_s = chunk.start_s
             self._pcm.append(chunk.pcm[:, 0])
@@ -108,7 +153,17 @@ class _Scored:
         """(times, scores) of all frames."""
         if not self._times:
             return np.zeros(0), np.zeros(0)
-        return np.concatenate(self._times), np.concatenate(self._scored)
+        times = np.concatenate(self._times)
+        if self._scores is None:
+            return times, np.zeros(len(times))
+        return times, np.concatenate([*self._scored, self._scores.finish()])
+
+    def track(self) -> PictureTrack:
+        return self._maker.track()
+
+    def damaged_at(self) -> list[float]:
+        """When damaged frames are shown, and those that refer to them: the first of each piece."""
+        return [float(times[0]) for times in self._damaged if len(times)]
 
     def has_damage(self, span: Span) -> bool:
         """Whether a frame of this range is damaged, or refers to one that is."""
@@ -124,16 +179,20 @@ def cut_up(
 ) -> list[Segment]:
     """The segments of one medium, in order; one entry with a reason and no uid where it has none.
 
-    Never raises because of what `source` holds. features: of frames, for a segmentation that stitches.
+    Never raises because of what `source` holds. features: of frames, for a segmentation that stitches; by its model
+    where None.
     """
-    width, height = KOALA_SIZE_PX if options.shots.detector == "koala" else CONTENT_SIZE_PX
-    frames = (FrameTap("every", 1, width_px=width, height_px=height),) if options.by != "speech" else ()
+    detects = options.shots if options.by == "shots" else options.shots.changed(detector="none", network=None)
+    frames = _taps(detects) if options.by != "speech" else ()
     audio = (AudioTap(RATE_HZ, samples="s16"),) if options.by != "shots" else ()
     outcome, scored = decoder.decode(
-        source, Wanted(frames=frames, audio=audio), lambda: _Scored(options.shots.detector)
+        source, Wanted(frames=frames, audio=audio, motion=bool(frames)), lambda: _Scored(detects)
     )
     if options.by == "shots" and outcome.reason == Reason.AV_NO_STREAM.value and decoder.probe(source).has_audio:
         return cut_up(decoder, source, source_uid, options.changed(by="whole"), features)
+    stitching = options.shots.stitching
+    if features is None and stitching is not None and options.by == "shots":
+        features = features_of(decoder, source, stitching.loaded())
     reason, detail = verdict(outcome, options.good_part())
     if reason is not None:
         return [Segment(None, probe=outcome.probe, reason=reason, detail=detail)]
@@ -146,7 +205,7 @@ def cut_up(
         why = detail or "no range is long enough, or all are too long"
         return [Segment(None, probe=outcome.probe, reason=Reason.AV_TOO_SHORT.value, detail=why)]
     kept = spans[: options.max_segments]
-    found = list(_cut(decoder, source, source_uid, kept, options))
+    found = list(_cut(decoder, source, source_uid, kept, options, scored, outcome.probe))
     if len(spans) > len(kept):
         left_out = f"{len(spans) - len(kept)} segments beyond {options.max_segments} were left out"
         found.append(Segment(None, probe=outcome.probe, reason=Reason.IN_OVER_LIMIT.value, detail=left_out))
@@ -161,7 +220,8 @@ def _spans(outcome: AvOutcome, scored: _Scored, options: SegmentOptions, feature
     times, scores = scored.shots()
     if options.by == "whole" or len(times) == 0:
         end_s = max(outcome.video_end_s or 0.0, outcome.audio_end_s or 0.0)
-        whole = options.shots.changed(detector="none", stitching=None, trim_frames=0, min_shot_frames=0)
+        end_s = min([end_s, *(at for _, at in outcome.damages), *scored.damaged_at()])  # its good part
+        whole = options.shots.changed(detector="none", network=None, stitching=None, trim_frames=0, min_shot_frames=0)
         return segments_of(np.zeros(1), end_s, np.zeros(1), whole)
     return segments_of(times, outcome.video_end_s or float(times[-1]), scores, options.shots, features)
 
@@ -175,13 +235,35 @@ def _is_damaged(outcome: AvOutcome, span: Span) -> bool:
 
 
 def _cut(
-    decoder: AvDecoder, source: Source, source_uid: str, spans: list[Span], options: SegmentOptions
+    decoder: AvDecoder,
+    source: Source,
+    source_uid: str,
+    spans: list[Span],
+    options: SegmentOptions,
+    scored: _Scored,
+    of_source: AvProbe,
 ) -> Iterator[Segment]:
+    track = scored.track()
     _, cuts = decoder.cut(source, [(span.start_s, span.end_s) for span in spans], options.cutting())
     for span, made in zip(spans, cuts, strict=True):
         uid = segment_uid(source_uid, span)
         if made.body is None:
             yield Segment(uid, span, made, reason=made.reason, detail=made.detail)
             continue
-        probe = decoder.probe(made.body)
-        yield Segment(uid, span, replace(made), probe, probe.reason, probe.detail)
+        probe = decoder.probe(made.body, is_own=True)
+        seen = _track_of(track, span, made, probe, of_source)
+        still = scored.stills.of(span.start_s, span.end_s) if probe.has_video else None
+        yield Segment(uid, span, replace(made), probe, probe.reason, probe.detail, seen, still)
+
+
+def _track_of(track: PictureTrack, span: Span, made: Cut, probe: AvProbe, of_source: AvProbe) -> PictureTrack | None:
+    """The part of the source's track that a cut holds; None where it holds another number of frames, so that these are
+    looked at by themselves."""
+    if made.start_s is None or made.video_end_s is None or probe.video_start_s is None or not probe.has_video:
+        return None
+    start_s, end_s = made.start_s, made.video_end_s
+    if made.mode == "exact":  # a frame within half a frame of an edge is taken to be at it, as in av_cut_child.py
+        slack_s = 0.5 / (of_source.frame_rate_hz or 30.0)
+        start_s, end_s = span.start_s - slack_s, span.end_s - slack_s
+    found = track.between(start_s, end_s, probe.video_start_s)
+    return found if len(found.frames) == made.num_frames > 0 else None

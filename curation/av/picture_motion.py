@@ -1,6 +1,6 @@
 """What moves and what does not: stills, slide shows, black frames, borders, camera motion; of small grey frames.
 
-Frames are uint8 [n, H, W] at the rate of the source or a fixed one; figures are shares of frames or of the frame.
+Of figures of frames (`curation.av.picture_track`), in levels of luma; found are shares of frames or of the frame.
 """
 
 from __future__ import annotations
@@ -10,8 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Grey = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
+Bits = npt.NDArray[np.bool_]
+
+GREY_SIZE_PX = (96, 54)
+"""Width and height of the frames that the figures are made from."""
 
 STILL_LEVELS = 0.7
 """Mean absolute difference to the frame before, in grey levels, below which a frame is a repetition. A coder's noise on
@@ -22,6 +25,9 @@ BLACK_LEVEL = 24.0
 """Mean luma below which a frame is black; video black is 16."""
 BORDER_LEVEL = 28
 """Luma that a border never exceeds: black, and the noise of coding."""
+LIT_SHARE = 0.05
+"""Of a row or column that must be brighter in one frame for it to be no border: a few bright pixels (noise, a mark in
+the bar) do not end a bar."""
 
 
 @dataclass(frozen=True)
@@ -35,21 +41,13 @@ class Stillness:
     black_share: float
 
 
-def differences(grey: Grey) -> Floats:
-    """Mean absolute difference of each frame to the one before, in grey levels: float64 [n], the first 0."""
-    if len(grey) == 0:
-        return np.zeros(0)
-    steps = np.abs(np.diff(grey.astype(np.int16), axis=0)).mean(axis=(1, 2), dtype=np.float64)
-    return np.concatenate([[0.0], steps])
-
-
-def stillness(grey: Grey) -> Stillness | None:
-    """None for fewer than two frames."""
-    if len(grey) < 2:
+def stillness(steps: Floats, levels: Floats) -> Stillness | None:
+    """None for fewer than two frames. steps: mean absolute difference of each frame to the one before [n], the first is
+    not looked at; levels: mean level of each [n]."""
+    if len(steps) < 2:
         return None
-    steps = differences(grey)[1:]
-    still, jump = float((steps < STILL_LEVELS).mean()), float((steps > JUMP_LEVELS).mean())
-    black = float((grey.mean(axis=(1, 2)) < BLACK_LEVEL).mean())
+    still, jump = float((steps[1:] < STILL_LEVELS).mean()), float((steps[1:] > JUMP_LEVELS).mean())
+    black = float((levels < BLACK_LEVEL).mean())
     return Stillness(still, jump, bool(still + jump > 0.9 and still > 0.5 and jump > 0), black)
 
 
@@ -63,17 +61,14 @@ class Borders:
     right: float
 
 
-def borders(grey: Grey) -> Borders | None:
-    """Letterbox and pillarbox bars; None where the frames are dark altogether (or there are none)."""
-    if len(grey) == 0:
-        return None
-    brightest = grey.max(axis=0)
-    # a few bright pixels (noise, a mark in the bar) do not end a bar
-    rows = np.percentile(brightest, 95, axis=1) > BORDER_LEVEL
-    columns = np.percentile(brightest, 95, axis=0) > BORDER_LEVEL
+def borders(lit_rows: Bits, lit_columns: Bits) -> Borders | None:
+    """Letterbox and pillarbox bars; None where the frames are dark altogether (or there are none).
+
+    lit_rows: bool [n, H], lit_columns: bool [n, W]: whether more than `LIT_SHARE` of it is brighter than a border."""
+    rows, columns = np.asarray(lit_rows.any(axis=0)), np.asarray(lit_columns.any(axis=0))
     if not rows.any() or not columns.any():
         return None
-    height, width = brightest.shape
+    height, width = len(rows), len(columns)
     return Borders(
         top=float(np.argmax(rows)) / height,
         bottom=float(np.argmax(rows[::-1])) / height,

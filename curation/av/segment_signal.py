@@ -1,7 +1,8 @@
-"""Signals of a segment: pure functions of decoded video and audio, all from one decoding.
+"""Signals of a segment: pure functions of its pictures' track and of its decoded sound, all from one decoding.
 
 `SegmentSignal` is to a segment what `ImageSignal` is to a picture: a signal says what it needs of the segment, the
-stage asks the decoder once for all that the missing signals need.
+stage asks the decoder once for all that the missing signals need. The track of its pictures is kept with a segment
+since its source was decoded, so most signals need its sound decoded only.
 """
 
 from __future__ import annotations
@@ -16,19 +17,25 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from curation.av.fingerprints import AUDIO_RATE_HZ, FRAME_RATE_HZ, FRAME_SIZE_PX
+from curation.av.fingerprints import AUDIO_RATE_HZ
+from curation.av.picture_motion import GREY_SIZE_PX
+from curation.av.picture_track import PictureTrack, TrackMaker
 from curation.av.speech import speech_probabilities_of_cut
 from curation.media.av_decode import AvDecoder, Source
-from curation.media.av_types import AudioTap, Frames, FrameTap, Gathered, Samples, Wanted
+from curation.media.av_types import AudioTap, Chunk, Frames, FrameTap, Gathered, Motion, Samples, Wanted
 from curation.models import SOUND_RATE_HZ
+from curation.reasons import Reason
 from curation.signal import Level, Signal, as_table
 
-GREY_SIZE_PX = (96, 54)
+PICTURES = "pictures"
+GREY = "grey"
+VIEWS = "views"
+VIEW_RATE_HZ, VIEW_SHORT_SIDE_PX = 1.0, 256
+"""Of the frames that models of pictures see: 1 to 2 a second in NeMo Curator and cosmos-curate."""
 FRAME_TAPS = {
-    "grey": FrameTap("every", 1, width_px=GREY_SIZE_PX[0], height_px=GREY_SIZE_PX[1], pixels="gray"),
-    "hash_frames": FrameTap(
-        "rate", FRAME_RATE_HZ, width_px=FRAME_SIZE_PX[0], height_px=FRAME_SIZE_PX[1], pixels="gray"
-    ),
+    PICTURES: FrameTap("every", 1, width_px=GREY_SIZE_PX[0], height_px=GREY_SIZE_PX[1]),
+    GREY: FrameTap("every", 1, width_px=GREY_SIZE_PX[0], height_px=GREY_SIZE_PX[1], pixels="gray"),
+    VIEWS: FrameTap("rate", VIEW_RATE_HZ, short_side_px=VIEW_SHORT_SIDE_PX),
 }
 AUDIO_TAPS = {
     "native": AudioTap(num_channels=2),
@@ -36,28 +43,27 @@ AUDIO_TAPS = {
     "low": AudioTap(AUDIO_RATE_HZ),
     "wide": AudioTap(SOUND_RATE_HZ),
 }
-MOTION = "motion"
-"""What a signal may need: every frame small and grey; frames for fingerprints; audio as it is (at most two channels),
-for speech (16 kHz, mono), for fingerprints (8 kHz, mono), for models of sounds (48 kHz, mono); the codec's motion
-vectors."""
+"""What a signal may need: the track of the pictures, with the codec's motion vectors; every frame small and grey, and
+one in colour a second for models of pictures, which are decoded anew; audio as it is (at most two channels), for speech
+(16 kHz, mono), for fingerprints (8 kHz, mono), for models of sounds (48 kHz, mono)."""
 MAX_BYTES = 1 << 29
-"""Of one decoded segment: 10 minutes of all taps; what is beyond is no segment, and gives nulls."""
+"""Of one decoded segment: 10 minutes of all taps, 6 with pictures for models; what is beyond gives nulls."""
 
 
 @dataclass(frozen=True)
 class DecodedSegment:
     """What was decoded of one segment; None where it has no such stream or nobody needs it.
 
-    end_s: where the last decoded frame of any stream ended, from the segment's start.
+    end_s: where the last decoded frame of any stream ended, from the segment's start; 0 where nothing was decoded.
     """
 
+    pictures: PictureTrack | None = None
     grey: Frames | None = None
-    hash_frames: Frames | None = None
+    views: Frames | None = None
     native: Samples | None = None
     speech: Samples | None = None
     low: Samples | None = None
     wide: Samples | None = None
-    motion: npt.NDArray[np.float32] | None = None
     end_s: float = 0.0
 
     @cached_property
@@ -73,7 +79,7 @@ class SegmentSignal(Signal):
 
     level: ClassVar[Level] = "media"
     needs: ClassVar[tuple[str, ...]] = ()
-    """Names of `FRAME_TAPS`, `AUDIO_TAPS` and `MOTION`."""
+    """Names of `FRAME_TAPS` and `AUDIO_TAPS`."""
 
     def reads(self) -> tuple[str, ...]:
         return ("stored_sha256",)
@@ -89,44 +95,72 @@ class SegmentSignal(Signal):
         return as_table({name: [row[name] for row in rows] for name in names}, self.writes())
 
 
-def wanted_for(signals: Iterable[SegmentSignal]) -> tuple[Wanted, list[str]]:
-    """What one decoding has to give for all of them, and the names of its taps in order."""
+def wanted_for(signals: Iterable[SegmentSignal], has_track: bool = False) -> tuple[Wanted, list[str]]:
+    """What one decoding has to give for all of them, and the names of its taps in order; without the track of pictures
+    where that is there already."""
     needed = {name for signal in signals for name in signal.needs}
-    unknown = needed - FRAME_TAPS.keys() - AUDIO_TAPS.keys() - {MOTION}
+    unknown = needed - FRAME_TAPS.keys() - AUDIO_TAPS.keys()
     if unknown:
-        raise ValueError(f"no such tap: {sorted(unknown)}; valid: {[*FRAME_TAPS, *AUDIO_TAPS, MOTION]}")
+        raise ValueError(f"no such tap: {sorted(unknown)}; valid: {[*FRAME_TAPS, *AUDIO_TAPS]}")
+    needed -= {PICTURES} if has_track else set()
     frames = [name for name in FRAME_TAPS if name in needed]
     audio = [name for name in AUDIO_TAPS if name in needed]
     wanted = Wanted(
         frames=tuple(FRAME_TAPS[name] for name in frames),
         audio=tuple(AUDIO_TAPS[name] for name in audio),
-        motion=MOTION in needed,
+        motion=PICTURES in needed,
     )
     return wanted, [*frames, *audio]
 
 
-def decoded_segment(decoder: AvDecoder, source: Source, signals: Iterable[SegmentSignal]) -> DecodedSegment | None:
-    """Decode a segment for these signals; None where it cannot be decoded."""
-    wanted, names = wanted_for(signals)
-    outcome, got = decoder.gather(source, wanted, MAX_BYTES)
+class _Gathered(Gathered):
+    """Makes the track of the tap `PICTURES`, which is the first if it is there, instead of keeping its frames."""
+
+    def __init__(self, makes_track: bool) -> None:
+        super().__init__(MAX_BYTES)
+        self.maker = TrackMaker() if makes_track else None
+
+    def add(self, chunk: Chunk) -> None:
+        if self.maker is not None and isinstance(chunk, Frames) and chunk.tap == 0:
+            self.maker.add(chunk.pixels, chunk.times_s)
+        elif self.maker is not None and isinstance(chunk, Motion):
+            self.maker.add_motion(chunk.times_s, chunk.grid)
+        else:
+            super().add(chunk)
+
+
+def decoded_segment(
+    decoder: AvDecoder, source: Source, signals: Iterable[SegmentSignal], track: PictureTrack | None = None
+) -> DecodedSegment | None:
+    """What these signals need of a segment, decoded where it is not there; None where it cannot be decoded.
+
+    track: of its pictures, as it was kept when the segment was cut.
+    """
+    wanted, names = wanted_for(signals, track is not None)
+    if not names:
+        return DecodedSegment(pictures=track)
+    outcome, got = decoder.decode(source, wanted, lambda: _Gathered(PICTURES in names))
+    if track is not None and outcome.reason in (Reason.AV_NO_STREAM.value, Reason.AV_CORRUPT.value):
+        return DecodedSegment(pictures=track)  # without the sound that is asked for, or with a broken one
     if outcome.reason is not None or got.is_full:
         return None
-    return _of(got, names, max(outcome.video_end_s or 0.0, outcome.audio_end_s or 0.0))
+    return _of(got, names, track, max(outcome.video_end_s or 0.0, outcome.audio_end_s or 0.0))
 
 
-def _of(got: Gathered, names: list[str], end_s: float) -> DecodedSegment:
+def _of(got: _Gathered, names: list[str], track: PictureTrack | None, end_s: float) -> DecodedSegment:
+    made = got.maker.track() if got.maker is not None else None
+    if made is not None and len(made.frames):
+        track = made
     frames = [name for name in names if name in FRAME_TAPS]
     audio = [name for name in names if name in AUDIO_TAPS]
-    motion = got.motion()
-    pictures = {name: got.frames(k) for k, name in enumerate(frames)}
     sounds = {name: got.samples(k) for k, name in enumerate(audio)}
     return DecodedSegment(
-        grey=pictures.get("grey"),
-        hash_frames=pictures.get("hash_frames"),
+        pictures=track,
+        grey=got.frames(frames.index(GREY)) if GREY in frames else None,
+        views=got.frames(frames.index(VIEWS)) if VIEWS in frames else None,
         native=sounds.get("native"),
         speech=sounds.get("speech"),
         low=sounds.get("low"),
         wide=sounds.get("wide"),
-        motion=None if motion is None else motion.grid,
         end_s=end_s,
     )

@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from curation.av.shot_network import ShotNetworkFields, network_shots
 from curation.av.shots import adaptive_cuts, content_cuts, koala_cuts
+from curation.models import Scorer
+from curation.scorers import DEFAULT_SCORER, Precision, cached_scorer
 from curation.step import Step
 from curation.urls import uid
 
@@ -43,8 +46,16 @@ def segment_uid(source_uid: str, span: Span) -> str:
 
 class Stitching(Step):
     """Panda-70M's second look at the pieces between cuts (event_stitching.py): frames at 5% and 95% of each piece are
-    compared by the L2 distance of unit vectors (of ImageBind there; the distances below are for that model)."""
+    compared by the L2 distance of unit vectors (of ImageBind there; the distances below are for that model, and others
+    want their own)."""
 
+    not_in_key: ClassVar[frozenset[str]] = frozenset({"model", "scorer"})
+
+    model: str | None = None
+    """Which model gives the vectors, as of `curation.signals.image_embedding.ImageEmbedding`; a recipe names one."""
+    scorer: str = DEFAULT_SCORER
+    """Import path of the class that loads it (see `curation.models.load_scorer`)."""
+    precision: Precision = "auto"
     max_within: float = 1.0
     """Pieces whose two frames are further apart hold a transition and are dropped."""
     max_between: float = 0.6
@@ -54,13 +65,27 @@ class Stitching(Step):
     min_to_earlier: float | None = None
     """Events nearer than this to an earlier one of the same source are repetitions and are dropped (paper: 0.3)."""
 
+    def key_extras(self) -> dict[str, object]:
+        return {} if self.model is None else {"weights": self.loaded().weights_digest}
+
+    def loaded(self) -> Scorer:
+        """The model, loaded at the first call in a process. Raises ValueError where there is none."""
+        if self.model is None:
+            raise ValueError(
+                "stitching compares features of frames: it needs the field `model`, as ImageEmbedding does"
+            )
+        return cached_scorer(self.scorer, self.model, self.precision)
+
 
 class Segmentation(Step):
     """How a video is cut into segments. Lengths in seconds."""
 
-    detector: Literal["content", "adaptive", "koala", "none"] = "content"
+    detector: Literal["content", "adaptive", "koala", "transnetv2", "none"] = "content"
     threshold: float = 27.0
-    """`content`: least score; `adaptive`: least ratio to the frames around."""
+    """`content`: least score; `adaptive`: least ratio to the frames around; `transnetv2`: probability (0-1), 0.5 if it
+    is not given, as its authors have it (NeMo Curator: 0.4)."""
+    network: ShotNetworkFields | None = None
+    """Of `transnetv2`: which weights, on which device."""
     min_shot_frames: int = Field(default=15, ge=0)
     split_above_s: float | None = None
     """Shots longer than this are cut every `split_every_s`."""
@@ -75,6 +100,21 @@ class Segmentation(Step):
     max_s: float = Field(default=60.0, gt=0)
     above_max: Literal["split", "cut", "drop"] = "split"
     """A segment longer than `max_s`: `split` into equal parts, `cut` off at it, or `drop`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_network(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("detector") != "transnetv2":
+            return values
+        return {**values, "threshold": values.get("threshold", 0.5), "network": values.get("network") or {}}
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Segmentation:
+        if self.network is not None and self.detector != "transnetv2":
+            raise ValueError(f"`network` is for `detector: transnetv2`, not for {self.detector!r}")
+        if self.detector == "transnetv2" and not 0 < self.threshold < 1:
+            raise ValueError(f"the threshold of transnetv2 is a probability between 0 and 1, not {self.threshold:g}")
+        return self
 
 
 RECIPES: dict[str, Segmentation] = {
@@ -100,9 +140,9 @@ RECIPES: dict[str, Segmentation] = {
     # short videos (Shorts) are taken whole
     "vidal": Segmentation(detector="none", min_s=2, max_s=60, above_max="drop"),
     "koala-36m": Segmentation(detector="koala", min_shot_frames=9, trim_frames=4, min_s=0.3, max_s=3600),
-    # NeMo Curator and cosmos-curate, with the content detector where they run TransNetV2 on a GPU
-    "curator": Segmentation(trim_s=0.5, min_s=2, max_s=10),
-    "cosmos": Segmentation(trim_s=0.5, min_shot_frames=48, min_s=2, max_s=60),
+    # NeMo Curator and cosmos-curate (longer shots: equal parts here, a fixed stride and a rest there)
+    "curator": Segmentation(detector="transnetv2", threshold=0.4, trim_s=0.5, min_shot_frames=0, min_s=2, max_s=10),
+    "cosmos": Segmentation(detector="transnetv2", threshold=0.4, trim_s=0.5, min_shot_frames=48, min_s=2, max_s=60),
     "video2dataset": Segmentation(threshold=27, min_s=0, max_s=3600),
 }
 """Published settings; what they leave open is as `Segmentation` has it."""
@@ -117,18 +157,22 @@ def cuts_of(scores: Floats, settings: Segmentation) -> list[int]:
             return adaptive_cuts(scores, settings.threshold, settings.min_shot_frames)
         case "koala":
             return koala_cuts(scores)
+        case "transnetv2":
+            return [first for first, _ in network_shots(scores, settings.threshold)[1:]]
     return []
 
 
-def shots_of(times_s: Floats, end_s: float, cuts: Sequence[int], settings: Segmentation) -> list[Span]:
-    """Shots between the cuts, without those of too few frames, trimmed by frames.
+def shots_of(times_s: Floats, end_s: float, scores: Floats, settings: Segmentation) -> list[Span]:
+    """Shots, without those of too few frames, trimmed by frames.
 
-    times_s: time of each frame, ascending; end_s: where the last frame ends.
+    times_s: time of each frame, ascending; end_s: where the last frame ends; scores: of each frame.
     """
-    edges = [0, *cuts, len(times_s)]
+    ranges: list[tuple[int, int]] = list(pairwise([0, *cuts_of(scores, settings), len(times_s)]))
+    if settings.detector == "transnetv2":  # which knows where a transition begins, too
+        ranges = network_shots(scores, settings.threshold)
     ends = np.append(times_s, end_s)
     spans = []
-    for first, last in pairwise(edges):
+    for first, last in ranges:
         first, last = first + settings.trim_frames, last - settings.trim_frames
         if last > first and last - first >= max(1, settings.min_shot_frames - 2 * settings.trim_frames):
             spans.append(Span(float(ends[first]), float(ends[last])))
@@ -141,7 +185,7 @@ def segments_of(
     """The segments of one video, in order, not overlapping. Errors: ValueError where features are missing."""
     if len(times_s) == 0:
         return []
-    pieces = shots_of(times_s, end_s, cuts_of(scores, settings), settings)
+    pieces = shots_of(times_s, end_s, scores, settings)
     if settings.split_above_s is not None and settings.split_every_s is not None:
         pieces = [part for piece in pieces for part in _every(piece, settings.split_above_s, settings.split_every_s)]
     if settings.stitching is not None:

@@ -7,7 +7,7 @@ on them are PySceneDetect's (0.7), here on frames of a fixed small size and on a
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,22 @@ _SSIM_WINDOW = 7
 _SSIM_C1, _SSIM_C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2  # Wang et al. 2004
 
 
-class ContentScores:
+class FrameScores(Protocol):
+    """Scores of frames that come piece by piece; one that looks ahead tells some of them later."""
+
+    def add(self, frames: Pixels, /) -> Floats:
+        """The next scores. frames: RGB, uint8 [n, H, W, 3]."""
+
+    def finish(self) -> Floats:
+        """The scores that are still missing after the last frame."""
+
+
+class _AtOnce:
+    def finish(self) -> Floats:
+        return np.zeros(0)
+
+
+class ContentScores(_AtOnce):
     """For each frame its distance to the one before: mean absolute difference of hue, saturation and value (0-255),
     averaged. The first frame has 0. Takes frames piece by piece: RGB, uint8 [n, H, W, 3]."""
 
@@ -104,7 +119,7 @@ def adaptive_cuts(
     return cuts
 
 
-class KoalaScores:
+class KoalaScores(_AtOnce):
     """For each frame its likeness to the one before (below 0: another shot), by Koala-36M's linear classifier on the
     correlation of their colour histograms and the similarity (SSIM) of their structure. RGB frames of 256 x 256."""
 

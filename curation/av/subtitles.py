@@ -22,6 +22,25 @@ _VTT_BLOCK = re.compile(r"^(NOTE|STYLE|REGION)(\s|$)")
 _ASS_FIELDS_BEFORE_TEXT = 8  # as FFmpeg packs an event: ReadOrder, Layer, Style, Name, three margins, Effect
 
 
+_LEGACY = {
+    "cp1250": "cs ces cze sk slk slo pl pol hu hun hr hrv sl slv bs bos ro ron rum",
+    "cp1251": "ru rus uk ukr be bel bg bul sr srp mk mkd mac kk kaz ky kir tt tat",
+    "cp1253": "el ell gre",
+    "cp1254": "tr tur az aze ku kur",
+    "cp1255": "he heb iw",
+    "cp1256": "ar ara fa fas per ur urd",
+    "cp1257": "et est lv lav lt lit",
+    "cp1258": "vi vie",
+    "cp874": "th tha",
+    "cp932": "ja jpn",
+    "cp949": "ko kor",
+    "gb18030": "zh zho chi",
+}
+"""Encoding of files that are not Unicode -> languages (ISO 639) of such files: the HTML standard's table of encodings
+by locale (13.2.3.2), where it has ISO 8859 the code page of Windows for the same letters."""
+_CODE_PAGE = {tag: encoding for encoding, tags in _LEGACY.items() for tag in tags.split()}
+
+
 @dataclass(frozen=True, order=True)
 class Cue:
     """A text that is shown from start_s to end_s (seconds, end after start). language: as the track claims it."""
@@ -32,13 +51,23 @@ class Cue:
     language: str | None = None
 
 
-def decoded(data: bytes) -> str:
-    """Text of a subtitle file: UTF-8 or UTF-16 by its mark, else UTF-8 where it is valid, else Windows-1252."""
+def decoded(data: bytes, language: str | None = None) -> str:
+    """Text of a file of subtitles or captions: UTF-8 or UTF-16 by its mark, else UTF-8 where it is valid, else the code
+    page that files in its language (as the name of the file says) were written in before, else Windows-1252."""
     for mark, encoding in ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be")):
         if data.startswith(mark):
             return data[len(mark) :].decode(encoding, "replace")
     try:
         return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return _of_code_page(data, language or "")
+
+
+def _of_code_page(data: bytes, language: str) -> str:
+    primary, _, rest = language.lower().replace("_", "-").partition("-")
+    is_traditional = primary in ("zh", "zho", "chi") and rest in ("tw", "hk", "hant")
+    try:
+        return data.decode("big5" if is_traditional else _CODE_PAGE.get(primary, "cp1252"))
     except UnicodeDecodeError:
         return data.decode("cp1252", "replace")
 
@@ -48,7 +77,7 @@ def parse(data: bytes | str, language: str | None = None) -> tuple[list[Cue], in
 
     Left out: no text, an end not after its start, unreadable times. At most 20,000 cues.
     """
-    text = decoded(data) if isinstance(data, bytes) else data
+    text = decoded(data, language) if isinstance(data, bytes) else data
     lines = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "").split("\n")
     is_vtt = bool(lines) and lines[0].lstrip("\ufeff").startswith("WEBVTT")
     cues: list[Cue] = []

@@ -19,6 +19,7 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ HEARTBEAT_S = 1.0
 # while it reads); anything else ends the process, which the parent reports as a crash of these bytes.
 MALFORMED: tuple[type[Exception], ...] = (OSError, ValueError, TypeError, LookupError, EOFError, ArithmeticError)
 MALFORMED += (AttributeError, RuntimeError)
+# Containers that tell the size of their pictures, and when they begin: in Matroska that follows from decoding order.
+TELLING = ("mov",)
 BUFFER_BYTES = 1 << 18  # of one read by FFmpeg through Python: each costs some microseconds
 
 
@@ -73,6 +76,30 @@ class Answer:
             self.send(".", {})
 
 
+class Spent:
+    """CPU time of this thread within FFmpeg, added to an outcome's `decoder_s`, `demux_s` or `scale_s`."""
+
+    def __init__(self, out: dict[str, Any], kind: str) -> None:
+        self._out, self._kind = out, kind
+
+    def __enter__(self) -> None:
+        self._before = time.thread_time()
+
+    def __exit__(self, *_: object) -> None:
+        self._out[self._kind] = self._out.get(self._kind, 0.0) + time.thread_time() - self._before
+
+
+def packets(container: Any, streams: Any, out: dict[str, Any]) -> Iterator[Any]:
+    """Those of some streams, in the order of the file. Errors: FFmpegError."""
+    left, spent = iter(container.demux(streams)), Spent(out, "demux_s")
+    while True:
+        with spent:
+            packet = next(left, None)
+        if packet is None:
+            return
+        yield packet
+
+
 class Medium:
     """An opened medium, checked by its header: `container`, the chosen `video` and `audio` streams (or None)."""
 
@@ -82,8 +109,9 @@ class Medium:
         self.audio: Any = None
         self._file, self._limits, self._out = file, limits, out
 
-    def open(self) -> "Medium":
-        """Errors: Refused; av.error.FFmpegError."""
+    def open(self, header_only: bool = False) -> "Medium":
+        """header_only: no picture is decoded to find out what the container tells (as some do). Errors: Refused;
+        av.error.FFmpegError."""
         import av
 
         limits, out = self._limits, self._out
@@ -107,9 +135,15 @@ class Medium:
             "threads": "1",
         }
         try:
-            self.container = av.open(
-                self._file, format=name, container_options=options, buffer_size=BUFFER_BYTES, metadata_errors="replace"
-            )
+            with Spent(out, "demux_s"):
+                self.container = av.open(
+                    self._file,
+                    format=name,
+                    container_options=options,
+                    options={"skip_frame": "all"} if header_only and name in TELLING else {},
+                    buffer_size=BUFFER_BYTES,
+                    metadata_errors="replace",
+                )
         except av.error.FFmpegError as error:
             raise Refused("av.bomb" if "maximum" in str(error) else "av.corrupt", f"{name}: {_words(error)}") from None
         self._describe()
@@ -132,6 +166,8 @@ class Medium:
         self.start_s = (container.start_time or 0) / 1e6
         lengths = [float(each.duration * each.time_base) for each in streams if each.duration and each.time_base]
         length = max([*lengths, (container.duration or 0) / 1e6])
+        if out["container"] == "matroska" and 0 < self.start_s < length:
+            length -= self.start_s  # there the header tells the end, which of a recorded stream may be hours from zero
         out["duration_s"] = length if 0 < length < 1e9 else None
         if length > limits["max_duration_s"]:
             raise Refused("av.too_long", f"{length:.0f} s, at most {limits['max_duration_s']:g}")
@@ -201,6 +237,13 @@ def _words(error: Exception) -> str:
     return f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}"
 
 
+def needs_pictures(request: dict[str, Any]) -> bool:
+    """Whether FFmpeg is to look at pictures when it opens the medium, which costs the decoding of a key frame."""
+    if request["op"] == "decode":
+        return bool(request["frames"] or request["motion"])
+    return request["op"] == "cut" or (request["op"] == "probe" and not request["is_own"])
+
+
 def answer_one(request: dict[str, Any], descriptor: int, answer: Answer, limits: dict[str, Any]) -> None:
     """Do what is asked of one medium and say how it went."""
     import av
@@ -210,7 +253,7 @@ def answer_one(request: dict[str, Any], descriptor: int, answer: Answer, limits:
     with io.FileIO(descriptor, closefd=True) as file:
         medium = Medium(file, limits, out)
         try:
-            medium.open()
+            medium.open(not needs_pictures(request))
             work = {"probe": reading.probe, "decode": reading.decode, "cut": cutting.cut, "texts": reading.texts}
             work[request["op"]](medium, request, answer, limits, out)
         except Refused as error:

@@ -25,7 +25,8 @@ _COPIES = {
     },
     "ogg": set(),  # only what was asked for, below
 }  # fmt: skip
-_SEEK_BACK_S = (0.0, 2.0, 10.0)  # how far before the wanted start to look for a place to begin; at last, at the front
+_SEEK_BACK_S = (0.0, 2.0, 10.0)  # how far before the wanted start to look for a place to begin
+_FRONT_S = -1.0  # where to look at last; an index need not know the first key frame
 _RUN_UP_S = 0.5  # that audio is decoded before its first sample is wanted
 
 
@@ -59,37 +60,56 @@ def _cut_one(
     holds = _COPIES[request["container"]] or {request["audio_codec"], request["audio_codec"].removeprefix("lib")}
     may_copy = all(each.codec_context.codec.name in holds for each in streams)
     mode = request["mode"]
-    begin_s, seek_s = _key_frame_before(medium, start_s, answer) if medium.video is not None else (start_s, start_s)
+    begin_s, seek_s = (
+        _key_frame_before(medium, start_s, answer, out) if medium.video is not None else (start_s, start_s)
+    )
     is_near = begin_s is not None and (mode == "copy" or start_s - begin_s <= request["tolerance_s"])
     if mode != "exact" and may_copy and begin_s is not None and is_near:
         _seek(medium, seek_s)
-        return _copied(medium, begin_s, end_s, request, limits, answer)
-    _seek(medium, max(0.0, seek_s - _RUN_UP_S))
+        made = _copied(medium, begin_s, end_s, request, limits, answer, out)
+        if made is not None:
+            return made
+    _seek(medium, max(0.0, seek_s - _RUN_UP_S) if seek_s >= 0 else seek_s)
     return _encoded(medium, (start_s, end_s), request, limits, answer, out)
 
 
 def _seek(medium: Any, time_s: float) -> None:
+    """Go to a place at or before `time_s`, as far as the container's index allows; to the very front where the time is
+    negative, or where there is no way (FLV knows none to what lies before its first key frame)."""
     stream = medium.video or medium.audio
     target = int((time_s + medium.start_s) / float(stream.time_base))
-    medium.container.seek(target, stream=stream, backward=True)
+    try:
+        if time_s >= 0:
+            medium.container.seek(target, stream=stream, backward=True)
+        else:
+            _open_again(medium)
+    except av.error.FFmpegError:
+        _open_again(medium)
     for each in (medium.video, medium.audio):
         if each is not None:
             each.codec_context.flush_buffers()
+
+
+def _open_again(medium: Any) -> None:
+    has_video = medium.video is not None
+    medium.close()
+    medium.open()
+    if not has_video:  # sound alone is wanted
+        medium.video = None
 
 
 def _time(medium: Any, stamp: int, base: Any) -> float:
     return float(stamp * base) - float(medium.start_s)
 
 
-def _key_frame_before(medium: Any, time_s: float, answer: Any) -> tuple[float | None, float]:
+def _key_frame_before(medium: Any, time_s: float, answer: Any, out: dict[str, Any]) -> tuple[float | None, float]:
     """Where the last key frame at or before `time_s` begins (None if none is found), and from where it is reached: in
-    some containers a seek lands behind its aim."""
+    some containers a seek lands behind its aim. (That place is negative where it is the front.)"""
     half_s = 0.5 / float(medium.video.average_rate or 30)  # a cut is meant at the frame that is shown there
-    for back_s in (*_SEEK_BACK_S, time_s):
-        aim_s = max(0.0, time_s - back_s)
+    for aim_s in (*(max(0.0, time_s - back_s) for back_s in _SEEK_BACK_S), _FRONT_S):
         _seek(medium, aim_s)
         found = None
-        for packet in medium.container.demux(medium.video):
+        for packet in child.packets(medium.container, medium.video, out):
             answer.still_working()
             if packet.pts is None:
                 continue
@@ -100,22 +120,33 @@ def _key_frame_before(medium: Any, time_s: float, answer: Any) -> tuple[float | 
                 break
         if found is not None:
             return found, aim_s
-    return None, 0.0
+    return None, _FRONT_S
 
 
 def _copied(
-    medium: Any, start_s: float, end_s: float, request: dict[str, Any], limits: dict[str, Any], answer: Any
-) -> tuple[dict[str, Any], bytes]:
-    """The packets of the range. Of video, all up to the first one in the order of decoding that is shown at the end or
-    later: those after it may need it. So up to some frames less than wanted, and audio ends with them."""
+    medium: Any,
+    start_s: float,
+    end_s: float,
+    request: dict[str, Any],
+    limits: dict[str, Any],
+    answer: Any,
+    out: dict[str, Any],
+) -> tuple[dict[str, Any], bytes] | None:
+    """The packets of the range; None where some do not say when they are decoded or shown, as of HEVC with reordered
+    frames in Matroska and of B-frames in AVI: without these there would be holes, or no picture at all.
+
+    Of video, all up to the first one in the order of decoding that is shown at the end or later: those after it may
+    need it. So up to some frames less than wanted, and audio ends with them."""
     kept: dict[str, list[Any]] = {"video": [], "audio": []}
     size, done = 0, set[int]()
     streams = [each for each in (medium.video, medium.audio) if each is not None]
-    for packet in medium.container.demux(streams):
+    for packet in child.packets(medium.container, streams, out):
         answer.still_working()
         index, kind = packet.stream.index, packet.stream.type
-        if packet.dts is None or packet.pts is None or index in done:
+        if packet.size == 0 or index in done:
             continue
+        if packet.pts is None:
+            return None
         at = _time(medium, packet.pts, packet.time_base)
         is_wanted = at >= start_s - 1e-4 and (kind == "audio" or bool(kept["video"]) or packet.is_keyframe)
         if not is_wanted:
@@ -125,12 +156,16 @@ def _copied(
             if len(done) == len(streams):
                 break
             continue
+        if packet.dts is None:
+            return None
         size += packet.size
         if size > limits["max_cut_bytes"]:
             raise child.Refused("av.bomb", f"a cut of more than {limits['max_cut_bytes']} bytes")
         kept[kind].append(packet)
+    if medium.video is not None and not kept["video"]:
+        return None
     ends = {kind: max((_end(medium, each) for each in packets), default=0.0) for kind, packets in kept.items()}
-    if medium.video is not None and kept["video"]:
+    if medium.video is not None:
         kept["audio"] = [each for each in kept["audio"] if _middle(medium, each) <= ends["video"]]
         ends["audio"] = max((_end(medium, each) for each in kept["audio"]), default=0.0)
     counts = {kind: len(packets) for kind, packets in kept.items()}
@@ -173,15 +208,19 @@ def _encoded(
     if medium.audio is not None:
         writers[medium.audio.index] = writing.AudioWriter(sink, medium, (start_s, end_s), request)
     counts, ends = {"video": 0, "audio": 0}, {"video": 0.0, "audio": 0.0}
+    follows = dict(ends)  # when the next frame is shown, if it does not say
     done: set[int] = set()
     with sink.out:
-        for packet in medium.container.demux([each for each in (medium.video, medium.audio) if each is not None]):
+        for packet in child.packets(
+            medium.container, [each for each in (medium.video, medium.audio) if each is not None], out
+        ):
             answer.still_working()
             index, kind = packet.stream.index, packet.stream.type
             if index in done:
                 continue
             for frame in _decoded(packet, out):
-                at = _time(medium, frame.pts, frame.time_base) if frame.pts is not None else ends[kind]
+                at = _time(medium, frame.pts, frame.time_base) if frame.pts is not None else follows[kind]
+                follows[kind] = at + _length_s(medium, frame, kind)
                 if at >= end_s - (slack_s if kind == "video" else 0.0):
                     done.add(index)
                     break
@@ -195,6 +234,12 @@ def _encoded(
             writer.finish()
         sink.release()
     return _facts("exact", start_s, counts, ends), _whole(sink, counts)
+
+
+def _length_s(medium: Any, frame: Any, kind: str) -> float:
+    if kind == "audio":
+        return float(frame.samples / frame.sample_rate)
+    return float(frame.duration * frame.time_base) if frame.duration else 1 / float(medium.video.average_rate or 30)
 
 
 def _decoded(packet: Any, out: dict[str, Any]) -> list[Any]:

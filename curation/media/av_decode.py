@@ -62,16 +62,18 @@ class AvDecoder:
     """Owns one child process; a context manager. Safe to call from several threads (they take turns).
 
     A medium of which two children died gets `av.decoder_crash`, `av.decoder_timeout` or `av.decoder_memory`, and is not
-    tried again: `fatal` maps its SHA-256 to that code. Pass its keys as `quarantine` to a later AvDecoder.
-    decoder_s: CPU seconds that FFmpeg's decoders took so far, of all that it did.
+    tried again: `fatal` maps its SHA-256 to that code and its detail. What is put in there, of parts made earlier, is
+    answered in the same way, unseen. Pass its keys as `quarantine` to an AvDecoder that is to say `av.quarantined`.
+    decoder_s: CPU seconds that FFmpeg's decoders took so far, of all that it did; libav_s: with them those in which it
+    read containers and scaled frames.
     """
 
     def __init__(self, limits: AvLimits | None = None, quarantine: Iterable[str] = ()) -> None:
         self.limits = limits or AvLimits()
         self.quarantine = frozenset(quarantine)
-        self.fatal: dict[str, str] = {}
+        self.fatal: dict[str, tuple[str, str | None]] = {}
         self.num_starts = 0
-        self.decoder_s = 0.0
+        self.decoder_s = self.libav_s = 0.0
         self._child: _Child | None = None
         self._lock = threading.Lock()
 
@@ -88,9 +90,11 @@ class AvDecoder:
         with self._lock:
             self._discard()
 
-    def probe(self, source: Source) -> AvProbe:
-        """What a medium is, by its header and its first frames. Never raises because of what `source` holds."""
-        outcome, _ = self._ask(source, {"op": "probe"}, _Nothing)
+    def probe(self, source: Source, is_own: bool = False) -> AvProbe:
+        """What a medium is, by its header and its first frames. Never raises because of what `source` holds.
+
+        is_own: of a cut that was just made, whose header can be believed; it costs half as much."""
+        outcome, _ = self._ask(source, {"op": "probe", "is_own": is_own}, _Nothing)
         return replace(outcome.probe, reason=outcome.reason, detail=outcome.detail)
 
     def decode(self, source: Source, wanted: Wanted, collector: Callable[[], C]) -> tuple[AvOutcome, C]:
@@ -123,24 +127,34 @@ class AvDecoder:
         with self._lock, _opened(source) as file:
             known = self._known(file)
             if known is not None:
-                return AvOutcome(reason=known, detail="killed the decoder before"), collector()
+                return AvOutcome(reason=known[0], detail=known[1]), collector()
             for _ in range(_MAX_DEATHS):
                 into = collector()
                 try:
                     outcome = self._start().ask(file.fileno(), request, into)
                     self.decoder_s += outcome.decoder_s
+                    self.libav_s += outcome.decoder_s + outcome.demux_s + outcome.scale_s
                     return outcome, into
                 except ChildDied as death:
                     reason, detail = death.reason.value, str(death)
                     self._discard()
-            self.fatal[_sha256(file)] = reason
+            self.fatal[_sha256(file)] = reason, detail
             return AvOutcome(reason=reason, detail=detail), into
 
-    def _known(self, file: BinaryIO) -> str | None:
+    def death_of(self, source: Source) -> tuple[str, str | None] | None:
+        """Reason and detail of a medium that killed its decoders, here or before; None where it is not known to."""
+        if not self.fatal and not self.quarantine:
+            return None
+        with _opened(source) as file:
+            return self._known(file)
+
+    def _known(self, file: BinaryIO) -> tuple[str, str | None] | None:
         if not self.fatal and not self.quarantine:
             return None
         digest = _sha256(file)
-        return Reason.AV_QUARANTINED.value if digest in self.quarantine else self.fatal.get(digest)
+        if digest in self.quarantine:
+            return Reason.AV_QUARANTINED.value, "killed the decoder in an earlier run"
+        return self.fatal.get(digest)
 
     def _start(self) -> _Child:
         if self._child is None:
@@ -249,7 +263,9 @@ class _Child:
                     chunk = chunk_of(kind, content, body)
                 except (KeyError, ValueError, TypeError) as error:
                     raise ChildDied(Reason.AV_DECODER_CRASH, f"answered nonsense: {error}") from error
+                before = time.monotonic()
                 collector.add(chunk)
+                deadline += time.monotonic() - before  # in which the child waits: a collector may run a network
 
     def close(self) -> None:
         self._connection.close()

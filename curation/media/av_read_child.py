@@ -8,7 +8,6 @@ import importlib
 import io
 import pkgutil
 import sys
-import time
 from typing import Any
 
 import av
@@ -28,11 +27,8 @@ def frames_of(packet: Any, out: dict[str, Any]) -> Any:
     """What a packet decodes to; `out` gets the CPU time that the decoder took. Errors: FFmpegError."""
     if packet.size == 0 and packet.dts is not None:  # not the flush at the end: Theora's "the last frame once more"
         return []
-    before = time.thread_time()
-    try:
+    with child.Spent(out, "decoder_s"):
         return packet.decode()
-    finally:
-        out["decoder_s"] = out.get("decoder_s", 0.0) + time.thread_time() - before
 
 
 class Damages:
@@ -48,23 +44,24 @@ class Damages:
             self.places.append((kind, round(time_s, 3)))
 
 
-def probe(medium: Any, _request: dict[str, Any], answer: Any, limits: dict[str, Any], out: dict[str, Any]) -> None:
+def probe(medium: Any, request: dict[str, Any], answer: Any, limits: dict[str, Any], out: dict[str, Any]) -> None:
     """Decode the first frame of each stream: what a header promises and what is there differ often enough."""
     left = {each.index for each in (medium.video, medium.audio) if each is not None}
     streams = [each for each in (medium.video, medium.audio) if each is not None]
     seen = 0
-    for packet in medium.container.demux(streams):
+    for packet in child.packets(medium.container, streams, out):
         seen += 1
         if packet.stream.index not in left:
             continue
         try:
-            frames = frames_of(packet, out)
+            frames = frames_of(packet, out) or (_drained(packet, out) if request["is_own"] else [])
         except av.error.FFmpegError:
             frames = []
         for frame in frames:
             left.discard(packet.stream.index)
             if packet.stream.type == "video":
                 taps.shape_of(frame, medium.video, limits, out)
+                out["video_start_s"] = float((frame.pts or 0) * packet.time_base) - medium.start_s
             break
         answer.still_working()
         if not left or seen > _MAX_PROBE_PACKETS:
@@ -73,6 +70,17 @@ def probe(medium: Any, _request: dict[str, Any], answer: Any, limits: dict[str, 
     out["has_audio"] = medium.audio is not None and medium.audio.index not in left
     if not out["has_video"] and not out["has_audio"]:
         raise child.Refused("av.corrupt", f"no frame in the first {seen} packets")
+
+
+def _drained(packet: Any, out: dict[str, Any]) -> Any:
+    """The frame of a key frame's packet without the packets that a decoder waits for, to put frames in their order."""
+    context = packet.stream.codec_context
+    if packet.stream.type != "video" or not packet.is_keyframe:
+        return []
+    with child.Spent(out, "decoder_s"):
+        frames = context.decode(None)
+        context.flush_buffers()
+    return frames or frames_of(packet, out)
 
 
 def decode(medium: Any, request: dict[str, Any], answer: Any, limits: dict[str, Any], out: dict[str, Any]) -> None:
@@ -91,9 +99,12 @@ def decode(medium: Any, request: dict[str, Any], answer: Any, limits: dict[str, 
     if start > 0:
         medium.container.seek(int((start + medium.start_s) * 1e6), backward=True)
     try:
-        for packet in medium.container.demux([each.stream for each in passes.values()]):
-            each = passes[packet.stream.index]
-            if not each.is_done:
+        streams = [each for each in (medium.video, medium.audio) if each is not None]
+        for packet in child.packets(medium.container, streams, out):
+            each = passes.get(packet.stream.index)
+            if each is None:
+                note_end(packet, medium.start_s, out)
+            elif not each.is_done:
                 each.take(packet, damages)
             answer.still_working()
             if all(one.is_done for one in passes.values()):
@@ -107,6 +118,13 @@ def decode(medium: Any, request: dict[str, Any], answer: Any, limits: dict[str, 
     out["has_audio"] = audio is not None and audio.end_s is not None
     if not out["has_video"] and not out["has_audio"]:
         raise child.Refused("av.corrupt", "not a single frame")
+
+
+def note_end(packet: Any, zero_s: float, out: dict[str, Any]) -> None:
+    """Where a packet ends that is not decoded."""
+    if packet.pts is not None:
+        end_s = float((packet.pts + (packet.duration or 0)) * packet.time_base) - zero_s
+        out["packets_end_s"] = max(out.get("packets_end_s", 0.0), end_s)
 
 
 class VideoPass:
@@ -124,7 +142,7 @@ class VideoPass:
         self.stream, self.is_done = medium.video, False
         self.end_s: float | None = None
         self._window, self._limits, self._out, self._zero_s = window, limits, out, medium.start_s
-        self._taps = [taps.FrameTap(k, each, window, answer) for k, each in enumerate(request["frames"])]
+        self._taps = [taps.FrameTap(k, each, window, answer, out) for k, each in enumerate(request["frames"])]
         context = self.stream.codec_context
         if request["motion"]:
             context.options = {"flags2": "+export_mvs"}
@@ -291,7 +309,7 @@ def warm_up() -> None:
         made.mux(audio.encode(samples))
         made.mux(audio.encode(None))
     with av.open(io.BytesIO(sink.getvalue()), "r", format="mov") as read:
-        taps.pixels(next(read.decode(read.streams.video[0])), 16, 16, "rgb24", 0)
+        taps.pixels(next(read.decode(read.streams.video[0])), 16, 16, "rgb24", 0, {})
     with av.open(io.BytesIO(sink.getvalue()), "r", format="mov") as read:
         samples = next(read.decode(read.streams.audio[0]))
         av.AudioResampler("s16", "mono", 16000).resample(samples)

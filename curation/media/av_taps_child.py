@@ -47,11 +47,12 @@ def clockwise(rotation: int | None) -> int:
     return (-round((rotation or 0) / 90) * 90) % 360
 
 
-def pixels(frame: Any, width: int, height: int, kind: str, turn: int) -> Any:
+def pixels(frame: Any, width: int, height: int, kind: str, turn: int, out: dict[str, Any]) -> Any:
     """(height, width[, 3]) uint8 at that size, turned. width, height: after turning."""
     if turn in (90, 270):
         width, height = height, width
-    scaled = _reformatter.reformat(frame, width, height, kind, interpolation="AREA", threads=1)
+    with child.Spent(out, "scale_s"):
+        scaled = _reformatter.reformat(frame, width, height, kind, interpolation="AREA", threads=1)
     array = scaled.to_ndarray()
     return np.ascontiguousarray(np.rot90(array, -turn // 90)) if turn else array
 
@@ -62,8 +63,10 @@ class FrameTap:
     A frame is sent once, however many of the wanted times fall into it.
     """
 
-    def __init__(self, index: int, spec: dict[str, Any], window: tuple[float, float], answer: Any) -> None:
-        self._index, self._spec, self._window, self._answer = index, spec, window, answer
+    def __init__(
+        self, index: int, spec: dict[str, Any], window: tuple[float, float], answer: Any, out: dict[str, Any]
+    ) -> None:
+        self._index, self._spec, self._window, self._answer, self._out = index, spec, window, answer, out
         self._count = self._sent = self._next = 0
         self._held: tuple[Any, float, bool] | None = None
         self._size: tuple[int, int] | None = None
@@ -110,7 +113,7 @@ class FrameTap:
             self._turn = clockwise(frame.rotation)
             self._size = self._fit(frame)
         self._sent += 1
-        self._batch.append(pixels(frame, *self._size, self._spec["pixels"], self._turn))
+        self._batch.append(pixels(frame, *self._size, self._spec["pixels"], self._turn, self._out))
         self._times.append(round(time_s, 6))
         self._damaged.append(is_damaged)
         if len(self._batch) * self._batch[0].nbytes >= BATCH_BYTES or len(self._batch) >= BATCH_FRAMES:

@@ -58,7 +58,8 @@ class AvProbe:
 
     container: FFmpeg's demuxer by the first bytes. duration_s: as the header claims. width_px, height_px: as shown,
     that is turned (by rotation_deg, clockwise) and with square pixels. frame_rate_hz: mean, by the header.
-    has_video, has_audio: a first frame was decoded. streams: kind, codec and language of each stream.
+    has_video, has_audio: a first frame was decoded; video_start_s: when that of the video is shown, from the start of
+    the container. streams: kind, codec and language of each stream.
     """
 
     container: str | None = None
@@ -69,6 +70,7 @@ class AvProbe:
     width_px: int | None = None
     height_px: int | None = None
     rotation_deg: int | None = None
+    video_start_s: float | None = None
     frame_rate_hz: float | None = None
     audio_codec: str | None = None
     sample_rate_hz: int | None = None
@@ -84,9 +86,11 @@ class AvOutcome:
     """How a request went.
 
     reason, detail: None where all went well; what came before the reason is good, `verdict` says whether it is enough.
-    video_end_s, audio_end_s: where the last decoded frame ended. num_frames, num_samples: decoded (samples a channel).
+    video_end_s, audio_end_s: where the last decoded frame ended; packets_end_s: where the last packet of a stream ended
+    that was not decoded, as nobody asked for it. num_frames, num_samples: decoded (samples a channel).
     damages: (stream, seconds) of what could not be decoded or is marked as damaged, at most 1,000; num_damages: of all.
-    decoder_s: CPU time within FFmpeg's decoders; differs from run to run, so it belongs in no table that is compared.
+    decoder_s: CPU time within FFmpeg's decoders; demux_s: in opening the container and reading packets; scale_s: in
+    scaling frames. These differ from run to run, so they belong in no table that is compared.
     """
 
     reason: str | None = None
@@ -94,11 +98,14 @@ class AvOutcome:
     probe: AvProbe = AvProbe()
     video_end_s: float | None = None
     audio_end_s: float | None = None
+    packets_end_s: float | None = None
     num_frames: int = 0
     num_samples: int = 0
     damages: tuple[tuple[str, float], ...] = ()
     num_damages: int = 0
     decoder_s: float = field(default=0.0, compare=False)
+    demux_s: float = field(default=0.0, compare=False)
+    scale_s: float = field(default=0.0, compare=False)
     texts: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
@@ -136,7 +143,8 @@ def verdict(outcome: AvOutcome, policy: GoodPart) -> tuple[str | None, str | Non
     end = max(outcome.video_end_s or 0.0, outcome.audio_end_s or 0.0)
     claimed = outcome.probe.duration_s or end
     good = min([end, *(at for _, at in outcome.damages)])
-    is_cut = claimed - end > max(policy.slack_s, 0.02 * claimed)
+    there = max(end, outcome.packets_end_s or 0.0)  # pictures may end before the sound does
+    is_cut = claimed - there > max(policy.slack_s, 0.02 * claimed)
     if outcome.reason is None and not outcome.num_damages and not is_cut:
         return None, None
     reason = outcome.reason or (Reason.AV_CORRUPT if outcome.num_damages else Reason.AV_TRUNCATED).value

@@ -71,7 +71,7 @@ class VideoWriter:
         if self._stream is None:
             self._begin(frame)
         width, height = self._stream.width, self._stream.height
-        array = taps.pixels(frame, width, height, "rgb24", self._turn) if self._turn else None
+        array = taps.pixels(frame, width, height, "rgb24", self._turn, {}) if self._turn else None
         if array is not None:
             made = av.VideoFrame.from_ndarray(array, format="rgb24").reformat(width, height, "yuv420p")
         else:

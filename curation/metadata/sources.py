@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 from xml.etree import ElementTree
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 Counted = list[tuple[str, int | None]]
@@ -177,7 +178,11 @@ def texts(path: Path, text: str, language: str | None, fixed: str | None) -> Ite
         for line in lines(path):
             yield fixed, line
         return
-    with pq.ParquetFile(path) as file:
+    try:
+        opened = pq.ParquetFile(path)
+    except pa.ArrowException as error:
+        raise MetadataError(f"{path}: cannot be read as Parquet: {str(error).splitlines()[0]}") from error
+    with opened as file:
         columns = [text, *([language] if language and fixed is None else [])]
         missing = [name for name in columns if name not in file.schema_arrow.names]
         if missing or (fixed is None and language is None):

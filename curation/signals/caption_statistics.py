@@ -35,10 +35,10 @@ def _num_words_of_piece(piece: str) -> int:
 class CaptionStatistics(TextSignal):
     """Counts and shares that tell a caption from a label, a list or noise.
 
-    Columns: `num_characters` (code points, 1 or more); `num_words` (see `num_words`); `share_letters` (letters and
-    their marks among the characters, 0-1); `share_digits` (0-1); `token_repetition` (1 - distinct / all pieces
-    between white space, case folded: 0 where none repeats, near 1 where one is repeated without end);
-    `script` (name of the script that most letters belong to, ties by name; null without letters).
+    Columns: `num_characters` (code points, 1 or more); `num_words` (0 or more; see `num_words`); `share_letters`
+    (letters and their marks among the characters, 0-1); `share_digits` (0-1); `token_repetition` (1 - distinct / all
+    pieces between white space, case folded: 0 where none repeats, near 1 where one is repeated without end); `script`
+    (name of the script that most letters belong to, ties by name; null without letters).
     Unit: as said. Model: none. Source: the counts behind the text rules of CC3M, ALIGN and LAION; scripts from the
     Unicode character database.
     """

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from curation.av.copies import Track
-from curation.av.fingerprints import AUDIO_HOP_S, FRAME_RATE_HZ, audio_hashes, frame_hashes
-from curation.av.segment_signal import DecodedSegment, SegmentSignal
+from curation.av.fingerprints import AUDIO_HOP_S, FRAME_RATE_HZ, audio_hashes
+from curation.av.segment_signal import PICTURES, DecodedSegment, SegmentSignal
 
 
 class MediaFingerprint(SegmentSignal):
@@ -21,8 +21,8 @@ class MediaFingerprint(SegmentSignal):
     stream. Unit: as said. Model: none. Source: pHash; Haitsma and Kalker 2002.
     """
 
-    version: ClassVar[int] = 1
-    needs: ClassVar[tuple[str, ...]] = ("hash_frames", "low")
+    version: ClassVar[int] = 2
+    needs: ClassVar[tuple[str, ...]] = (PICTURES, "low")
 
     def writes(self) -> pa.Schema:
         return pa.schema(
@@ -37,12 +37,11 @@ class MediaFingerprint(SegmentSignal):
 
     def of_segment(self, segment: DecodedSegment) -> dict[str, object]:
         row: dict[str, object] = dict.fromkeys(self.writes().names)
-        if segment.hash_frames is not None and len(segment.hash_frames.times_s):
-            times = segment.hash_frames.times_s
-            grid = np.arange(round(times[-1] * FRAME_RATE_HZ) + 1) / FRAME_RATE_HZ
-            shown = np.maximum(np.searchsorted(times, grid + 1e-3, side="right") - 1, 0)
-            hashes, known = frame_hashes(segment.hash_frames.pixels[shown])
-            row |= {"video_fingerprint": hashes.astype("<u8").tobytes(), "video_known": known.tobytes()}
+        if segment.pictures is not None and len(segment.pictures.frames):
+            times = segment.pictures.times_s
+            grid = np.arange(int(times[-1] * FRAME_RATE_HZ + 1e-3) + 1) / FRAME_RATE_HZ
+            shown = segment.pictures.frames[np.maximum(np.searchsorted(times, grid + 1e-3, side="right") - 1, 0)]
+            row |= {"video_fingerprint": shown["hash"].tobytes(), "video_known": shown["is_known"].tobytes()}
         if segment.low is not None:
             sounds, heard = audio_hashes(segment.low.pcm[:, 0])
             row |= {"audio_fingerprint": sounds.astype("<u4").tobytes(), "audio_known": heard.tobytes()}

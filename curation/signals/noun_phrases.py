@@ -20,6 +20,10 @@ _ROLE_OF_A_NOUN = frozenset({"nsubj", "nsubjpass", "dobj", "obj", "iobj", "dativ
 _PART_OF_A_NAME = frozenset({"compound", "flat", "fixed"})
 
 
+MAX_CHARACTERS = 10_000
+"""Of a text that is parsed: a caption is far shorter, and spaCy needs 1 GB for 100,000 words and refuses more."""
+
+
 class Word(NamedTuple):
     """A word of a parsed sentence."""
 
@@ -81,13 +85,14 @@ class NounPhrases(ColumnSignal):
 
     Columns: `noun_phrases`, the phrases in order, as they stand in the text; `num_noun_phrases`, int32, 0 or more;
     `caption_complexity`, int32, 0 or more, the largest number of relations that any object has (`complexity`);
-    `caption_has_action`, whether something is done. Null without a text, and in other languages than `languages`.
+    `caption_has_action`, whether something is done. Null without a text, in other languages than `languages`, and for
+    texts of more than 10,000 characters.
     Unit: phrases; relations. Model: a spaCy pipeline, which has to be installed; its name and version and that of spaCy
     are in the key. Source: the C and A of CAT, Radenovic et al. 2023, arXiv 2301.02280 (keeps captions of complexity 1
     or more with an action); which relations of a dependency tree count is this project's reading of it.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     level: ClassVar[Level] = "text"
 
     parser: Annotated[str, AfterValidator(_installed), Field(validate_default=True)] = "en_core_web_sm"
@@ -118,7 +123,7 @@ class NounPhrases(ColumnSignal):
         spoken = [
             i
             for i, (text, language) in enumerate(zip(texts, languages, strict=True))
-            if text is not None and language and primary(language) in self.languages
+            if text is not None and len(text) <= MAX_CHARACTERS and language and primary(language) in self.languages
         ]
         columns: dict[str, list[object]] = {name: [None] * len(texts) for name in self.writes().names}
         for i, document in zip(spoken, _load(self.parser).pipe([texts[i] for i in spoken]), strict=True):

@@ -16,7 +16,7 @@ class PictureStatistics(ImageSignal):
     """Figures by which blank and nearly blank pictures, flat graphics and line drawings are told from the others.
 
     Columns: `luminance_entropy_bits` (0-8: Shannon entropy of the histogram of 256 luminance levels; 0 for one
-    colour, about 7 for photographs); `luminance_mean` and `luminance_std` (0-255 and 0-127.5 grey levels);
+    colour, about 7 for photographs); `luminance_mean` (0-255 grey levels); `luminance_std` (0-127.5 grey levels);
     `share_top_color` (0-1: share of the pixels that have the most common colour, colours being counted with 4 bits a
     channel). Computed on the picture as the stage hands it out, shrunk to at most 512 pixels on its shorter side.
     Unit: as said. Model: none. Source: Shannon 1948; luminance as in ITU-R BT.601.

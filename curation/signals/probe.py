@@ -13,9 +13,9 @@ from curation.signal import ColumnSignal, Level, as_table
 class Probe(ColumnSignal):
     """Figures that size rules ask for. All are null where the picture's size is unknown or not positive.
 
-    Columns: `aspect_ratio` (longer side / shorter side, 1 or more); `short_side_px` (pixels, 1 or more);
-    `megapixels` (millions of pixels); `bytes_per_pixel` (encoded size / pixels, above 0: about 0.1-0.5 for JPEG;
-    very low for blank pictures; null where the encoded size is unknown). Unit: as said. Model: none.
+    Columns: `aspect_ratio` (longer side / shorter side, 1 or more); `short_side_px` (pixels, 1 or more); `megapixels`
+    (millions of pixels, above 0); `bytes_per_pixel` (encoded size / pixels, above 0: about 0.1-0.5 for JPEG; very low
+    for blank pictures; null where the encoded size is unknown). Unit: as said. Model: none.
     Source: arithmetic; the thresholds of LAION, DataComp and CC12M are on these.
     """
 

@@ -42,11 +42,12 @@ class Repetition(TextSignal):
 
 def _repetition(text: str) -> tuple[float, int | None, float | None]:
     folded = text.casefold()
-    pieces = [folded[i : i + CHARACTERS] for i in range(len(folded) - CHARACTERS + 1)]
-    runs = [len(list(run)) for char, run in groupby(folded) if not char.isspace()]
+    num_pieces = len(folded) - CHARACTERS + 1
+    distinct = {folded[i : i + CHARACTERS] for i in range(num_pieces)}
+    runs = (sum(1 for _ in run) for char, run in groupby(folded) if not char.isspace())
     tokens = Counter(normalised(text).split())
     return (
-        1 - len(set(pieces)) / len(pieces) if pieces else 0.0,
+        1 - len(distinct) / num_pieces if num_pieces > 0 else 0.0,
         max(runs, default=None),
         max(tokens.values()) / tokens.total() if tokens else None,
     )

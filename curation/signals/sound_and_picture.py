@@ -7,7 +7,7 @@ from typing import ClassVar
 import pyarrow as pa
 
 from curation.av.correspondence import correspondence
-from curation.av.segment_signal import DecodedSegment, SegmentSignal
+from curation.av.segment_signal import PICTURES, DecodedSegment, SegmentSignal
 
 
 class SoundAndPicture(SegmentSignal):
@@ -18,18 +18,18 @@ class SoundAndPicture(SegmentSignal):
     Source: `curation.av.correspondence`; SyncNet-style filters take offsets up to 0.12 s.
     """
 
-    version: ClassVar[int] = 1
-    needs: ClassVar[tuple[str, ...]] = ("grey", "speech")
+    version: ClassVar[int] = 2
+    needs: ClassVar[tuple[str, ...]] = (PICTURES, "speech")
 
     def writes(self) -> pa.Schema:
         return pa.schema({"av_offset_s": pa.float32(), "av_confidence": pa.float32(), "av_correlation": pa.float32()})
 
     def of_segment(self, segment: DecodedSegment) -> dict[str, object]:
         row: dict[str, object] = dict.fromkeys(self.writes().names)
-        picture, sound = segment.grey, segment.speech
+        picture, sound = segment.pictures, segment.speech
         if picture is None or sound is None or len(picture.times_s) < 3:
             return row
-        found = correspondence(picture.pixels, picture.times_s, sound.pcm[:, 0], sound.rate_hz, sound.start_s)
+        found = correspondence(picture.steps, picture.times_s, sound.pcm[:, 0], sound.rate_hz, sound.start_s)
         if found is not None:
             row |= {
                 "av_offset_s": found.offset_s,

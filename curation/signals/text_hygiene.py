@@ -11,8 +11,9 @@ import pyarrow as pa
 from curation.signal import ColumnSignal, Level, as_table
 
 # ECMA-48 control sequences as terminals print them: CSI (colours, cursor), OSC (titles, links), two-character escapes.
+# An OSC ends before the next one begins, so that looking for its end costs no more than the text is long.
 _ESCAPE_SEQUENCES = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b\]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)|\x1b[ -/]*[0-Z\\^_`-~]"
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b\]|\x9d)[^\x07\x1b\x9c\x9d]*(?:\x07|\x1b\\|\x9c)|\x1b[ -/]*[0-Z\\^_`-~]"
 )
 # Characters that no caption needs. White space (which C0 and C1 hold too) is left to _SPACES.
 _INVISIBLE = re.compile(
@@ -26,14 +27,19 @@ _INVISIBLE = re.compile(
     "|(?<![\U0001f3f4\U000e0020-\U000e007f])[\U000e0000-\U000e007f]+"
 )
 _EMOJI = "\u2190-\u21ff\u2300-\u27bf\u2900-\u2bff\u3030\u303d\u3297\u3299\ufe0f\U0001f000-\U0001faff\U000e007f"
-_JOINER = re.compile("(.?)([\u200c\u200d])(?=(.?))", re.DOTALL)
+_JOINER = re.compile("([^\u200c\u200d]?)([\u200c\u200d])[\u200c\u200d]*(?=(.?))", re.DOTALL)
 _IS_EMOJI = re.compile(f"[{_EMOJI}]")
 _SPACES = re.compile(r"\s+")
 # Printable ASCII with single spaces inside: nothing to do. Most captions of most crawls.
 _CLEAN_ASCII = re.compile(r"[!-~]+(?: [!-~]+)*", re.ASCII)
 
 
+# A text of these alone shows nothing: variation selectors, fillers for missing letters, the empty Braille cell.
+_BLANK = re.compile("[\\s\u115f\u1160\u17b4\u17b5\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]*")
 _VIRAMA = 9  # canonical combining class
+MAX_MARKS = 30
+"""Of combining marks in a row (UAX 15, stream-safe text): more show nothing, and to order them takes the square of
+their number."""
 
 
 def repair(text: str) -> tuple[str | None, int]:
@@ -43,13 +49,27 @@ def repair(text: str) -> tuple[str | None, int]:
     shown = _INVISIBLE.sub("", _ESCAPE_SEQUENCES.sub("", text))
     shown = _JOINER.sub(_keep_meaningful_joiner, shown)
     num_repairs = len(text) - len(shown)
-    composed = unicodedata.normalize("NFC", shown)
+    if _BLANK.fullmatch(shown):
+        return None, num_repairs + len("".join(shown.split()))
+    composed = _composed(shown)
     if composed != shown:
         moved = sum(a != b for a, b in zip(shown, composed, strict=False)) if len(shown) == len(composed) else 0
         num_repairs += max(1, moved, abs(len(shown) - len(composed)))
     stripped = composed.strip()
     num_repairs += sum(len(run) - (" " in run) for run in _SPACES.findall(stripped))
     return _SPACES.sub(" ", stripped) or None, num_repairs
+
+
+def _composed(text: str) -> str:
+    """The text in NFC, with at most `MAX_MARKS` combining marks in a row."""
+    if unicodedata.is_normalized("NFC", text):  # marks that are in order already cost nothing
+        return text
+    kept, marks = [], 0
+    for char in text:
+        marks = marks + 1 if unicodedata.combining(char) else 0
+        if marks <= MAX_MARKS:
+            kept.append(char)
+    return unicodedata.normalize("NFC", "".join(kept))
 
 
 _KINDS = {
@@ -74,7 +94,9 @@ def repair_kinds(text: str) -> list[str]:
     shown = _INVISIBLE.sub("", plain)
     joined = _JOINER.sub(_keep_meaningful_joiner, shown)
     kinds |= {"joiner"} if joined != shown else set()
-    composed = unicodedata.normalize("NFC", joined)
+    if _BLANK.fullmatch(joined):
+        return sorted(kinds | ({"no_width"} if joined.split() else set()))
+    composed = _composed(joined)
     kinds |= {"composition"} if composed != joined else set()
     kinds |= {"white_space"} if any(run != " " for run in _SPACES.findall(composed.strip())) else set()
     return sorted(kinds)
@@ -104,7 +126,9 @@ class TextHygiene(ColumnSignal):
 
     Removed: terminal escape sequences, control characters, bidirectional controls, characters of no width, byte order
     marks, U+FFFD. The joiners U+200C and U+200D stay where they shape letters or emoji. Then canonical composition
-    (NFC), each run of Unicode white space becomes one space, ends are trimmed; what is empty then becomes null.
+    (NFC; where it is needed, of more than 30 combining marks in a row the rest goes), each run of Unicode white space
+    becomes one space, ends are trimmed; what is empty then, or shows nothing (variation selectors, fillers), becomes
+    null.
 
     Columns: `text_clean`; `num_text_repairs`, the number of characters that were removed or changed (0 or more; plain
     trimming does not count, a run of white space counts what it has beyond one space; where composition changes the
@@ -114,7 +138,7 @@ class TextHygiene(ColumnSignal):
     Source: Unicode Standard Annexes 9 (bidi), 15 (NFC), 31 (joiners), 44 (White_Space); ECMA-48.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     level: ClassVar[Level] = "text"
 
     def reads(self) -> tuple[str, ...]:

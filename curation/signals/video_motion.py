@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import numpy as np
 import pyarrow as pa
 
 from curation.av.picture_motion import borders, motion_of_vectors, stillness
-from curation.av.segment_signal import MOTION, DecodedSegment, SegmentSignal
+from curation.av.segment_signal import PICTURES, DecodedSegment, SegmentSignal
 
 
 class VideoMotion(SegmentSignal):
@@ -18,12 +19,12 @@ class VideoMotion(SegmentSignal):
     that do not export them);
     `still_share`, `jump_share`, `black_share` (0-1, of frames that repeat the one before, are another picture, are
     black); `is_slideshow`; `bar_share` (0-1, of the picture's area that dark bars at its edges take; null where it is
-    dark altogether). On every frame at 96 x 54, grey. Unit: as said. Model: none.
-    Source: NeMo Curator's motion filter for the vectors; thresholds of `curation.av.picture_motion`.
+    dark altogether). On every frame at 96 x 54, grey: of the source, where the segment is cut out of one. Unit: as
+    said. Model: none. Source: NeMo Curator's motion filter for the vectors; thresholds of `curation.av.picture_motion`.
     """
 
-    version: ClassVar[int] = 2
-    needs: ClassVar[tuple[str, ...]] = ("grey", MOTION)
+    version: ClassVar[int] = 3
+    needs: ClassVar[tuple[str, ...]] = (PICTURES,)
 
     def writes(self) -> pa.Schema:
         return pa.schema(
@@ -40,13 +41,14 @@ class VideoMotion(SegmentSignal):
 
     def of_segment(self, segment: DecodedSegment) -> dict[str, object]:
         row: dict[str, object] = dict.fromkeys(self.writes().names)
-        if segment.motion is not None:
-            motion = motion_of_vectors(segment.motion)
-            if motion is not None:
-                row["motion_mean"], row["motion_least"] = motion
-        if segment.grey is None:
+        if segment.pictures is None:
             return row
-        still, bars = stillness(segment.grey.pixels), borders(segment.grey.pixels)
+        frames = segment.pictures.frames
+        motion = motion_of_vectors(segment.pictures.motion["grid"])
+        if motion is not None:
+            row["motion_mean"], row["motion_least"] = motion
+        still = stillness(segment.pictures.steps, np.asarray(frames["level"], np.float64))
+        bars = borders(*segment.pictures.lit)
         if still is not None:
             row |= {
                 "still_share": still.still_share,

@@ -59,14 +59,14 @@ FIRST_LANGUAGES = (
 URL_LABELS = ("clean", *dirt.DAMAGE_SHARES, *dirt.COPY_SHARES)
 
 
-def split_of(families: set[str]) -> dict[str, str]:
-    """{family: train | val}. By the family's own hash, so that more pictures do not move it; of two or more families
-    at least one is in val."""
+def split_of(families: set[str], share: float = VAL_SHARE) -> dict[str, str]:
+    """{family: train | val}; share: of val. By the family's own hash, so that more pictures do not move it; of two or
+    more families at least one is in val."""
     rank = {family: unit(SEED, "split", family) for family in families}
     lowest = min(rank, key=lambda family: rank[family])
     return {
-        family: "val" if share < VAL_SHARE or (family == lowest and len(rank) > 1) else "train"
-        for family, share in rank.items()
+        family: "val" if place < share or (family == lowest and len(rank) > 1) else "train"
+        for family, place in rank.items()
     }
 
 

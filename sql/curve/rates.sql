@@ -1,7 +1,7 @@
 -- Texts and samples that each threshold keeps, for all rows and by group.
 -- in:  bins (kind, name, bin, texts, samples) of all batches; steps (threshold, place from 1 in the order of falling strictness
 --      as `bin` counts them); $least = texts that a group must have to be shown
--- out: kind (all, language, host), name, threshold, texts (with a value), kept, keep_rate, samples_kept, missing
+-- out: kind (all, language, host, source), name, threshold, texts (with a value), kept, keep_rate, samples_kept, missing
 with sums as (
     select kind, name, bin, sum(texts)::bigint as texts, sum(samples)::bigint as samples from bins group by all
 ),

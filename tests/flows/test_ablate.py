@@ -19,7 +19,7 @@ import yaml
 
 from flows.ablate import Result, ablate
 from pipelines.ablation import load_ablation
-from pipelines.store import Store
+from pipelines.store import Store, StoreError
 from pipelines.summary import ask
 from pipelines.yaml_place import RecipeError
 from tests.stores import ROOT, command, digests, environment
@@ -162,7 +162,9 @@ def test_the_plot_is_a_drawing_with_every_policy(results: tuple[Result, Result])
         ({"policies": {"pool": "pol.yaml"}}, r"ablation\.yaml:\d+: policies\.pool: there is no file .*pol\.yaml"),
         ({"policies": {"pool": "nothing"}}, "has no selection or version 'nothing'"),
         ({"samples_seen": 100}, "100 is no multiple of the batch_size 16"),
+        ({"samples_seen": 8}, "8 is no multiple of the batch_size 16"),
         ({"seeds": [0, 0]}, r"ablation\.yaml:\d+: seeds.*different"),
+        ({"seeds": [2**70]}, r"ablation\.yaml:\d+: seeds.*below 2\^63"),
         ({"train": "gone.yaml"}, r"train: there is no file .*gone\.yaml"),
         ({"evaluate": {"dataset": "../x/versions"}}, r"evaluate\.dataset: .* holds not one but these: none"),
         ({"evaluate": {"dataset": "unknown"}}, "has no version 'unknown'"),
@@ -176,10 +178,51 @@ def test_mistakes_end_before_anything_runs(setting: Setting, changes: dict[str, 
 
 
 def test_a_figure_that_is_not_there_is_named(setting: Setting, results: tuple[Result, Result]) -> None:
+    """After the first run, and not after the last."""
     path = write(setting.file.with_name("other.yaml"), figures=[{"suite": "held_out_languages", "metric": "recal"}])
+    said: list[str] = []
     with pytest.raises(RecipeError, match=r"no figure 'held_out_languages recal'; it has: .*modality_gap"):
-        ablate(path, setting.undisturbed, None, "serial", lambda _: None)
+        ablate(path, setting.undisturbed, None, "serial", said.append)
+    assert [line for line in said if line.startswith("ablate: run")] == ["ablate: run 1 of 6: pool, seed 0"]
     assert results[0].rows
+
+
+def test_policies_that_keep_the_same_are_one_version_and_one_seed_has_no_seeds_to_draw(
+    setting: Setting, results: tuple[Result, Result]
+) -> None:
+    """Trained on its own a copy would differ by its order alone, and the difference would look like a gain."""
+    again = [{"rule": "any_text", "keep": "trim(text) <> '' and text is not null"}]
+    (setting.file.parent / "again.yaml").write_text(yaml.safe_dump({"policy": again}))
+    policies = {"pool": "pool.yaml", "again": "again.yaml"}
+    said: list[str] = []
+    found = ablate(write(setting.file.with_name("same.yaml"), policies=policies, seeds=[0]), setting.undisturbed, None,
+                   "serial", said.append)  # fmt: skip
+    assert any("again keeps what pool keeps: one version, pool-" in line for line in said)
+    assert not any(line.startswith("train: step") for line in said)  # what the fixture trained serves both
+    assert len({(row["version"], *row["runs"]) for row in found.rows}) == 1
+    recall, gap = ([row for row in found.rows if row["metric"] == name] for name in ("recall_at_5", "modality_gap"))
+    assert (recall[1]["gain"], recall[1]["gain_lo"], recall[1]["gain_hi"]) == (0, 0, 0)
+    assert (gap[1]["gain"], gap[1]["gain_lo"], gap[1]["gain_hi"]) == (0, None, None)
+    for row in found.rows:
+        assert row["interval"] == "samples"
+        assert row["lo"] < row["value"] < row["hi"]
+        assert row["seed_lo"] == row["seed_hi"] == row["value"]
+    assert len(results[0].rows) == 6
+
+
+def test_a_policy_that_keeps_nothing_and_a_training_that_diverges_are_named(setting: Setting) -> None:
+    nothing = [{"rule": "nothing", "keep": "text = 'no such text'"}]
+    (setting.file.parent / "nothing.yaml").write_text(yaml.safe_dump({"policy": nothing}))
+    path = write(setting.file.with_name("empty.yaml"), policies={"pool": "pool.yaml", "nothing": "nothing.yaml"})
+    with pytest.raises(StoreError, match="the policy 'nothing' keeps nothing, so there is nothing to train on"):
+        ablate(path, setting.undisturbed, None, "serial", lambda _: None)
+    wild = spec(name="wild", decontamination="waived", lr=1e6, warmup_steps=20, max_grad_norm=1e9)
+    (setting.file.parent / "wild-train.yaml").write_text(yaml.safe_dump(wild))
+    path = write(setting.file.with_name("wild.yaml"), train="wild-train.yaml", policies={"pool": "pool.yaml"})
+    said: list[str] = []
+    with pytest.raises(RecipeError, match=r"wild\.yaml: the loss is nan at step \d; lower lr"):
+        ablate(path, setting.undisturbed, None, "serial", said.append)
+    assert "within warmup_steps 20: the learning rate never gets to lr 1e+06" in said[0]
 
 
 def test_the_ablation_that_comes_with_the_demo_can_be_read(tmp_path: Path) -> None:

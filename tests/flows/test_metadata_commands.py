@@ -31,12 +31,17 @@ def test_build_and_show(tmp_path: Path) -> None:
 
 
 def test_mistakes_are_told(tmp_path: Path) -> None:
+    (tmp_path / "fake.parquet").write_text("no Parquet")
+    (tmp_path / "names.txt").write_text("Anna")
+    given = ["--list", f"de={tmp_path / 'names.txt'}"]
     for arguments, message in (
         (["-o", "list.txt"], "must be .parquet"),
         (["-o", tmp_path / "x.parquet", "--list", "names.txt"], "LANG=FILE"),
         (["-o", tmp_path / "x.parquet"], "at least one source"),
         (["-o", tmp_path / "x.parquet", "--base", "nothing"], "worldwide"),
         (["-o", tmp_path / "x.parquet", "--base", "worldwide", "--min-count", "0"], "min_count"),
+        (["-o", tmp_path / "x.parquet", "--corpus", f"de={tmp_path / 'fake.parquet'}"], "fake.parquet: cannot be read"),
+        (["-o", tmp_path / "names.txt" / "x.parquet", *given], "names.txt"),
     ):
         done = tamis("metadata", "build", *arguments)
         assert done.returncode == 2

@@ -52,6 +52,15 @@ def test_a_damaged_profile_is_left_to_prefect(home: Path, damage: bytes) -> None
     assert not prefect_is_configured()
 
 
+def test_a_user_without_a_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("PREFECT_HOME")
+    monkeypatch.setattr(Path, "home", none)
+    assert not prefect_is_configured()
+
+
 @pytest.mark.prefect
 def test_the_profile_is_the_one_that_prefect_reads(home: Path) -> None:
     """What `prefect config set` writes is what is found; Prefect itself is the oracle for where that is."""

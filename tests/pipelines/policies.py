@@ -54,7 +54,10 @@ def decide(
     rows = TableRows(table, batch_rows)
     with Decider(rows, TypeAdapter(Policy).validate_python(policy), searches, threads) as decider:
         solve(decider)
-        parts = pa.concat_tables([decisions for _, decisions in decider.each(decider.decisions)])
+        made = [decisions for _, decisions in decider.each(decider.decisions)]
+        if not made:  # no batch, no part
+            return DECIDED.empty_table()
+        parts = pa.concat_tables(made)
         con = database.connect(threads=1)
         con.register("parts", parts)
         return database.arrow(con, decider.asked_policy().view("parts", parts.column_names)).cast(DECIDED)

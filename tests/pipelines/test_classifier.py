@@ -70,7 +70,18 @@ def test_two_selections_make_a_model_that_a_recipe_scores_with(store: Path, tmp_
 @pytest.mark.parametrize(
     ("positive", "message"),
     [
-        ("text_cleen is not null", "text_cleen"),
+        (
+            "text_cleen is not null",
+            "the positive selection: text_cleen is not null: there is no column 'text_cleen'; did you mean",
+        ),
+        ("select text_cleen from candidates", "there is no column 'text_cleen'; did you mean 'text_clean'?"),
+        ("text_clean", "the positive selection: text_clean: Conversion Error: Could not convert string"),
+        ("text_clean::int > 3", "Conversion Error"),
+        ("sum(position) > 3", "WHERE clause cannot contain aggregates"),
+        ("position > ", "Parser Error: syntax error"),
+        ("select * from nowhere", "Table with name nowhere does not exist"),
+        ("select text_clean as a, text as b from candidates", "gives the columns a, b, and none is called text"),
+        ("", "the positive selection"),
         ("select text_uid, sample_uid from candidates", "none is called text"),
         ("select position from texts", "gives int32, not texts"),
         ("false", "the positive selection has 0 texts of its own (0 are in both)"),
@@ -81,7 +92,25 @@ def test_two_selections_make_a_model_that_a_recipe_scores_with(store: Path, tmp_
 def test_selections_that_give_nothing(store: Path, tmp_path: Path, positive: str, message: str) -> None:
     done = tamis("classifier", "train", store, "--positive", positive, "--negative", NEGATIVE, "-o", tmp_path / "m.bin")
     assert done.returncode == 2
-    assert message in " ".join(done.stderr.split())
+    said = " ".join(done.stderr.split())
+    assert message in said
+    assert "SQL:" not in said
+    assert "LINE 1" not in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_else_cannot_be_trained(store: Path, tmp_path: Path) -> None:
+    def said(negative: str, *more: str | Path) -> str:
+        ways = ("--positive", POSITIVE, "--negative", negative)
+        done = tamis("classifier", "train", store, *ways, *more)
+        assert done.returncode == 2
+        return " ".join(done.stderr.split())
+
+    assert "the negative selection: nothing_such: there is no column" in said("nothing_such", "-o", tmp_path / "m.bin")
+    assert f"{tmp_path} is a folder" in said(NEGATIVE, "-o", tmp_path)
+    # one kind only: what both selections hold is left out, and nothing is left
+    assert "are in both): too few" in said(POSITIVE, "-o", tmp_path / "m.bin")
+    assert "epochs" in said(NEGATIVE, "-o", tmp_path / "m.bin", "--epochs", "0")
     assert not list(tmp_path.iterdir())
 
 

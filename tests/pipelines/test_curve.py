@@ -18,6 +18,7 @@ SCHEMA = pa.schema(
         ("sample_uid", pa.string()),
         ("url", pa.string()),
         ("language_claimed", pa.string()),
+        ("text_source", pa.string()),
         ("language", pa.string()),
         ("status", pa.string()),
         ("clip_score", pa.float32()),
@@ -38,6 +39,7 @@ def table(drawn: list[tuple[int, float | None, str | None, bool]]) -> pa.Table:
             "sample_uid": f"s{sample}",
             "url": f"http://Host{sample % 2}.example:8080/{sample}.png",
             "language_claimed": "fr",
+            "text_source": [None, "alt", "title"][i % 3],
             "language": language,
             "status": "ok" if ok else "failed",
             "clip_score": score,
@@ -59,6 +61,7 @@ def test_curve_against_counting(drawn: list[Any], below: bool, only_ok: bool, ba
     groups: dict[tuple[str, str], list[Any]] = {("all", ""): rows} if rows else {}
     for row in rows:
         groups.setdefault(("language", row["language"] or "fr"), []).append(row)
+        groups.setdefault(("source", row["text_source"] or ""), []).append(row)
         groups.setdefault(("host", f"host{int(row['sample_uid'][1:]) % 2}.example"), []).append(row)
     expected = set()
     for (kind, name), members in groups.items():
@@ -94,7 +97,7 @@ def test_the_page_is_escaped_and_runs_nothing(tmp_path: Path) -> None:
     page = (tmp_path / "c.html").read_text()
     assert "<script" not in page
     assert "<b>" not in page
-    assert page.count("<polyline") == 2 + 3  # all twice, one language, two hosts
+    assert page.count("<polyline") == 3 + 6  # all three times, one language, two hosts, three sources
 
 
 @pytest.mark.parametrize(

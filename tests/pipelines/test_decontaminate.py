@@ -193,6 +193,58 @@ def test_a_set_of_links_and_embeddings(crawled: Path, tmp_path: Path, served: Se
     assert audit_store(open_store(Store.open(store))) == []
 
 
+def test_a_policy_that_comes_after_the_run_is_compared_too(crawled: Path, tmp_path: Path) -> None:
+    """`tamis select` with a rule that no run asked for: what it says of evaluation sets has to be true."""
+    store = copied(crawled, tmp_path)
+    assert bench(crawled, store).returncode == 0
+
+    def select(name: str, *items: dict[str, Any]) -> Any:
+        (tmp_path / f"{name}.yaml").write_text(json.dumps({"policy": [*LOOSE, *items]}))
+        named = ("--policy", tmp_path / f"{name}.yaml", "--name", name)
+        return tamis("select", crawled / "plain.yaml", "--store", store, *named)
+
+    def said_of_sets() -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((Store.open(store).version_path() / "manifest.json").read_text())
+        return dict(found["decontamination"])
+
+    done = select("clean", CLEAN[-1])
+    assert done.returncode == 0, done.stderr
+    fell = rows(store, "select text_uid, evaluation_match from decisions where evaluation_set is not null")
+    assert {row["evaluation_match"] for row in fell} == {"sha256", "text", "picture (same)"}
+    assert said_of_sets()["status"] == "incomplete"
+    assert said_of_sets()["removed"]["bench"]["texts"] == len(fell)
+    matches = rows(store, "select * from evaluation_matches order by all")
+
+    sweep = ("sweep", store, tmp_path / "clean.yaml", "--set", "some_text.keep=true,false")
+    assert tamis(*sweep).returncode == 0
+    swept = tamis("sweep", store, tmp_path / "clean.yaml", "--set", "benchmarks.radius=1,2")
+    assert swept.returncode == 2
+    assert "no matches of evaluation sets for this rule" in " ".join(swept.stderr.split())
+
+    done = select("plain")  # the rule goes, and the accounts close without it
+    assert done.returncode == 0, done.stderr
+    assert rows(store, "select * from evaluation_matches") == []
+    assert said_of_sets() == {"status": "missing", "rules": [], "removed": {}}
+    told = tamis("diff", store, "clean", "plain")
+    assert re.search(r"in +rule +benchmarks +" + str(len(fell)), told.stdout), told.stdout
+    assert "no matches of evaluation sets" in " ".join(tamis(*sweep).stderr.split())
+
+    run(store, recipe(tmp_path / "r.yaml", CLEAN, signals=HASHED), crawled / "l.parquet")
+    assert rows(store, "select * from evaluation_matches order by all") == matches
+    stage = next(each for each in last_run(store)["stages"] if each["stage"] == "dedupe")
+    assert stage["parts_run"] == 0  # they are those that the selection made
+
+    for item, what in (
+        ({"dedupe": "alike", "of": "texts"}, "policy[2]: alike is `of: texts`, but the last run on this store did not"),
+        ({"dedupe": "alike", "of": "semantic"}, "`of: semantic`, but the last run"),
+        ({**CLEAN[-1], "against": ["nonesuch"]}, "has no evaluation set 'nonesuch'; there are: bench"),
+        ({**CLEAN[-1], "similarity": 0.9}, "policy[2].embedding: 'clip_image_embedding' is no column of embeddings"),
+    ):
+        done = select("wrong", item)
+        assert done.returncode == 2, done.stdout
+        assert what in " ".join(done.stderr.split())
+
+
 @pytest.mark.parametrize(
     ("rule", "signals", "what"),
     [

@@ -106,6 +106,31 @@ def test_balance(folder: Path) -> None:
     assert set(found) == {("in", "balance", "metaclip")}
 
 
+def test_only_the_dedupe_differs(folder: Path, served: Served, tmp_path: Path) -> None:
+    """Other survivors of the same groups: each row is told with the rule, and who survives is among those kept."""
+    import shutil
+
+    shutil.copytree(folder, tmp_path / "copy")
+    root = tmp_path / "copy"
+    copies = [(f"{url}?again", f"{'cat ' * 5}{i}") for i, url in enumerate(served.pictures[:4])]
+    links_file(root / "more.parquet", copies)
+    run(root / "store", root / "r.yaml", root / "l.parquet", root / "more.parquet")
+    (root / "none.json").write_text(json.dumps({"policy": LOOSE[:1]}))
+    for name, prefer in (("first", "url"), ("last", "url desc")):
+        (root / f"{name}.json").write_text(json.dumps({"policy": [LOOSE[0], {**LOOSE[1], "prefer": prefer}]}))
+    for name in ("none", "first", "last"):
+        done = tamis(
+            "select", root / "r.yaml", "--store", root / "store", "--policy", root / f"{name}.json", "--name", name
+        )
+        assert done.returncode == 0, done.stderr
+    assert causes(root, "none", "first") == {("out", "rule", "near_duplicate"): 4}
+    assert causes(root, "first", "none") == {("in", "rule", "near_duplicate"): 4}
+    assert causes(root, "first", "last") == {("in", "rule", "near_duplicate"): 4, ("out", "rule", "near_duplicate"): 4}
+    moved = diff(Store.open(root / "store"), "first", "last").rows.to_pylist()
+    survivors = {json.loads(row["saw"][0])["duplicate_of"] for row in moved if row["direction"] == "out"}
+    assert survivors == {row["sample_uid"] for row in moved if row["direction"] == "in"}
+
+
 def test_new_links_media_that_changed_and_a_signal_computed_anew(folder: Path, tmp_path: Path) -> None:
     import shutil
 

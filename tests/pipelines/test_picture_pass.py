@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,7 +13,8 @@ import pytest
 from PIL import Image as PillowImage
 
 from curation.media.decode import DecodeLimits
-from curation.media.decoded import View
+from curation.media.decoded import Decoded, View
+from curation.media.views import ViewDecoder
 from curation.schema import MEDIA
 from curation.signal import Image, ImageSignal
 from curation.table import write_part
@@ -77,6 +78,69 @@ def test_every_signal_sees_every_picture_once_in_order(tmp_path: Path, num: int)
     for table in found.values():
         assert table.column(0).to_pylist() == pytest.approx(expected, abs=0.01)
     assert from_pictures(path, [], DecodeLimits(), 2) == {}
+
+
+def test_each_picture_is_decoded_once_for_all_signals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six signals of four sizes, two of the bytes: one reading of the column and one request for each picture."""
+    path = part(tmp_path, 20)
+    asked: list[tuple[int, int]] = []
+    read: list[int] = []
+    several, one_at_a_time = ViewDecoder.views_of_several, picture_pass._Lazily.__getitem__
+
+    def counted(decoder: ViewDecoder, items: Sequence[bytes], wanted: Sequence[View]) -> Iterator[Decoded]:
+        asked.extend((hash(item), len(wanted)) for item in items)
+        return several(decoder, items, wanted)
+
+    def taken(column: picture_pass._Lazily, at: int) -> bytes | None:
+        read.append(at)
+        return one_at_a_time(column, at)
+
+    monkeypatch.setattr(ViewDecoder, "views_of_several", counted)
+    monkeypatch.setattr(picture_pass._Lazily, "__getitem__", taken)
+    signals = [Mean(name="a"), Mean(name="b", side=32), Mean(name="c"), Prepared(name="d"), Mean(name="e", side=16)]
+    found = from_pictures(path, [*signals, Mean(name="f", side=8)], DecodeLimits(), 2)
+    assert len(found) == 6
+    num = sum(1 for n in range(20) if n % 5 or n % 3 != 1)
+    assert asked == [(key, 6) for key, _ in asked]
+    assert len(asked) == num
+    assert sorted(read) == list(range(20))
+
+
+def test_a_jpeg_is_opened_once_and_decoded_once_at_each_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    import simplejpeg
+
+    from curation.media import views_child
+
+    with io.BytesIO() as file:
+        PillowImage.fromarray(np.random.default_rng(0).integers(0, 256, (1200, 1600, 3), np.uint8)).save(file, "JPEG")
+        data = file.getvalue()
+    scales: list[int] = []
+    plainly = simplejpeg.decode_jpeg
+
+    def counted(data: bytes, kind: str, min_height: int, min_width: int) -> np.ndarray:
+        scales.append(1200 // min_height)
+        pixels: np.ndarray = plainly(data, kind, min_height=min_height, min_width=min_width)
+        return pixels
+
+    class Making:
+        """What the child hands its views to."""
+
+        @staticmethod
+        def resize(pixels: np.ndarray, target: tuple[int, int], *_: object) -> np.ndarray:
+            return np.asarray(PillowImage.fromarray(pixels).resize(target))
+
+        @staticmethod
+        def turn(pixels: np.ndarray, _: int) -> np.ndarray:
+            return pixels
+
+    def whole() -> None:
+        raise AssertionError("a sound JPEG is not given to Pillow")
+
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", counted)
+    source = views_child.Source(data, (1600, 1200), True, whole, Making)
+    out: dict[str, object] = {}
+    views_child.answer(source, [[512, True]] * 5 + [[512, True], [500, True], [224, False]], 1, Making, out)
+    assert scales == [1, 4]  # 512 and 500 pixels from one decoding, a model's square from the smallest that serves it
 
 
 def test_signals_that_prepare_take_larger_batches_with_the_same_result(

@@ -183,6 +183,57 @@ def test_every_named_threshold_is_there_and_used(rule: dict[str, Any], said: str
     assert said in str(caught.value)
 
 
+NAN = float("nan")
+EDGES: list[tuple[list[float | None], float, str, int]] = [
+    # scores, fraction, ties, how many stay
+    ([], 0.5, "break", 0),
+    ([], 1.0, "keep", 0),
+    ([0.25], 0.01, "break", 1),
+    ([0.25], 1.0, "break", 1),
+    ([0.25], 0.5, "keep", 1),
+    ([None], 1.0, "break", 0),
+    ([NAN, float("inf"), -float("inf")], 1.0, "keep", 0),
+    ([NAN, 0.25, None, 0.5], 0.5, "break", 1),
+    ([0.25] * 10, 0.3, "break", 3),
+    ([0.25] * 10, 0.3, "keep", 10),
+    ([0.0, -0.0] * 5, 0.3, "break", 3),
+    ([0.5, 0.25, 0.25, 0.25, 0.0], 0.4, "break", 2),
+    ([0.5, 0.25, 0.25, 0.25, 0.0], 0.4, "keep", 4),
+    ([0.5, 0.25, 0.25, 0.25, 0.0], 1.0, "keep", 5),
+]
+
+
+@pytest.mark.parametrize(("scores", "fraction", "ties", "num"), EDGES)
+def test_cuts_at_the_edges(scores: list[float | None], fraction: float, ties: str, num: int) -> None:
+    rows = [row(i, i, draw=score) for i, score in enumerate(scores)]
+    top = {"top": "best", "by": "draw", "fraction": fraction, "ties": ties}
+    for order in (rows, rows[::-1]):
+        found = kept(order, [top], batch_rows=2, threads=2)
+        assert len(found) == num
+        finite = [r for r in rows if r["draw"] is not None and math.isfinite(r["draw"])]
+        first = sorted(finite, key=lambda r: (-r["draw"], r["text_uid"]))[:num]
+        assert found == {r["text_uid"] for r in first}
+
+
+def test_no_rows_and_one_row_under_every_kind_of_rule() -> None:
+    assert decisions([], EVERYTHING) == {}
+    alone = decisions([row(1, 1, entry_ids=[3])], EVERYTHING)
+    assert [each["kept"] for each in alone.values()] == [True]
+    missing = dict.fromkeys(("width_px", "height_px", "clip_score", "language", "entry_ids", "entry_language"))
+    nothing = decisions([row(1, 1, **missing)], EVERYTHING)["t001"]
+    assert nothing["rejected_by"] == ["scored", "language", "best", "b", "w"]
+    assert json.loads(nothing["saw"][0]) == {"clip_score": None}
+
+
+def test_what_is_computed_and_not_finite_weighs_nothing_and_is_in_no_cut() -> None:
+    """Stored scores are finite; what a policy computes of them need not be."""
+    rows = [row(1, 1, clip_score=0.0), row(2, 2, clip_score=0.5)]
+    found = decisions(rows, [{"weight": "w", "value": "0.25 / clip_score"}, {"top": "t", "by": "1 / clip_score",
+                                                                            "fraction": 1.0}])  # fmt: skip
+    assert [found[uid]["kept"] for uid in ("t001", "t002")] == [False, True]
+    assert found["t001"]["rejected_by"] == ["w", "t"]
+
+
 EVERYTHING = [
     {"rule": "scored", "keep": "clip_score >= 0.25"},
     {"dedupe": "near"},

@@ -1,5 +1,6 @@
 """Score: signals in the order of what they read, run again only where something that they read has changed."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from curation.signal import ColumnSignal, Signal
 from curation.signals.text_hygiene import TextHygiene
 from curation.table import read_part, write_part
 from pipelines.recipe import load_recipe
-from pipelines.score import score_part, waves
+from pipelines.score import OtherSignal, score_part, waves
+from pipelines.workers import PartFailed
 from tests.stores import SIGNALS, Served, last_run, links_file, parts_run, recipe, run
 
 
@@ -86,6 +88,34 @@ def test_what_is_not_finite_becomes_a_reason(tmp_path: Path) -> None:
     assert table.column("x").to_pylist() == [0, None, 2]
     assert table.column("x_vector").to_pylist() == [[0, 0], None, [2, 2]]
     assert table.column("reason").to_pylist() == [None, "score.nonfinite", None]
+
+
+def test_a_worker_whose_signal_is_another_one_writes_nothing(tmp_path: Path) -> None:
+    signal, arguments = Made(column="x"), part(tmp_path)
+    with pytest.raises(OtherSignal, match=r"made on .*: the signal's key is .* put the same files and versions"):
+        score_part(signals=[(signal, "ab" * 32)], signal_keys={"made": "0" * 64}, **arguments)
+    assert not (tmp_path / "tables" / "signal_made").exists()
+    score_part(signals=[(signal, "ab" * 32)], signal_keys={"made": signal.key()}, **arguments)
+    assert len(list((tmp_path / "tables" / "signal_made").iterdir())) == 1
+
+
+def test_weights_that_change_under_their_name_while_a_run_goes_on_stop_it(
+    tmp_path: Path, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    links = links_file(tmp_path / "l.parquet", [(url, "a picture") for url in served.pictures[:3]])
+    where_it_began = TextHygiene.key_extras
+    wanted = TextHygiene().key()
+
+    def elsewhere(signal: TextHygiene) -> dict[str, object]:
+        """Other weights from the moment on that the parts are handed to workers."""
+        began = any(frame.function == "score_part" for frame in inspect.stack())
+        return {"weights": "replaced"} if began else where_it_began(signal)
+
+    monkeypatch.setattr(TextHygiene, "key_extras", elsewhere)
+    assert TextHygiene().key() == wanted
+    with pytest.raises(PartFailed, match=r"text_hygiene on .*other ones under the same name"):
+        run(tmp_path / "store", recipe(tmp_path / "r.yaml"), links)
+    assert not list((tmp_path / "store" / "tables").glob("signal_*"))
 
 
 class Dropping(Made):

@@ -41,6 +41,19 @@ def write(path: Path, **changes: Any) -> Path:
         ({"source": {**AV, "modality": "video"}, "segment": {"streams": "audio"}}, "segment.streams: the source is to"),
         ({"segment": {"by": "scenes"}}, "segment.by"),
         ({"segment": {"shots": {"stitching": {}}}}, "segment.shots.stitching: stitching compares features"),
+        (
+            {"segment": {"shots": {"stitching": {"model": "x", "scorer": "no.such.Scorer"}}}},
+            "segment.shots.stitching: use: 'no.such.Scorer' cannot be imported",
+        ),
+        (
+            {"segment": {"by": "whole", "shots": {"stitching": {"model": "x"}}}},
+            "segment.shots.stitching: shots are looked for by .*'whole'",
+        ),
+        ({"segment": {"shots": {"detector": "transnetv2", "threshold": 27}}}, "segment.shots: .*a probability"),
+        (
+            {"segment": {"shots": {"detector": "transnetv2", "network": {"weights": "no/such.pth"}}}},
+            "segment.shots.network: there is no file of weights 'no/such.pth'",
+        ),
         ({"segment": {"subtitles": ["vtt"]}}, "segment.subtitles: 'vtt' is no text column .*valid: caption, srt"),
         ({"download": {"fetch": {"max_bytes": 1 << 32}}}, r"download.fetch.max_bytes: .*\(value: 4294967296\)"),
         (

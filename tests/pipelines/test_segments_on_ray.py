@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.pipelines.test_video_audio import Finished, finished  # noqa: F401 - a fixture
+from tests.pipelines.av_store import Finished
 from tests.stores import LEDGER, command, digests, environment, leftovers, parts_run, rows, run, run_arguments
 
 SECONDS_TO_START = 120.0
@@ -32,16 +32,16 @@ def decoding_worker(root: int) -> psutil.Process | None:
 @pytest.mark.ray
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("kill_one", [False, True], ids=["undisturbed", "a worker killed in segment"])
-def test_the_same_on_ray(finished: Finished, tmp_path: Path, kill_one: bool) -> None:  # noqa: F811
+def test_the_same_on_ray(av_finished: Finished, tmp_path: Path, kill_one: bool) -> None:
     store = tmp_path / "store"
     process = subprocess.Popen(
-        command(*run_arguments(store, finished.recipe, *finished.sources, address="local")),
+        command(*run_arguments(store, av_finished.recipe, *av_finished.sources, address="local")),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         env=environment(),
         start_new_session=True,
     )
-    num_parts = len(list((finished.store / "tables").glob("media/[0-9]*.parquet")))
+    num_parts = len(list((av_finished.store / "tables").glob("media/[0-9]*.parquet")))
     end = time.monotonic() + SECONDS_TO_START
     killed = None
     while kill_one and killed is None and process.poll() is None:
@@ -56,9 +56,9 @@ def test_the_same_on_ray(finished: Finished, tmp_path: Path, kill_one: bool) -> 
     assert process.returncode == 0, said.decode()
     assert kill_one == (killed is not None)
     for folder in ("tables/segments", "tables/segment_texts", "tables/signal_media_fingerprint", "versions"):
-        assert digests(store / folder) == digests(finished.store / folder), folder
-    assert rows(store, LEDGER) == rows(finished.store, LEDGER)
+        assert digests(store / folder) == digests(av_finished.store / folder), folder
+    assert rows(store, LEDGER) == rows(av_finished.store, LEDGER)
     if kill_one:  # what the dead worker was writing goes with the next run
-        run(store, finished.recipe, *finished.sources)
+        run(store, av_finished.recipe, *av_finished.sources)
         assert set(parts_run(store).values()) == {0}
     assert leftovers(store) == []

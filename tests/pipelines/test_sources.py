@@ -79,6 +79,15 @@ def test_other_types_become_texts(tmp_path: Path) -> None:
     assert read(tmp_path / "l.parquet") == [{"url": "u", "text": "5"}]
 
 
+def test_what_pandas_writes_for_a_missing_text_is_none(tmp_path: Path) -> None:
+    for kind in (pa.float16(), pa.float32(), pa.float64()):
+        values = pa.array([float("nan"), 1.5, None]).cast(kind) if kind != pa.float64() else [float("nan"), 1.5, None]
+        pq.write_table(pa.table({"url": ["u1", "u2", "u3"], "text": pa.array(values, kind)}), tmp_path / "l.parquet")
+        assert [row["text"] for row in read(tmp_path / "l.parquet")] == [None, "1.5", None]
+    (tmp_path / "l.jsonl").write_text('{"url": "u1", "text": NaN}\n{"url": "u2", "text": 1.5}\n')
+    assert [row["text"] for row in read(tmp_path / "l.jsonl")] == [None, "1.5"]
+
+
 def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
     (tmp_path / "l.csv").write_bytes(b"\xef\xbb\xbfurl,text\nu,t\n")
     assert read(tmp_path / "l.csv") == [{"url": "u", "text": "t"}]
@@ -119,9 +128,12 @@ def problem(path: Path, columns: Columns = COLUMNS) -> str:
         ("l.csv", b'url,text\nu1,"never closed\nu2,b\nu3,c\n', "unexpected end of data"),
         ("l.tsv", b'url\ttext\nu1\t"open\nu2\tb\nu3\t"again\n', "after '\"'"),
         ("l.csv", b"url,text\nu,\xff\xfe\n", "is not UTF-8: invalid start byte (byte 0xff, after 'url,text\\nu,')"),
+        ("l.csv", "url,text\nu,a\n".encode("utf-16"), "`iconv -f utf-16 -t utf-8`"),
         ("l.csv", b"url,text,text\nu,a,b\n", "2 columns called 'text'"),
         ("l.csv", b"url,txt\nu,a\n", "did you mean 'txt'"),
         ("l.tsv", b"url,text\nu,a\n", "no column 'url'"),
+        ("l.csv", b"url;text\nu;a\n", "its fields are separated by ';'"),
+        ("l.csv", b"url\ttext\nu\ta\n", "its fields are separated by '\\t'"),
         ("l.csv.gz", gzip.compress(b"url,text\n" + b"u,t\n" * 5000)[:-10], "cannot be read as csv"),
         ("l.csv.gz", b"not gzip at all", "cannot be read as csv"),
         ("l.csv.gz", gzip.compress(b""), "is empty"),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.store import FORMAT, State, Store, StoreError
-from tests.stores import environment
+from tests.stores import environment, tamis
 
 HOLD = """
 import sys, pathlib
@@ -39,6 +39,15 @@ def test_a_foreign_folder_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="nor a tamis store"):
         Store.create(tmp_path / "thesis.tex")
     assert [each.name for each in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("name", ["a*b", "what?", "run[1]"])
+def test_a_path_that_is_a_pattern_is_refused(tmp_path: Path, name: str) -> None:
+    for root in (tmp_path / name, tmp_path / name / "store"):
+        for make in (Store.create, Store.open):
+            with pytest.raises(StoreError, match="choose another --store"):
+                make(root)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_store_whose_making_was_killed_is_made_again(tmp_path: Path) -> None:
@@ -135,3 +144,14 @@ def test_versions_by_name(tmp_path: Path) -> None:
     for wrong in ("a", "demo", "ddd444", "../store", ""):
         with pytest.raises(StoreError, match="other-ccc333"):
             found(wrong)
+
+
+@pytest.mark.parametrize("name", ["state.json", "pool/000001.json", "versions/v-1/manifest.json", "runs/r.json"])
+@pytest.mark.parametrize("content", ['{"par', "[]", '{"x": 1}'])
+def test_a_damaged_file_is_named_by_whatever_reads_it(tmp_path: Path, name: str, content: str) -> None:
+    root = Store.create(tmp_path / "store").root
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).write_text(content)
+    for command in ("status", "sql", "report"):
+        done = tamis(command, root, *(["select 1"] if command == "sql" else []))
+        assert (done.returncode, str(root / name) in done.stderr) == (2, True), done.stderr

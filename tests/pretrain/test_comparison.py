@@ -37,7 +37,7 @@ def test_one_seed_is_the_bootstrap_over_samples() -> None:
     error = hits.std() / np.sqrt(len(hits))
     assert found["value"] == (own <= 5).mean()
     assert found["hi"] - found["lo"] == pytest.approx(2 * 1.96 * error, rel=0.1)
-    assert (found["gain"], found["interval"], found["chance"]) == (None, "seeds and samples", 0.1)
+    assert (found["gain"], found["interval"], found["chance"]) == (None, "samples", 0.1)
 
 
 def test_seeds_that_differ_widen_the_interval() -> None:
@@ -64,6 +64,26 @@ def test_figures_that_are_no_means_have_seeds_only() -> None:
     assert found["interval"] == "seeds"
     assert (found["lo"], found["hi"]) == (0.5, 0.7)
     assert found["value"] == pytest.approx(0.6)
+
+
+def test_one_seed_and_no_mean_has_the_evaluations_own_interval_and_no_gain_interval() -> None:
+    """Drawing one value from one would give an interval of no width, which says that nothing is in doubt."""
+    runs = {}
+    for name, value in (("a", 0.5), ("b", 0.7)):
+        made = run(ranks(0.4, 0), metric="modality_gap", value=value)
+        made.figures[0].update(lo=value - 0.1, hi=value + 0.2)
+        runs[name] = [made]
+    found = compare(Wanted("s", "modality_gap", "text_to_image"), runs)
+    assert (found["a"]["lo"], found["a"]["hi"], found["a"]["interval"]) == (0.4, 0.7, "samples")
+    assert found["b"]["gain"] == pytest.approx(0.2)
+    assert (found["b"]["gain_lo"], found["b"]["gain_hi"]) == (None, None)
+
+
+def test_a_figure_that_is_no_number_is_refused() -> None:
+    made = run(ranks(0.4, 0), metric="modality_gap", value=float("nan"))
+    made.figures[0]["run"] = "r-1"
+    with pytest.raises(Incomparable, match="s modality_gap of the run r-1 is nan"):
+        compare(Wanted("s", "modality_gap", "text_to_image"), {"a": [made]})
 
 
 def test_runs_that_cannot_be_compared_are_refused() -> None:

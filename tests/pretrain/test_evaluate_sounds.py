@@ -11,9 +11,12 @@ import pytest
 from segmented import SCHEMA, segment
 from tiny import uid, write_version
 
+from curation.models import SoundScorer
 from pretrain.config import parse_config
+from pretrain.embed import TwoTowerScorer
+from pretrain.embed_sounds import RunSoundScorer, slower
 from pretrain.evaluate import evaluate
-from pretrain.evaluate_sounds import MIN_ROWS, Heard, _pair_rows, members
+from pretrain.evaluate_sounds import MIN_ROWS, Heard, _encoded, _pair_rows, members
 from pretrain.metrics import chance_within
 from pretrain.run import train
 from pretrain.version import Version, open_version
@@ -124,3 +127,40 @@ def test_a_run_that_hears_is_evaluated_by_ear(store: Path) -> None:
     assert 0 <= figure["lo"] <= figure["value"] <= figure["hi"] <= 1
     assert evaluate(result.folder, store, progress=said.append) == rows
     assert "is there already" in said[-1]
+
+
+def test_a_run_is_a_scorer_of_sounds_in_the_space_of_its_pictures(store: Path) -> None:
+    """Its vectors are those that evaluation uses, for a sound at 48 kHz; several windows are averaged."""
+    folder = train(parse_config(CONFIG), store, "serial", progress=lambda _: None).folder
+    scorer, pictures = RunSoundScorer(folder), TwoTowerScorer(folder, precision="fp32")
+    assert isinstance(scorer, SoundScorer)
+    assert (scorer.weights_digest, scorer.embed_dim) == (pictures.weights_digest, pictures.embed_dim)
+    chord = chord_at(48_000)  # half a second: the model hears one
+    truth = _encoded(pictures, "audio", [chord_at(16_000)])
+    found, there = scorer.encode_sounds([chord, None, chord[:0]])
+    assert there.tolist() == [True, False, False]
+    assert float(found[0] @ truth[0]) > 0.9999
+    long = np.concatenate([chord, chord[::-1], chord, chord])
+    mean = scorer.encode_sounds([long[:48_000], long[48_000:]])[0].mean(axis=0)
+    apart = mean / np.linalg.norm(mean)  # but for what the filter of another rate takes over the edge between them
+    assert float(scorer.encode_sounds([long])[0][0] @ apart) > 0.9999
+    assert float(found[0] @ apart) < 0.9999
+    np.testing.assert_array_equal(scorer.encode_texts(["a dog"])[0], pictures.encode_texts(["a dog"])[0])
+
+
+def chord_at(rate: int) -> np.ndarray:
+    at = np.arange(rate // 2) / rate
+    return (0.3 * np.sin(2 * np.pi * 440 * at) + 0.2 * np.sin(2 * np.pi * 3000 * at)).astype(np.float32)
+
+
+def test_slower_sound_is_the_same_sound_without_what_it_cannot_hold() -> None:
+    at = np.arange(48_000) / 48_000
+    low, high = np.sin(2 * np.pi * 1000 * at), np.sin(2 * np.pi * 11_000 * at)
+    for rate in (24_000, 16_000, 8000):
+        found = slower((low + high * (rate < 22_000)).astype(np.float32), rate)
+        wanted = np.sin(2 * np.pi * 1000 * np.arange(rate) / rate)
+        assert len(found) == rate
+        inside = slice(100, -100)
+        np.testing.assert_allclose(found[inside], wanted[inside], atol=2e-3)
+    assert slower(low[:7].astype(np.float32), 48_000).tolist() == low[:7].astype(np.float32).tolist()
+    assert [len(slower(np.ones(n, np.float32), 16_000)) for n in (0, 1, 2, 3, 4)] == [0, 1, 1, 1, 2]

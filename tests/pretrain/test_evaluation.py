@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,16 +11,19 @@ import numpy as np
 import pytest
 import torch
 from clip_benchmark.metrics import zeroshot_classification, zeroshot_retrieval
+from safetensors.torch import load_file, save_file
 from segmented import segment, write_segments
 from tiny import config, sample, uid, write_version
 
 from pretrain import found as files
+from pretrain.checked import EvaluationError
 from pretrain.config import TrainConfig
 from pretrain.diagnostics import class_vectors, rank_variance_rows, uniformity, within_top
 from pretrain.evaluate import evaluate, evaluation_files
 from pretrain.evaluate_streams import by_streams, stream_vectors
 from pretrain.found import RANK
 from pretrain.geometry import geometry_rows, random_uniformity
+from pretrain.loop import WEIGHTS_FILE
 from pretrain.metrics import chance_rank_moments, chance_reciprocal_rank, first_ranks
 from pretrain.retrieval import Side, common_languages, match
 from pretrain.run import train
@@ -215,6 +219,7 @@ def test_a_mean_of_frames_loses_nothing_when_they_are_shuffled() -> None:
     assert shuffled_order("u", 1).tolist() == [0]
 
 
+@pytest.mark.family("F09")
 @pytest.mark.family("F32")
 def test_the_job_writes_every_figure_and_what_it_is_made_of(tmp_path: Path) -> None:
     version = write_version(tmp_path, [sample(n, "val" if n % 5 < 3 else "train") for n in range(48)])
@@ -225,6 +230,9 @@ def test_the_job_writes_every_figure_and_what_it_is_made_of(tmp_path: Path) -> N
         wanted = ("recall_at_1", "recall_at_5", "recall_at_10", "median_rank", "modality_gap", "alignment")
         assert suites >= {(suite, metric) for metric in (*wanted, "uniformity_images", "uniformity_texts")}
     assert ("held_out_pictures", "mean_rank_variance") in suites
+    across = [row for row in rows if row["suite"] == "held_out_pictures:texts_in_aa" and row["language"] is None]
+    assert {row["metric"] for row in across} == {"recall_at_1", "recall_at_5", "recall_at_10", "median_rank"}
+    assert all(row["lo"] > row["chance"] for row in across if row["metric"] != "median_rank")  # F09 (e)
     assert suites >= {("labels:category", f"{kind}_top_1") for kind in ("zero_shot", "nearest_neighbours")}
     assert all(row["lo"] is not None and row["hi"] is not None and row["chance"] is not None for row in rows)
     assert {row["run"] for row in rows} == {run.name}
@@ -239,6 +247,14 @@ def test_the_job_writes_every_figure_and_what_it_is_made_of(tmp_path: Path) -> N
         names = ("suite", "direction", "metric", "language")
         figure = next(row for row in rows if tuple(row[name] for name in names) == wanted)
         assert np.mean(np.array(mine) <= 5) == pytest.approx(figure["value"])
+    weights = load_file(run / WEIGHTS_FILE)
+    diverged = tmp_path / "models" / "diverged"
+    shutil.copytree(run, diverged, ignore=shutil.ignore_patterns("*.parquet"))
+    spoiled = {name: value.clone().fill_(torch.nan) if ".text." in name else value for name, value in weights.items()}
+    save_file(spoiled, diverged / WEIGHTS_FILE)
+    with pytest.raises(EvaluationError, match=r"vectors of text: .* not finite.*diverged"):
+        evaluate(diverged, tmp_path, progress=lambda _: None)
+    assert not list(diverged.glob("*.parquet"))
     elsewhere = evaluate(run, tmp_path / "empty", str(version.folder), progress=lambda _: None)
     assert elsewhere == rows  # a version by its path; the answer is there already
     with pytest.raises(VersionError, match="no sealed dataset version"):

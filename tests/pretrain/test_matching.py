@@ -70,6 +70,23 @@ def test_siblings_only_leave_the_true_pairs() -> None:
 
 
 @pytest.mark.family("F24")
+def test_masked_words_are_read_beside_their_own_picture_only() -> None:
+    """F24 (b): wrong pairs are drawn for matching; the words' loss, and its gradient, do not know of them."""
+    words = {"use": "masked_language.MaskedLanguage", "rate": 0.4}
+    found = []
+    for targets in ([words], [words, MATCHING]):
+        objective = objective_of(assembled(targets, fusion=FUSIONS["single_stream"]))
+        batch = batch_of(objective)
+        image = batch.inputs["image"]["image_BCHW"].requires_grad_()
+        loss = objective(batch)["0_MaskedLanguage"]
+        (gradient,) = torch.autograd.grad(loss, image)
+        found.append((loss.item(), gradient))
+    assert found[1][0] == found[0][0] > 0
+    assert torch.equal(found[1][1], found[0][1])
+    assert bool(found[0][1].flatten(1).any(dim=1).all())
+
+
+@pytest.mark.family("F24")
 @pytest.mark.parametrize("fusion", ["single_stream", "cross_attention", "experts"])
 def test_it_learns_which_belong_together(fusion: str) -> None:
     """F24 (d), with 12 pairs instead of 64, which takes seconds: accuracy above 0.9 over all 144 combinations."""

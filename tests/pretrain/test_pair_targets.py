@@ -160,6 +160,20 @@ def test_separation_is_cross_entropy_among_the_own_kind() -> None:
     assert loss_of(target, batch).item() == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.family("F23")
+@pytest.mark.parametrize("beta", [0.0, 0.5])
+def test_alignclip_is_twice_info_nce_and_the_separation(beta: float) -> None:
+    """F23 (c): the released loss, both of its directions without a half; with beta = 0 it is 2 x InfoNCE."""
+    batch = batch_of(6)
+    image, text = batch.vectors["image"], batch.vectors["text"]
+    scale, own = math.exp(SCALE), torch.arange(6)
+    released = sum(F.cross_entropy(scale * z, own).item() for z in (image @ text.T, text @ image.T))
+    released += beta * sum(F.cross_entropy(scale * x @ x.T, own).item() for x in (image, text))
+    ours = 2 * loss_of(InfoNCE(log_scale=SCALE), batch).item()
+    ours += beta * loss_of(IntraModalSeparation(log_scale=SCALE), batch).item()
+    assert ours == pytest.approx(released, rel=1e-5)
+
+
 @pytest.mark.family("F20")
 def test_one_token_a_side_is_info_nce_and_padding_is_nothing() -> None:
     batch = batch_of(6)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from open_clip.model import CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
 from pretrain import batching
 from pretrain.batching import BatchSize, fits
 from pretrain.config import ConfigError
-from pretrain.embed import TwoTowerScorer, has_bfloat16
+from pretrain.embed import MAX_CHARACTERS, TwoTowerScorer, computes_bfloat16, has_bfloat16
 from pretrain.encoders.causal_text import CausalText
 from pretrain.encoders.open_clip_model import normalised
 
@@ -98,6 +100,7 @@ def test_automatic_precision_follows_the_processor(file: Path, tmp_path: Path) -
         info.write_text(f"processor: 0\n{flags}\n")
         assert has_bfloat16(info) is expected
     assert not has_bfloat16(tmp_path / "none")
+    assert computes_bfloat16(torch.device("cpu")) is has_bfloat16()
 
 
 def test_a_picture_prepared_ahead_is_the_same_picture(file: Path) -> None:
@@ -106,6 +109,18 @@ def test_a_picture_prepared_ahead_is_the_same_picture(file: Path) -> None:
     prepared = [scorer.prepare_image(image, *image.shape[:2]) for image in images]
     assert all(each.shape == (32, 32, 3) for each in prepared)
     np.testing.assert_array_equal(scorer.encode_images(prepared)[0], scorer.encode_images(images)[0])
+
+
+def test_a_text_without_end_costs_what_its_beginning_costs(file: Path) -> None:
+    """One word of 400,000 letters, which open_clip's tokenizer would work on for an hour."""
+    scorer = TwoTowerScorer(f"local-dir:{file}", device="cpu", precision="fp32")
+    word = "".join(random.Random(0).choices("abcdefghijklmnopqrstuvwxyz", k=400_000))
+    started = time.process_time()
+    vectors, there = scorer.encode_texts([word, word[:MAX_CHARACTERS], "a cat"])
+    assert time.process_time() - started < 15
+    assert there.all()
+    np.testing.assert_array_equal(vectors[0], vectors[1])
+    assert not np.array_equal(vectors[0], vectors[2])
 
 
 @pytest.mark.parametrize(("free", "took", "rows"), [(10**9, 10**8, 32), (10**9, 10**3, 1024), (10, 10**9, 1)])

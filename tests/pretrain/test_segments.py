@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import pickle
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from segmented import SCHEMA, grey, hertz, segment, word, write_segments
+from tiny import uid
 
 from pretrain.config import ConfigError, load_config, parse_config
 from pretrain.data import Reader
@@ -22,6 +25,8 @@ from pretrain.loader import Loader
 from pretrain.loop import METRICS_FILE, Job, read_lines, train_worker
 from pretrain.rows import map_rows
 from pretrain.segments import SegmentReader, frame_draws, frame_times, sound_draws, sound_window
+from pretrain.targets.base import Encoded
+from pretrain.targets.pairs import gather_pairs
 from pretrain.version import Version, open_version
 
 CONFIGS = Path(__file__).parents[2] / "pretrain" / "configs"
@@ -115,6 +120,28 @@ def test_every_medium_arrives_and_what_is_lacking_is_masked(version: Path, store
     }  # fmt: skip
     assert batch.inputs["video"]["video_BTCHW"].shape == (9, 4, 3, 32, 32)
     assert ready.num_damaged["audio"] == 1
+
+
+@pytest.mark.family("F11")
+@pytest.mark.family("F29")
+def test_each_target_counts_the_rows_that_sql_counts(version: Path, store: Path) -> None:
+    """F29 (a), F11 (b): of the rows whose media decode (all but the last), those that have both streams."""
+    targets = [
+        {"use": "info_nce.InfoNCE", "a": a, "b": b} for a, b in itertools.combinations(("image", "text", "audio"), 2)
+    ]
+    reader, loader = opened(version, store, settings("image text audio", targets, batch_size=9))
+    (batch,) = loader.ready(0, of_all(reader)[0]).pieces
+    vectors = {name: torch.eye(9) for name in ("image", "text", "audio")}
+    for target in targets:
+        pair = (str(target["a"]), str(target["b"]))
+        counts_B = gather_pairs(Encoded(vectors, batch.group_B, batch.present), *pair).counts_B
+        both = " and ".join("len(texts) > 0" if name == "text" else f"{name} is not null" for name in pair)
+        damaged = " and sample_uid <> ?" if "audio" in pair else ""
+        (expected,) = duckdb.execute(
+            f"select count(*) from read_parquet('{version}/*.parquet') where {both}{damaged}",
+            [uid("segment", 8)] if damaged else [],
+        ).fetchone() or (-1,)
+        assert int(counts_B.sum()) == expected
 
 
 def test_a_batch_is_the_same_from_any_number_of_workers_and_after_a_crossing(version: Path, store: Path) -> None:

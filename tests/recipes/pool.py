@@ -29,7 +29,7 @@ TEXTS = [
     " ".join(["word"] * 25), " ".join(f"w{i}" for i in range(256)), " ".join(f"w{i}" for i in range(257)),
     "一只猫", "猫", "猫" * 32, "猫" * 33, "the 猫 and the dog", "ein Boot auf dem Fluss",
     "The house of the river people",
-    "Über den Fluss", "A nice view over the city at night", "no noun here",
+    "Über den Fluss", "A nice view over the city at night", "no noun here", "The profile photo of a cat on a mat",
 ]  # fmt: skip
 LANGUAGES = ["en", "en", "en", "en-GB", "de", "zh", "zh", "zh-Hant", "eng"]
 URLS = ["http://a.example/%d.jpg", "http://a.example/%d.SVG?x", "http://b.example/%d.gif", "http://b.example/%d.webp"]

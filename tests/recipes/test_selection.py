@@ -186,6 +186,8 @@ def cc3m_like(rows: Rows) -> Kept:
             continue
         if row["is_boilerplate"] is not False or row["is_file_name"] is not False or not row["entry_ids"]:
             continue
+        if "embedded image permalink" in text.lower() or "profile photo" in text.lower():
+            continue
         words = ascii_words(text)
         if not words & DETERMINERS or not words & PREPOSITIONS or row["token_repetition"] > np.float32(0.2):
             continue

@@ -1,25 +1,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
+from scipy.fft import dctn
 
 from curation.av.copies import AUDIO_RULE, VIDEO_RULE, Match, Track, copies
-from curation.av.fingerprints import (
-    AUDIO_HOP_S,
-    AUDIO_RATE_HZ,
-    FRAME_RATE_HZ,
-    FRAME_SIZE_PX,
-    audio_hashes,
-    frame_hashes,
-)
+from curation.av.fingerprints import AUDIO_HOP_S, FRAME_SIZE_PX, audio_hashes, frame_hashes
+from curation.av.segment_signal import decoded_segment
 from curation.media.av_decode import AvDecoder
-from curation.media.av_types import AudioTap, FrameTap, Wanted
+from curation.signals.media_fingerprint import MediaFingerprint, audio_track, video_track
 from tests.curation.av import media
 
-TAP = FrameTap("rate", FRAME_RATE_HZ, width_px=FRAME_SIZE_PX[0], height_px=FRAME_SIZE_PX[1], pixels="gray")
-WANTED = Wanted(frames=(TAP,), audio=(AudioTap(AUDIO_RATE_HZ),))
 SECONDS = 6.0
 
 
@@ -30,15 +25,14 @@ def decoder() -> Iterator[AvDecoder]:
 
 
 def tracks(decoder: AvDecoder, data: bytes) -> tuple[Track | None, Track | None]:
-    _, got = decoder.gather(data, WANTED)
-    frames, samples = got.frames(), got.samples()
+    segment = decoded_segment(decoder, data, [MediaFingerprint()])
+    assert segment is not None
+    row: dict[str, Any] = MediaFingerprint().of_segment(segment)
     video = audio = None
-    if frames is not None:
-        grid = np.arange(round(frames.times_s[-1] * FRAME_RATE_HZ) + 1) / FRAME_RATE_HZ
-        shown = np.searchsorted(frames.times_s, grid + 1e-3, side="right") - 1
-        video = Track(*frame_hashes(frames.pixels[shown]), 1 / FRAME_RATE_HZ)
-    if samples is not None:
-        audio = Track(*audio_hashes(samples.pcm[:, 0]), AUDIO_HOP_S, samples.start_s)
+    if row["video_fingerprint"] is not None:
+        video = video_track(row["video_fingerprint"], row["video_known"])
+    if row["audio_fingerprint"] is not None:
+        audio = audio_track(row["audio_fingerprint"], row["audio_known"], row["audio_start_s"])
     return video, audio
 
 
@@ -116,3 +110,16 @@ def test_the_offset_of_a_copy_in_itself() -> None:
 def test_short_input() -> None:
     assert len(audio_hashes(np.zeros(100, np.float32))[0]) == 0
     assert len(frame_hashes(np.zeros((0, 32, 32), np.uint8))[0]) == 0
+
+
+def test_hashes_are_signs_of_the_lowest_frequencies() -> None:
+    """Of the frame shrunk by OpenCV's areas, transformed by SciPy."""
+    frames = np.stack([np.asarray(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY), np.uint8) for f in media.pan(3, 20, 5, 96, 54)])
+    small = np.stack([cv2.resize(f.astype(np.float32), FRAME_SIZE_PX, interpolation=cv2.INTER_AREA) for f in frames])
+    low = dctn(small, axes=(1, 2), norm="ortho")[:, :9, :8].reshape(20, -1)[:, 1:65]
+    bits = low > np.median(low, axis=1, keepdims=True)
+    hashes, known = frame_hashes(frames)
+    assert known.all()
+    truth = (bits * (np.uint64(1) << np.arange(64, dtype=np.uint64))).sum(axis=1, dtype=np.uint64)
+    np.testing.assert_array_equal(hashes, truth)
+    assert not frame_hashes(np.full((2, 54, 96), 90, np.uint8))[1].any()

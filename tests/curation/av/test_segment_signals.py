@@ -12,6 +12,7 @@ import json
 import os
 import pickle
 import pkgutil
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +24,7 @@ import pytest
 
 import curation.signals
 from curation.av.copies import AUDIO_RULE, VIDEO_RULE, copies
+from curation.av.picture_track import PictureTrack, TrackMaker
 from curation.av.segment_signal import DecodedSegment, SegmentSignal, decoded_segment, wanted_for
 from curation.media.av_decode import AvDecoder
 from curation.media.av_types import Frames, Samples
@@ -65,22 +67,33 @@ EACH = pytest.mark.parametrize("signal", SIGNALS, ids=[type(signal).__name__ for
 def segments() -> tuple[DecodedSegment | None, ...]:
     """Made without a codec, so that the numbers are the same everywhere."""
     grey, times, pcm = strikes(1, 0.1, seconds=5.0)
-    small = np.random.default_rng(0).integers(0, 256, (25, 32, 32)).astype(np.uint8)
     loud = media.tone(2.0, 300, 3.0).clip(-1, 1)
     frames = Frames(0, times, np.zeros(len(times), bool), grey)
-    hashed = Frames(0, times[::5], np.zeros(25, bool), small)
     sounds = {"speech": Samples(0, 0.0, 16_000, pcm[:, None]), "low": Samples(0, 0.0, 8_000, pcm[::2, None])}
     sounds["wide"] = Samples(0, 0.0, 48_000, media.music(2, 1))
-    whole = DecodedSegment(frames, hashed, Samples(0, 0.0, 48_000, media.music(3, 1)), **sounds, end_s=5.0)
-    still = Frames(0, times[:40], np.zeros(40, bool), np.full((40, 54, 96), 128, np.uint8))
+    native = Samples(0, 0.0, 48_000, media.music(3, 1))
+    shown = np.random.default_rng(1).integers(0, 256, (5, 24, 40, 3)).astype(np.uint8)
+    views = Frames(0, np.arange(5.0), np.zeros(5, bool), shown)
+    whole = DecodedSegment(track_of(grey, times), frames, views, native, **sounds, end_s=5.0)
+    still = np.full((40, 54, 96), 128, np.uint8)
     grid = np.linspace(0, 0.05, 40 * 16, dtype=np.float32).reshape(40, 16)
     return (
         whole,
         None,
-        DecodedSegment(grey=still, motion=grid),
+        DecodedSegment(
+            pictures=track_of(still, times[:40], grid), grey=Frames(0, times[:40], np.zeros(40, bool), still)
+        ),
         DecodedSegment(native=Samples(0, 0.0, 48_000, np.repeat(loud, 2, axis=1))),
         DecodedSegment(),
     )
+
+
+def track_of(grey: np.ndarray, times: np.ndarray, grid: np.ndarray | None = None) -> PictureTrack:
+    maker = TrackMaker()
+    maker.add(np.repeat(grey[..., None], 3, axis=3), times)
+    if grid is not None:
+        maker.add_motion(times, grid)
+    return maker.track()
 
 
 @EACH
@@ -103,7 +116,7 @@ def test_laws(signal: SegmentSignal) -> None:
     copy = pickle.loads(pickle.dumps(signal))  # noqa: S301 - made here
     assert copy.key() == signal.key() == key
     text = type(signal).__doc__ or ""
-    columns = [name.replace("clap_", "{name}_") for name in signal.writes().names]
+    columns = [re.sub("^cl[ai]p_(?=image|frame|audio)", "{name}_", name) for name in signal.writes().names]
     assert all(word in text for word in ("Column", "Unit:", "Model:", "Source:", *columns))
     assert "version" in vars(type(signal))
 
@@ -157,15 +170,16 @@ def decoder() -> Iterator[AvDecoder]:
 
 def test_one_decoding_serves_all(decoder: AvDecoder) -> None:
     wanted, names = wanted_for(SIGNALS)
-    assert len(wanted.frames) == 2
+    assert len(wanted.frames) == 3
+    assert wanted.motion
     assert len(wanted.audio) == 4
-    assert names == ["grey", "hash_frames", "native", "speech", "low", "wide"]
+    assert names == ["pictures", "grey", "views", "native", "speech", "low", "wide"]
     found = decoded_segment(decoder, media.small("mp4", 3.0), SIGNALS)
     assert found is not None
     assert found.end_s == pytest.approx(3.0, abs=0.05)
     alone = decoded_segment(decoder, media.small("mp4", 3.0), [AudioLevels()])
     assert alone is not None
-    assert (alone.grey, alone.speech) == (None, None)
+    assert (alone.pictures, alone.grey, alone.speech) == (None, None, None)
     assert AudioLevels().of_segment(alone) == AudioLevels().of_segment(found)
     assert decoded_segment(decoder, b"nothing", SIGNALS) is None
 

@@ -146,3 +146,30 @@ def test_embedded(container: str, codec: str) -> None:
     assert [(round(c.start_s, 2), round(c.end_s, 2), c.text) for c in cues] == [
         (c.start_s, c.end_s, c.text) for c in wanted
     ]
+
+
+@pytest.mark.parametrize(
+    ("words", "encoding", "language"),
+    [
+        ("Где ты был вчера вечером?", "cp1251", "ru"),
+        ("Где ты был вчера вечером?", "cp1251", "rus"),
+        ("Žluťoučký kůň úpěl", "cp1250", "cs-CZ"),
+        ("Πού ήσουν χθες το βράδυ", "cp1253", "el"),
+        ("昨日の夜はどこにいたの", "cp932", "ja"),
+        ("昨天晚上你在哪里", "gb18030", "zh"),
+        ("昨天晚上你在哪裡", "big5", "zh-TW"),
+        ("Où étais-tu hier soir ?", "cp1252", "fr"),
+        ("Où étais-tu hier soir ?", "cp1252", None),
+        ("Где ты был вчера вечером?", "utf-8", "fr"),
+        ("Où étais-tu hier soir ?", "utf-16", "ru"),
+    ],
+)
+def test_files_that_are_not_unicode_are_read_by_their_language(words: str, encoding: str, language: str | None) -> None:
+    file = f"1\r\n00:00:01,000 --> 00:00:02,000\r\n{words}\r\n"
+    assert parse(file.encode(encoding), language) == ([Cue(1.0, 2.0, words, language)], 0)
+
+
+def test_bytes_of_no_code_page_are_read_as_well_as_can_be() -> None:
+    """0x81 followed by 0x20 is no character of Shift JIS."""
+    (cue,), _ = parse(b"00:00:01,000 --> 00:00:02,000\nab\x81 cd\n", "ja")
+    assert cue.text == "ab\ufffd cd"

@@ -6,12 +6,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from curation.fitted import FittedSignal
 from curation.scorers import embedding_array, embedding_matrix
+from curation.signal import ColumnSignal, Signal, drop_nonfinite
 from curation.signals.clip_score import ClipScore
 from curation.signals.image_embedding import ImageEmbedding
 from curation.signals.keyed_draw import KeyedDraw, keyed_draw
 from curation.signals.text_embedding import TextEmbedding
-from tests.curation.signal_rows import DIM, TinyScorer, drawing
+from tests.curation.signal_rows import DIM, TinyScorer, computed, drawing, rows_of
+from tests.curation.test_signal_laws import SIGNALS
 
 SCORER = f"{TinyScorer.__module__}.{TinyScorer.__qualname__}"
 
@@ -93,3 +96,45 @@ def test_draw_is_uniform_and_depends_on_uid_and_seed_alone() -> None:
     assert steps < 1.95 / np.sqrt(4000)
     other = np.array([keyed_draw(uid, 4) for uid in uids])
     assert abs(np.corrcoef(draws, other)[0, 1]) < 0.06
+
+
+BAD = {0: np.zeros(DIM), 5: np.full(DIM, np.nan), 6: np.array([np.inf, *[1.0] * (DIM - 1)]), 10: -np.zeros(DIM)}
+"""Row -> what no direction is."""
+OF_EMBEDDINGS = [each for each in SIGNALS if any(name.endswith("_embedding") for name in each.reads())]
+
+
+@pytest.mark.parametrize("signal", OF_EMBEDDINGS, ids=lambda each: type(each).__name__)
+def test_vectors_that_are_no_directions_give_nothing_and_spoil_nothing(signal: Signal) -> None:
+    """Zeros, NaN and infinities, in every column of embeddings that a signal reads."""
+    rows = rows_of(signal)
+    bad = [row for row in BAD if row < rows.num_rows]
+    for name in signal.reads():
+        if name.endswith("_embedding"):
+            vectors = rows.column(name).to_pylist()
+            for row in bad:
+                vectors[row] = BAD[row].astype(np.float16)
+            place = rows.column_names.index(name)
+            rows = rows.set_column(place, rows.schema.field(name), pa.array(vectors, rows.schema.field(name).type))
+    if isinstance(signal, FittedSignal):
+        table = signal.apply(rows, signal.fit_pool([rows.select(signal.reads())]))
+    else:
+        assert isinstance(signal, ColumnSignal)
+        table = signal.compute(rows)
+    assert drop_nonfinite(table)[1].to_pylist() == [False] * rows.num_rows
+    good = computed(signal, rows_of(signal))
+    for name in table.column_names:
+        column = table.column(name)
+        assert [column[row].as_py() for row in bad] == [None] * len(bad), name
+        others = [row for row in range(rows.num_rows) if row not in bad and good.column(name)[row].is_valid]
+        assert any(column[row].is_valid for row in others), name
+
+
+def test_a_scorer_without_an_answer_leaves_the_other_ones() -> None:
+    """Two scorers side by side, one of which has no vector for some rows: null there, and the other as ever."""
+    kind = pa.list_(pa.float16(), 2)
+    unit = np.array([1.0, 0.0], np.float16)
+    whole, holes = pa.array([unit] * 3, kind), pa.array([unit, None, unit], kind)
+    rows = pa.table({"a_image_embedding": whole, "a_text_embedding": whole, "b_image_embedding": holes,
+                     "b_text_embedding": whole})  # fmt: skip
+    scores = {name: ClipScore(name=name).compute(rows).column(f"{name}_score").to_pylist() for name in "ab"}
+    assert scores == {"a": [1.0, 1.0, 1.0], "b": [1.0, None, 1.0]}

@@ -44,6 +44,12 @@ ENGLAND = "🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f"  # 
         (ENGLAND, ENGLAND, 0),
         ("dog\U000e0064\U000e006f", "dog", 2),
         ("❤\ufe0f", "❤\ufe0f", 0),
+        ("\u200d\u200c\u200d", None, 3),
+        ("می\u200c\u200cخواهم", "می\u200cخواهم", 1),
+        ("\ufe0f\ufe0f \u3164", None, 3),  # variation selectors and a filler: nothing is shown
+        ("\u2800\u2800", None, 2),
+        ("\u2801\u2800", "\u2801\u2800", 0),
+        ("a" + "\u0315\u0300" * 20, "à" + "\u0300" * 14 + "\u0315" * 15, 11),  # no more than 30 marks are put in order
     ],
 )  # fmt: skip
 def test_repair(text: str, clean: str | None, num_repairs: int) -> None:
@@ -66,6 +72,8 @@ def test_repair(text: str, clean: str | None, num_repairs: int) -> None:
         ("Lat\u200din", ["joiner"]),
         ("cafe\u0301", ["composition"]),
         ("A\u00a0dog  b", ["white_space"]),
+        ("\ufe0f \u3164", ["no_width"]),
+        ("\u200d\u200d", ["joiner"]),
         ("\u200bcafe\u0301\tx\x01", ["composition", "control", "no_width", "white_space"]),
     ],
 )

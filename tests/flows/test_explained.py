@@ -1,0 +1,81 @@
+"""What a user is told of an error: where, what, and what to do; and with which exit status."""
+
+import errno
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+from pydantic import BaseModel, Field
+
+from flows.explained import CONTINUE, NOT_READ, explained
+from pipelines.workers import PartFailed
+from tests.stores import environment
+
+
+@pytest.fixture(autouse=True)
+def _handler() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+class Limits(BaseModel):
+    height: int = Field(gt=0)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/d/p"), 4, ["/d/p: no space left", "make room", CONTINUE]),
+        (PermissionError(errno.EACCES, "Permission denied", "/d"), 2, ["/d: permission denied", "that you may write"]),
+        (OSError(errno.EROFS, "Read-only file system", "/d"), 2, ["/d: read-only file system", "that you may write"]),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", "/d"), 2, ["/d: is a directory"]),
+        (FileNotFoundError(errno.ENOENT, "No such file", "/d/tables/x"), 2, ["/d/tables/x: no such file", "verify"]),
+        (FileNotFoundError(errno.ENOENT, "Failed to open '/d/.tmp-1-ab-x'"), 2, ["Failed to open '/d/x'"]),
+        (OSError(errno.EIO, "Input/output error", "/d/x"), 4, ["/d/x: input/output error", CONTINUE]),
+        (OSError("no Ray dashboard answers"), 4, ["no Ray dashboard answers", CONTINUE]),
+        (KeyboardInterrupt(), 130, ["interrupted", CONTINUE]),
+        (PartFailed("download of part 3: OSError: full"), 4, ["download of part 3", CONTINUE]),
+    ],
+)  # fmt: skip
+def test_errors_are_said(
+    error: BaseException, status: int, said: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(typer.Exit) as ended, explained():
+        raise error
+    assert ended.value.exit_code == status
+    told = capsys.readouterr().err
+    assert all(each in told for each in said)
+
+
+def test_a_value_of_an_option_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit) as ended, explained():
+        Limits(height=-5)
+    assert ended.value.exit_code == 2
+    assert "height: Input should be greater than 0 (value: -5)" in capsys.readouterr().err
+
+
+def test_nobody_reads(tmp_path: Path) -> None:
+    """More than a pipe holds, to a reader that goes after the first line: no error, no traceback."""
+    code = "from flows.explained import explained\nwith explained():\n for i in range(99999): print('line', i)"
+    command = f'{sys.executable} -c "{code}" | head -1; exit ${{PIPESTATUS[0]}}'
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, env=environment(), cwd=tmp_path, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (NOT_READ, "line 0\n", "")
+
+
+@pytest.mark.parametrize("output", [">&-", "| cat"])
+def test_a_closed_or_poor_output_is_no_error(tmp_path: Path, output: str) -> None:
+    """Started without a standard output, or with one that knows ASCII only."""
+    words = ["flows.cli", "status", str(tmp_path / "\u00fc")]
+    command = f"{sys.executable} -m {' '.join(words)} {output}; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", command],
+        capture_output=True, text=True, env=environment(PYTHONIOENCODING="ascii"), check=False,
+    )  # fmt: skip
+    assert (done.returncode, "\\xfc is not a tamis store" in done.stderr) == (2, True), done.stderr
