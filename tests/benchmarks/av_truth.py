@@ -10,6 +10,7 @@ Some minutes on one core.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ import cv2
 import numpy as np
 import pyloudnorm
 
+os.environ.setdefault("SVT_LOG", "1")  # the AV1 encoder tells errors only
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from curation.av.copies import AUDIO_RULE, VIDEO_RULE, Match, Track, copies
