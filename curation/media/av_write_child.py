@@ -108,6 +108,9 @@ class VideoWriter:
             self._sink.mux(self._stream.encode(None))
 
 
+_LOUDEST = 4.0  # times full scale, 12 dB: lossy codecs overshoot it by a few
+
+
 class AudioWriter:
     """Encodes samples as AAC, Opus or FLAC; the first and the last frame are cut at the sample."""
 
@@ -140,6 +143,7 @@ class AudioWriter:
         return length_s
 
     def _encode(self, made: Any) -> None:
+        made = _within_reason(made)
         made.pts, made.time_base = self._count, Fraction(1, self._rate)
         self._count += made.samples
         self._sink.mux(self._stream.encode(made))
@@ -149,6 +153,22 @@ class AudioWriter:
             for made in self._resampler.resample(None):
                 self._encode(made)
             self._sink.mux(self._stream.encode(None))
+
+
+def _within_reason(frame: Any) -> Any:
+    """The frame with samples of at most `_LOUDEST`: damaged floats are any number, and FFmpeg's AAC encoder looks for a
+    scale of the largest without end."""
+    if not frame.format.name.startswith("flt"):
+        return frame
+    array = frame.to_ndarray()
+    if abs(array).max(initial=0) <= _LOUDEST:  # not so where one is NaN
+        return frame
+    import numpy as np
+
+    tame = np.nan_to_num(array, nan=0.0, posinf=_LOUDEST, neginf=-_LOUDEST).clip(-_LOUDEST, _LOUDEST)
+    made = av.AudioFrame.from_ndarray(tame.astype(array.dtype), format=frame.format.name, layout=frame.layout.name)
+    made.sample_rate = frame.sample_rate
+    return made
 
 
 def _trimmed(frame: Any, head: int, tail: int) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -127,3 +128,21 @@ def test_the_sound_alone(kind: str) -> None:
             media.write(media.pan(1, 30, width=160, height=120), None, "mp4"), [(0.0, 1.0)], Cutting(streams="audio")
         )
         assert outcome.reason == none.reason == "av.no_stream"
+
+
+@pytest.mark.parametrize("codec", ["aac", "libopus"])
+def test_damaged_samples_keep_no_encoder_busy(decoder: AvDecoder, codec: Any) -> None:
+    """Samples of 1e30, infinite ones and no numbers: FFmpeg's AAC encoder did not come back from them."""
+    rng = np.random.default_rng(8)
+    pcm = rng.normal(0, 0.1, 72_000).astype("<f4")
+    pcm[::997] = 1e30
+    pcm[500::4_999], pcm[700::4_999], pcm[900::4_999] = np.inf, -np.inf, np.nan
+    head = b"WAVEfmt " + struct.pack("<IHHIIHH", 16, 3, 1, 48_000, 192_000, 4, 32)
+    data = struct.pack("<4sI", b"RIFF", len(head) + 8 + pcm.nbytes) + head
+    data += struct.pack("<4sI", b"data", pcm.nbytes) + pcm.tobytes()
+    _, (cut,) = decoder.cut(data, [(0.2, 1.2)], Cutting("exact", audio_codec=codec))
+    assert cut.reason is None
+    assert cut.body is not None
+    _, got = decoder.gather(cut.body, Wanted(audio=(AudioTap(),)))
+    assert np.isfinite(got.samples().pcm).all()
+    assert len(got.samples().pcm) / 48_000 == pytest.approx(1.0, abs=0.03)
