@@ -139,12 +139,12 @@ def test_a_run_is_a_scorer_of_sounds_in_the_space_of_its_pictures(store: Path) -
     truth = _encoded(pictures, "audio", [chord_at(16_000)])
     found, there = scorer.encode_sounds([chord, None, chord[:0]])
     assert there.tolist() == [True, False, False]
-    assert float(found[0] @ truth[0]) > 0.9999
-    long = np.concatenate([chord, chord[::-1], chord, chord])
+    assert float(found[0] @ truth[0]) > 0.999  # but for the filter of the other rate
+    noise = np.random.default_rng(0).normal(0, 0.3, len(chord)).astype(np.float32)
+    long = np.concatenate([chord, chord, noise, noise])
     mean = scorer.encode_sounds([long[:48_000], long[48_000:]])[0].mean(axis=0)
     apart = mean / np.linalg.norm(mean)  # but for what the filter of another rate takes over the edge between them
-    assert float(scorer.encode_sounds([long])[0][0] @ apart) > 0.9999
-    assert float(found[0] @ apart) < 0.9999
+    assert float(scorer.encode_sounds([long])[0][0] @ apart) > max(0.999, float(found[0] @ apart))
     np.testing.assert_array_equal(scorer.encode_texts(["a dog"])[0], pictures.encode_texts(["a dog"])[0])
 
 
