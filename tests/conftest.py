@@ -1,4 +1,4 @@
-"""A crawl served on loopback, and one finished store of it, for all tests that only look."""
+"""A crawl served on loopback, and one finished store of it, for all tests that only look; which worker runs what."""
 
 import os
 import sys
@@ -8,8 +8,13 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import settings
 
 from tests.stores import ROOT, Served, recipe, run
+
+# An example may take as long as a busy machine makes it take: a law is about what is true, not about when.
+settings.register_profile("tamis", deadline=None)
+settings.load_profile("tamis")
 
 DEMO = ROOT / "infra" / "demo"
 if str(DEMO) not in sys.path:
@@ -33,6 +38,28 @@ FULL_POLICY: list[dict[str, Any]] = [
     {"dedupe": "near_duplicate"},
     {"balance": "metaclip", "t": 3, "where": "language_claimed = 'en'"},
 ]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With workers (`pytest -n`): all that starts Ray or Prefect is one worker's, one after the other, and comes first,
+    for it takes longest and mostly waits."""
+    for item in items:
+        if any(item.iter_markers("ray")) or any(item.iter_markers("prefect")):
+            item.add_marker(pytest.mark.xdist_group("cluster"))
+    items.sort(key=lambda item: not any(item.iter_markers("xdist_group")))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With workers: a file is one worker's, so that what its tests share is made once."""
+    from xdist.scheduler import LoadGroupScheduling
+
+    class ByFile(LoadGroupScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return str(super()._split_scope(nodeid)).partition("::")[0]
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from prefect import get_client
 from prefect.artifacts import Artifact
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 
@@ -17,7 +17,7 @@ from flows.main_job import Options, running, steps
 from pipelines.yaml_place import RecipeError
 from tests.flows.conftest import Crawl, last_record, stage_names, wait_for
 
-pytestmark = [pytest.mark.prefect, pytest.mark.timeout(240), pytest.mark.usefixtures("prefect_harness")]
+pytestmark = [pytest.mark.prefect, pytest.mark.timeout(240), pytest.mark.usefixtures("prefect_results")]
 
 
 def arguments(crawl: Crawl, store: Path) -> dict[str, Any]:
@@ -32,11 +32,12 @@ def arguments(crawl: Crawl, store: Path) -> dict[str, Any]:
 
 def newest_run() -> FlowRun:
     with get_client(sync_client=True) as client:
-        return client.read_flow_runs(sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=1)[0]
+        called = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(is_null_=True))
+        return client.read_flow_runs(flow_run_filter=called, sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=1)[0]
 
 
 def test_one_task_a_step_and_the_tables(
-    crawl: Crawl, prefect_harness: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    crawl: Crawl, prefect_results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = tmp_path / "store"
     began = time.time()
@@ -80,7 +81,7 @@ def test_one_task_a_step_and_the_tables(
     assert left == sorted(left, reverse=True)
     assert left[0] > left[-1] > 0
 
-    assert not list(prefect_harness.iterdir())
+    assert not list(prefect_results.iterdir())
 
 
 def test_a_recipe_that_cannot_run_fails_the_flow_before_anything_is_made(crawl: Crawl, tmp_path: Path) -> None:
@@ -95,7 +96,7 @@ def test_a_recipe_that_cannot_run_fails_the_flow_before_anything_is_made(crawl: 
     assert not (tmp_path / "store").exists()
 
 
-def test_a_stage_that_fails_fails_the_run(crawl: Crawl, prefect_harness: Path, tmp_path: Path) -> None:
+def test_a_stage_that_fails_fails_the_run(crawl: Crawl, prefect_results: Path, tmp_path: Path) -> None:
     links = tmp_path / "broken.parquet"
     links.write_bytes(b"PAR1 this is none")
     store = tmp_path / "store"
@@ -105,6 +106,6 @@ def test_a_stage_that_fails_fails_the_run(crawl: Crawl, prefect_harness: Path, t
     assert newest_run().state_name == "Failed"
     assert last_record(store)["outcome"] == "failed"
     assert completed_since(store, began) is None
-    kept = [json.loads(path.read_text()) for path in prefect_harness.iterdir()]
+    kept = [json.loads(path.read_text()) for path in prefect_results.iterdir()]
     assert kept  # the exception's text
     assert all("broken.parquet" in str(each) or "typo.yaml" in str(each) for each in kept)  # and none is a pickle

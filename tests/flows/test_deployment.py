@@ -11,30 +11,25 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 
 from pipelines.store import Store
 from tests.flows.conftest import (
+    PREFECT,
     ROOT,
     Crawl,
     Held,
+    Server,
     descendants,
     end_process,
-    environment,
-    free_port,
     last_record,
     stage_names,
     wait_for,
 )
 
 pytestmark = [pytest.mark.prefect, pytest.mark.timeout(280)]
-PREFECT = str(Path(sys.executable).with_name("prefect"))
-SERVER_START_S = 120.0
 TRAINING = """\
 name: tiny
 decontamination: waived
@@ -56,71 +51,6 @@ steps: 2
 """
 
 
-@dataclass
-class Server:
-    """A running server: its API's address, the environment of its clients, and the process."""
-
-    api: str
-    variables: dict[str, str]
-    process: "subprocess.Popen[bytes]"
-
-    def ask(self, method: str, path: str, content: dict[str, Any] | None = None) -> Any:
-        answer = httpx.request(method, f"{self.api}{path}", json=content, timeout=20)
-        answer.raise_for_status()
-        return answer.json()
-
-    def prefect(self, *words: str, **variables: str) -> str:
-        """The command `prefect`; fails the test where it fails."""
-        done = subprocess.run(
-            [PREFECT, *words],
-            env={**self.variables, **variables},
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert done.returncode == 0, f"prefect {' '.join(words)}\n{done.stdout}{done.stderr}"
-        return done.stdout + done.stderr
-
-    def runs(self, deployment: str, kind: str) -> list[dict[str, Any]]:
-        """Runs of a deployment whose state is of a type such as SCHEDULED, the soonest first."""
-        wanted = {
-            "deployments": {"id": {"any_": [self.ask("GET", f"/deployments/name/{deployment}")["id"]]}},
-            "flow_runs": {"state": {"type": {"any_": [kind]}}},
-            "sort": "EXPECTED_START_TIME_ASC",
-        }
-        return list(self.ask("POST", "/flow_runs/filter", wanted))
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    home, port = tmp_path_factory.mktemp("prefect"), free_port()
-    api = f"http://127.0.0.1:{port}/api"
-    variables = environment(PREFECT_HOME=str(home), PREFECT_API_URL=api, COLUMNS="200")
-    with (home / "server.log").open("wb") as log:
-        process = subprocess.Popen(
-            [PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"],
-            env=variables,
-            cwd=home,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-
-    def answers() -> bool:
-        assert process.poll() is None, (home / "server.log").read_text()
-        try:
-            return httpx.get(f"{api}/health", timeout=5).status_code == 200
-        except httpx.HTTPError:
-            return False
-
-    try:
-        wait_for("the Prefect server", answers, SERVER_START_S)
-        yield Server(api, variables, process)
-    finally:
-        end_process(process)
-
-
 @pytest.fixture(scope="module")
 def deployed(server: Server, crawl: Crawl, tmp_path_factory: pytest.TempPathFactory) -> Server:
     """Deployed as the README says. The default store is not used: the schedule's runs lie in the future."""
@@ -140,7 +70,7 @@ def worker(deployed: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     with log.open("wb") as file:
         process = subprocess.Popen(
             [PREFECT, "worker", "start", "--pool", "local-process", "--type", "process", "--name", "w1"],
-            env=deployed.variables,
+            env={**deployed.variables, "PREFECT_WORKER_QUERY_SECONDS": "1"},  # 10 by default, which would be waited for
             cwd="/",
             stdout=file,
             stderr=subprocess.STDOUT,
