@@ -12,6 +12,14 @@ from hypothesis import settings
 
 from tests.stores import ROOT, Served, recipe, run
 
+CLUSTERS = {
+    "tests/flows/test_deployment.py",
+    "tests/flows/test_jobs.py",
+    "tests/pipelines/test_workers.py",
+    "tests/pretrain/test_launch.py",
+    "tests/test_idempotence.py",
+}
+"""Files that start Ray or a Prefect server, in tests that are not slow."""
 # An example may take as long as a busy machine makes it take: a law is about what is true, not about when.
 settings.register_profile("tamis", deadline=None)
 settings.load_profile("tamis")
@@ -40,24 +48,24 @@ FULL_POLICY: list[dict[str, Any]] = [
 ]
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With workers (`pytest -n`): all that starts Ray or Prefect is one worker's, one after the other, and comes first,
-    for it takes longest and mostly waits."""
+    """What starts Ray or a Prefect server comes first: it takes longest, and with workers one of them does it all."""
     for item in items:
-        if any(item.iter_markers("ray")) or any(item.iter_markers("prefect")):
-            item.add_marker(pytest.mark.xdist_group("cluster"))
-    items.sort(key=lambda item: not any(item.iter_markers("xdist_group")))
+        if any(map(item.get_closest_marker, ("ray", "prefect"))) and not item.get_closest_marker("slow"):
+            file = item.nodeid.partition("::")[0]
+            assert file in CLUSTERS, f"{file} starts Ray or Prefect: name it in CLUSTERS of tests/conftest.py"
+    items.sort(key=lambda item: item.nodeid.partition("::")[0] not in CLUSTERS)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With workers: a file is one worker's, so that what its tests share is made once."""
-    from xdist.scheduler import LoadGroupScheduling
+    """With workers (`pytest -n`): a file is one worker's, so that what its tests share is made once; never two Rays."""
+    from xdist.scheduler import LoadFileScheduling
 
-    class ByFile(LoadGroupScheduling):
+    class ByFile(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return str(super()._split_scope(nodeid)).partition("::")[0]
+            file = str(super()._split_scope(nodeid))
+            return "clusters" if file in CLUSTERS else file
 
     return ByFile(config, log)
 

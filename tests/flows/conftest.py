@@ -15,21 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "infra" / "demo"
 if str(DEMO) not in sys.path:
     sys.path.insert(0, str(DEMO))
-PREFECT = str(Path(sys.executable).with_name("prefect"))
-SERVER_START_S = 120.0
-PROMPT = {
-    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "0.5",
-    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "0.5",
-    "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
-}
-"""Seconds after which the server does what it would else do after 5, 5 and 60: the tests wait for it."""
 
 RECIPE = """\
 name: tiny
@@ -46,6 +37,25 @@ policy:
   - {rule: some_text, keep: text_clean is not null}
   - {dedupe: exact}
 pack: {samples_per_shard: 20, columns: [split]}
+"""
+TRAINING = """\
+name: tiny
+decontamination: waived
+where: [{column: split, not_equals: val}]
+model:
+  embed_dim: 8
+  streams:
+    image:
+      embedding: {use: pretrain.embeddings.pictures.ConvStem, width: 16, stages: 2}
+      encoder: {use: pretrain.encoders.transformer.FeedForward, pool: flatten}
+    text:
+      embedding: {use: pretrain.embeddings.ngrams.HashedNgrams, width: 16, buckets: 256, n: [2, 3]}
+      encoder: {use: pretrain.encoders.transformer.FeedForward}
+targets:
+  - {use: pretrain.targets.info_nce.InfoNCE, a: image, b: text}
+image_size: 32
+batch_size: 8
+steps: 2
 """
 
 
@@ -174,79 +184,3 @@ def held(tmp_path: Path) -> Iterator[Held]:
     server.released.set()
     server.shutdown()
     server.server_close()
-
-
-@dataclass(frozen=True)
-class Server:
-    """A running server: its API's address, the environment of its clients, and the process."""
-
-    api: str
-    variables: dict[str, str]
-    process: "subprocess.Popen[bytes]"
-
-    def ask(self, method: str, path: str, content: dict[str, Any] | None = None) -> Any:
-        answer = httpx.request(method, f"{self.api}{path}", json=content, timeout=20)
-        answer.raise_for_status()
-        return answer.json()
-
-    def prefect(self, *words: str, **variables: str) -> str:
-        """The command `prefect`; fails the test where it fails."""
-        done = subprocess.run(
-            [PREFECT, *words],
-            env={**self.variables, **variables},
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert done.returncode == 0, f"prefect {' '.join(words)}\n{done.stdout}{done.stderr}"
-        return done.stdout + done.stderr
-
-    def runs(self, deployment: str, kind: str) -> list[dict[str, Any]]:
-        """Runs of a deployment whose state is of a type such as SCHEDULED, the soonest first."""
-        wanted = {
-            "deployments": {"id": {"any_": [self.ask("GET", f"/deployments/name/{deployment}")["id"]]}},
-            "flow_runs": {"state": {"type": {"any_": [kind]}}},
-            "sort": "EXPECTED_START_TIME_ASC",
-        }
-        return list(self.ask("POST", "/flow_runs/filter", wanted))
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One server for all tests of this folder."""
-    home, port = tmp_path_factory.mktemp("prefect"), free_port()
-    api = f"http://127.0.0.1:{port}/api"
-    variables = environment(PREFECT_HOME=str(home), PREFECT_API_URL=api, COLUMNS="200", **PROMPT)
-    with (home / "server.log").open("wb") as log:
-        process = subprocess.Popen(
-            [PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"],
-            env=variables,
-            cwd=home,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-
-    def answers() -> bool:
-        assert process.poll() is None, (home / "server.log").read_text()
-        try:
-            return httpx.get(f"{api}/health", timeout=5).status_code == 200
-        except httpx.HTTPError:
-            return False
-
-    try:
-        wait_for("the Prefect server", answers, SERVER_START_S)
-        yield Server(api, variables, process)
-    finally:
-        end_process(process)
-
-
-@pytest.fixture(scope="session")
-def prefect_results(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Flows that are called here are runs of that server; gives the folder where Prefect would keep results."""
-    from prefect.settings import PREFECT_API_URL, PREFECT_LOCAL_STORAGE_PATH, temporary_settings
-
-    storage = tmp_path_factory.mktemp("results")
-    with temporary_settings({PREFECT_API_URL: server.api, PREFECT_LOCAL_STORAGE_PATH: storage}):
-        yield storage

@@ -61,7 +61,6 @@ def test_a_user_without_a_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not prefect_is_configured()
 
 
-@pytest.mark.prefect
 def test_the_profile_is_the_one_that_prefect_reads(home: Path) -> None:
     """What `prefect config set` writes is what is found; Prefect itself is the oracle for where that is."""
     command = [
