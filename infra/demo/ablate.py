@@ -15,7 +15,7 @@ import shutil
 import time
 from pathlib import Path
 
-from demo_av import ALLOWED, HERE, ROOT, call, serve
+from calls import HERE, ROOT, call, curate
 
 
 def crawl_and_curate(folder: Path, name: str, level: str, recipe: str, more: list[str]) -> Path:
@@ -27,13 +27,7 @@ def crawl_and_curate(folder: Path, name: str, level: str, recipe: str, more: lis
     if unpacked is not None and not (crawl / "package").exists():
         (crawl / "package").symlink_to(unpacked.resolve())
     call(folder, HERE / "corpus.py", crawl, "--dirt", level, *more)
-    server = serve(folder, crawl)
-    try:
-        run = ["run", recipe, "--store", str(store), "--links", str(crawl / "links.parquet"), "--allow-net", ALLOWED]
-        call(folder, "-m", "flows.cli", *run)
-    finally:
-        server.terminate()
-        server.wait(10)
+    curate(folder, crawl, store, recipe)
     return store
 
 
@@ -49,7 +43,7 @@ def main() -> None:
     folder = arguments.folder.absolute() / "ablation"
     folder.mkdir(parents=True, exist_ok=True)
     more = ["--synthetic", str(arguments.synthetic)] if arguments.synthetic else []
-    more += ["--package", str(arguments.package)] if arguments.package else []
+    more += ["--package", str(arguments.package.absolute())] if arguments.package else []
     store = crawl_and_curate(folder, "pool", "web", "curation/recipes/demo.yaml", more)
     clean = crawl_and_curate(folder, "clean", "none", "infra/demo/ablation/clean.yaml", more)
     ablation = str(arguments.ablation.absolute())

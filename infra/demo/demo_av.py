@@ -14,63 +14,11 @@ Each has a report with what was kept and refused. A second run reuses all that i
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-HERE = Path(__file__).resolve().parent
-ALLOWED = "127.0.0.1/32"
-MAX_SECONDS = 3600
-
-
-def environment(folder: Path) -> dict[str, str]:
-    """This process's environment with the project importable, Prefect's state in the demo's folder, nothing sent
-    anywhere."""
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return os.environ | {
-        "PYTHONPATH": path,
-        "PREFECT_HOME": str(folder / "prefect"),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-        "PYTHONUNBUFFERED": "1",
-    }
-
-
-def call(folder: Path, *command: str | Path) -> None:
-    """Run a Python script or module; ends the demo with its status if it fails."""
-    done = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, env=environment(folder), check=False)
-    if done.returncode:
-        sys.exit(done.returncode)
-
-
-def serve(folder: Path, crawl: Path) -> subprocess.Popen[bytes]:
-    """The films' server, which ends with this process."""
-    command = [sys.executable, str(HERE / "server.py"), str(crawl), "--max-seconds", str(MAX_SECONDS)]
-    with (folder / "server.log").open("wb") as log:
-        server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
-    assert server.stdout is not None
-    line = server.stdout.readline().decode().strip()
-    if not line:
-        server.wait(10)
-        sys.exit(f"the demo's web server did not start: {(folder / 'server.log').read_text().strip()}")
-    print(line)
-    return server
-
-
-def curate(folder: Path, crawl: Path, store: Path, recipe: str) -> None:
-    """Serve a crawl, run a recipe on its links and write the report."""
-    server = serve(folder, crawl)
-    try:
-        run = ["run", f"curation/recipes/{recipe}.yaml", "--store", str(store), "--links", str(crawl / "links.parquet")]
-        call(folder, "-m", "flows.cli", *run, "--allow-net", ALLOWED)
-    finally:
-        server.terminate()
-        server.wait(10)
-    call(folder, "-m", "flows.cli", "report", str(store))
+from calls import HERE, ROOT, call, curate
 
 
 def main() -> None:
@@ -91,19 +39,21 @@ def main() -> None:
     for each in (films, spoken):
         each.mkdir(parents=True, exist_ok=True)
     more = ["--synthetic", str(arguments.synthetic)] if arguments.synthetic else []
-    more += ["--package", str(arguments.package)] if arguments.package else []
+    more += ["--package", str(arguments.package.absolute())] if arguments.package else []
     of_films = ["--films", str(arguments.films), "--copies", str(arguments.copies)]
     of_films += [] if arguments.no_open or arguments.synthetic else ["--open"]
     of_spoken = ["--pictures", str(arguments.pictures)] if arguments.pictures else []
 
     print("== 1. films: cuts, copies, offsets, against how they were made", flush=True)
     call(folder, HERE / "films.py", films, *of_films, *more)
-    curate(folder, films, film_store, "demo_av")
+    curate(folder, films, film_store, "curation/recipes/demo_av.yaml")
+    call(folder, "-m", "flows.cli", "report", film_store)
     call(folder, HERE / "score_films.py", films, film_store)
 
     print("\n== 2. pictures, spoken captions and sound effects: rows of three modalities, and a model", flush=True)
     call(folder, HERE / "spoken.py", spoken, "--stamps", films, *of_spoken, *more)
-    curate(folder, spoken, spoken_store, "demo_spoken")
+    curate(folder, spoken, spoken_store, "curation/recipes/demo_spoken.yaml")
+    call(folder, "-m", "flows.cli", "report", spoken_store)
     call(folder, HERE / "score_spoken.py", spoken, spoken_store)
 
     shown = shutil.which("tamis") or ".venv/bin/tamis"

@@ -12,13 +12,13 @@ wrong: one tune of `iscc-samples` lies there as `demo` and as `withcover`.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+from calls import crawl_and_store
 from film import FPS
 
 from pipelines import database
@@ -169,12 +169,9 @@ def reason_of(url: str, segments: Rows) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("crawl", type=Path)
-    parser.add_argument("store", type=Path)
-    args = parser.parse_args()
+    crawl, store = crawl_and_store(__doc__)
     print("\nagainst the truth:")
-    for name, value in scores(args.crawl, args.store).items():
+    for name, value in scores(crawl, store).items():
         print(f"  {name if '.' in name else name.replace('_', ' '):26} {value}")
 
 

@@ -8,13 +8,13 @@ that the run's evaluation wrote, each beside what a random order would give.
 
 from __future__ import annotations
 
-import argparse
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from calls import crawl_and_store
 
 from pipelines import database
 from pipelines.store import Store
@@ -102,17 +102,14 @@ def _cell(row: dict[str, Any], factor: float, digits: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("crawl", type=Path)
-    parser.add_argument("store", type=Path)
-    args = parser.parse_args()
+    crawl, store = crawl_and_store(__doc__)
     print("\nagainst the truth:")
-    for name, value in accounts(args.crawl, args.store).items():
+    for name, value in accounts(crawl, store).items():
         print(f"  {name.replace('_', ' '):14} {value}")
     print("the version that was packed:")
-    for name, value in of_version(args.store).items():
+    for name, value in of_version(store).items():
         print(f"  {name.replace('_', ' '):22} {value}")
-    rows = figures(args.store)
+    rows = figures(store)
     if rows:
         print("retrieval by the model that was just trained: value [95% interval, resampling pictures] / chance")
         print("\n".join(table(rows)))

@@ -1,9 +1,6 @@
-import importlib.util
 import ipaddress
 import socket
 from collections.abc import Iterator
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pycurl
@@ -15,18 +12,7 @@ from pipelines.addresses import NOT_PUBLIC_V4, NOT_PUBLIC_V6, AddressPolicy
 from pipelines.fetch import Fetcher
 from pipelines.fetch_options import FetchOptions
 from pipelines.transfer import Transfer
-
-
-def _load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-loopback = _load("loopback")
+from tests.pipelines import loopback
 
 PUBLIC = ["1.1.1.1", "8.8.8.8", "9.255.255.255", "11.0.0.0", "93.184.216.34", "100.63.255.255", "100.128.0.0"]
 PUBLIC += ["126.255.255.255", "128.0.0.1", "169.253.255.255", "169.255.0.0", "172.15.255.255", "172.32.0.0"]

@@ -6,6 +6,7 @@ import random
 import struct
 import zlib
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,7 @@ def png(width: int, height: int, depth: int, color: int, packed: bytes, extra: b
     return b"\x89PNG\r\n\x1a\n" + body
 
 
+@cache
 def one_bit_bomb(side: int) -> bytes:
     """A valid one-bit PNG of side x side pixels in some kilobytes."""
     packer = zlib.compressobj(9)
@@ -62,6 +64,7 @@ def many_frames_gif(num_frames: int) -> bytes:
     return head + frame * num_frames + b";"
 
 
+@cache
 def valid() -> dict[str, bytes]:
     """Eleven small encodings, one of each kind that the allow list lets in."""
     rgb = photo(48, 36)

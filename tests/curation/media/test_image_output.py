@@ -1,10 +1,8 @@
 """What is stored of a picture: sizes and order of checks as img2dataset's, pixels near to a full decode, metadata."""
 
-import importlib.util
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,20 +11,8 @@ from PIL import Image, ImageOps
 
 from curation.media.decode import Decoded, Decoder
 from curation.media.image_output import ImageOutput
+from tests.curation.media import pictures
 
-HERE = Path(__file__).parent
-
-
-def load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-pictures = load(HERE / "pictures.py")
 decoders: dict[ImageOutput, Decoder] = {}
 
 

@@ -1,10 +1,8 @@
 """Thousands of malformed pictures through the child as a recipe runs it: each has a code or a picture, none is lost."""
 
-import importlib.util
 import io
 import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -12,6 +10,7 @@ from PIL import Image
 from curation.media.decode import Decoder
 from curation.media.image_output import ImageOutput
 from curation.reasons import Reason
+from tests.curation.media import pictures
 
 NUM = 10_000
 OUTPUT = ImageOutput(
@@ -23,12 +22,6 @@ OUTPUT = ImageOutput(
     keep_exif=True,
 )
 CODES = {member.value for member in Reason if member.stage == "img"}
-
-_spec = importlib.util.spec_from_file_location("pictures", Path(__file__).with_name("pictures.py"))
-assert _spec is not None
-assert _spec.loader is not None
-pictures = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(pictures)
 
 
 def check(num: int, seed: int, output: ImageOutput) -> Counter[str]:

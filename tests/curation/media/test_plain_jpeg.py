@@ -13,12 +13,13 @@ from PIL import Image
 
 from curation.media.decoded import DecodeLimits
 from curation.media.image_output import ImageOutput
+from tests.curation.media import pictures
 
-HERE = Path(__file__).parent
-MEDIA = HERE.parents[2] / "curation" / "media"
+MEDIA = Path(__file__).parents[3] / "curation" / "media"
 
 
 def load(path: Path) -> ModuleType:
+    """A child's module, which is of no package."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
@@ -27,7 +28,7 @@ def load(path: Path) -> ModuleType:
     return module
 
 
-pictures, child = load(HERE / "pictures.py"), load(MEDIA / "decode_child.py")
+child = load(MEDIA / "decode_child.py")
 
 
 @pytest.fixture(autouse=True, scope="module")

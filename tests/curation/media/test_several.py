@@ -1,34 +1,19 @@
 """Several pictures in one request to the child: the same answers as one by one, whatever happens to it."""
 
 import hashlib
-import importlib.util
 import json
 import os
 import select
 import signal
 import struct
 import zlib
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from curation.media.decode import DecodeLimits, Decoder
 from curation.media.image_output import ImageOutput
+from tests.curation.media import pictures
 
-HERE = Path(__file__).parent
-
-
-def _load_pictures() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("pictures", HERE / "pictures.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-pictures = _load_pictures()
 JPEG, PNG = pictures.encode(pictures.photo(200, 150), "JPEG"), pictures.encode(pictures.photo(200, 150), "PNG")
 BAD = [b"", b"<html>", pictures.encode(pictures.photo(8, 8), "BMP"), JPEG[:-200], PNG[:300], JPEG[:100] + JPEG]
 SMALLER = ImageOutput(resize_mode="keep_ratio", image_size=60, keep_original_bytes=False)
