@@ -76,6 +76,14 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["TAMIS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _disks_need_not_be_waited_for() -> Iterator[None]:
+    """A run syncs a hundred files; only a machine that loses its power, which no test does, could tell."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _ordinary_priority() -> Iterator[None]:
     """A library that changes the priority of the thread it is called on would starve every later test."""

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -37,6 +38,8 @@ from tests.stores import (
 
 SECONDS_TO_START, SECONDS_TO_END = 60.0, 90.0
 NEAR = {"exact": ["sha256", "pixel_hash"], "perceptual": False}
+MANNERS: dict[str, Any] = {}
+"""Of the download: the usual ones, so that it takes long enough to be killed in."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def job(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Job:
         language=[row["language"] for row in some],
         split=[row["split"] for row in some],
     )
-    small = recipe(root / "r.yaml", duplicates=NEAR)
+    small = recipe(root / "r.yaml", duplicates=NEAR, download=MANNERS)
     run(root / "store", small, links)
     return Job(small, links, root / "store")
 
@@ -145,15 +148,15 @@ def end_group(process: "subprocess.Popen[bytes]") -> None:
     process.wait(30)
 
 
-def finish(job: Job, store: Path, address: str = "serial") -> None:
-    if address == "serial":
-        run(store, job.recipe, job.links)
-        return
+def finish_on_ray(job: Job, store: Path, home: Path) -> None:
+    """On a local Ray in a process of its own, which leaves nothing in the user's folder."""
+    home.mkdir()
     done = subprocess.run(
-        command(*run_arguments(store, job.recipe, job.links, address=address)),
-        capture_output=True, text=True, timeout=SECONDS_TO_END, env=environment(), check=False,
+        command(*run_arguments(store, job.recipe, job.links, address="local")),
+        capture_output=True, text=True, timeout=SECONDS_TO_END, env=environment(HOME=str(home)), check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert [each.name for each in home.iterdir()] == []
 
 
 @pytest.mark.parametrize("point", POINTS)
@@ -161,7 +164,7 @@ def test_killed_and_run_again(job: Job, tmp_path: Path, point: str) -> None:
     store = tmp_path / "store"
     alive = interrupt(job.start(store, "serial"), store, POINTS[point], "SIGKILL")
     assert alive or point == "as the version is sealed"
-    finish(job, store)
+    run(store, job.recipe, job.links)
     job.check(store)
 
 
@@ -169,7 +172,7 @@ def test_killed_again_and_again(job: Job, tmp_path: Path) -> None:
     store = tmp_path / "store"
     for point in ("in ingest", "in download", "in score", "in pack"):
         interrupt(job.start(store, "serial"), store, POINTS[point], "SIGKILL")
-    finish(job, store)
+    run(store, job.recipe, job.links)
     job.check(store)
 
 
@@ -181,7 +184,7 @@ def test_terminated_and_run_again(job: Job, tmp_path: Path, point: str) -> None:
     assert process.returncode == 143
     assert last_run(store)["outcome"] == "failed"
     assert leftovers(store) == []
-    finish(job, store)
+    run(store, job.recipe, job.links)
     job.check(store)
 
 
@@ -211,7 +214,10 @@ def test_on_local_ray(job: Job, tmp_path: Path, how: str) -> None:
     process = job.start(store, "local")
     assert interrupt(process, store, POINTS["in score"], how)
     assert process.returncode == (143 if how == "SIGTERM" else -signal.SIGKILL)
-    finish(job, store, "local" if how == "SIGKILL" else "serial")
+    if how == "SIGKILL":
+        finish_on_ray(job, store, tmp_path / "home")
+    else:
+        run(store, job.recipe, job.links)
     job.check(store)
 
 
@@ -235,7 +241,7 @@ def test_killed_at_random_moments(job: Job, tmp_path: Path) -> None:
             ended += interrupt(
                 job.start(store, "serial"), store, lambda _, at=moment: time.monotonic() >= at, "SIGKILL"
             )
-        finish(job, store)
+        run(store, job.recipe, job.links)
         job.check(store)
     assert ended >= 20
     print(f"{ended} of 30 runs killed within {whole:.1f} s", file=sys.stderr)
@@ -247,7 +253,7 @@ def stages(store: Path) -> set[str]:
 
 
 def with_policy(folder: Path, policy: Sequence[dict[str, str]]) -> Path:
-    return recipe(folder / "changed.yaml", list(policy), duplicates=NEAR)
+    return recipe(folder / "changed.yaml", list(policy), duplicates=NEAR, download=MANNERS)
 
 
 def test_what_changes_is_all_that_is_done_again(job: Job, served: Served, tmp_path: Path) -> None:

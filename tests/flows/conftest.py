@@ -28,6 +28,8 @@ description: All stages, no model.
 source:
   columns: {url: url, text: caption, language: language, extra: [split]}
 samples_per_part: 20
+download:
+  fetch: {requests_per_second_per_host: 10000, backoff_s: 0.01}
 signals:
   - use: curation.signals.text_hygiene.TextHygiene
   - use: curation.signals.probe.Probe

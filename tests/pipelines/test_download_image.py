@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from tests.stores import Served, last_run, parts_run, recipe, rows, run
+from tests.stores import HASTE, Served, last_run, parts_run, recipe, rows, run
 
 IMAGE = {"resize_mode": "center_crop", "image_size": 24, "resize_only_if_bigger": False, "format": "webp"}
 MEDIA = (
@@ -20,7 +20,7 @@ MEDIA = (
 @pytest.fixture(scope="module")
 def resized(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("resized")
-    run(root / "store", recipe(root / "r.yaml", download={"image": IMAGE}), served.links)
+    run(root / "store", recipe(root / "r.yaml", download={"fetch": HASTE, "image": IMAGE}), served.links)
     return root / "store"
 
 
@@ -49,7 +49,7 @@ def test_the_stored_bytes_are_packed(resized: Path) -> None:
 def test_other_output_is_another_part_and_the_default_keeps_bytes(
     served: Served, resized: Path, tmp_path: Path
 ) -> None:
-    again = recipe(tmp_path / "r.yaml", download={"image": {**IMAGE, "quality": 50}})
+    again = recipe(tmp_path / "r.yaml", download={"fetch": HASTE, "image": {**IMAGE, "quality": 50}})
     before = {row["url"]: row for row in rows(resized, MEDIA)}
     store = tmp_path / "store"
     run(store, recipe(tmp_path / "plain.yaml"), served.links)

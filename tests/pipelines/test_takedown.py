@@ -18,7 +18,7 @@ from pipelines.store import Store
 from pipelines.takedown import copies_of, still_there, take_down
 from pipelines.takedowns import Takedowns, parsed
 from pipelines.verify import verify_store
-from tests.stores import Served, digests, rows, run, tamis
+from tests.stores import HASTE, Served, digests, rows, run, tamis
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_another_recipe_does_not_bring_it_back(root: Path, served: Served) -> No
     picture = kept(store)[0]
     take_down(Store.open(store), [picture["url"]], [])
     changed = yaml.safe_load((root / "full.yaml").read_text())
-    changed["download"] = {"fetch": {"max_bytes": 10_000_000}}
+    changed["download"] = {"fetch": {**HASTE, "max_bytes": 10_000_000}}
     (root / "other.yaml").write_text(yaml.safe_dump(changed))
     run(store, root / "other.yaml", served.links)
     assert holding(store, picture["bytes"]) == []
