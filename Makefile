@@ -2,6 +2,8 @@
 SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 BIN := .venv/bin
+# the tests start a hundred processes of this project: its files are compiled once
+unexport PYTHONDONTWRITEBYTECODE
 READY := .venv/.ready
 
 .PHONY: help demo demo-av ablate test test-slow lint format clean
@@ -32,7 +34,7 @@ lint: $(READY)   ## ruff and mypy
 	$(BIN)/mypy
 
 test: $(READY) lint   ## the tests (.ci/run calls this)
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY)   ## the tests that take longer than a minute each
 	$(BIN)/pytest -m slow
