@@ -33,6 +33,8 @@ lint: $(READY)   ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# what is tested is small: a second thread would only take the CPU of another worker
+test: export OMP_NUM_THREADS = 1
 test: $(READY) lint   ## the tests (.ci/run calls this)
 	$(BIN)/pytest -m "not slow" -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 

@@ -20,7 +20,6 @@ CLUSTERS = {
     "tests/test_idempotence.py",
 }
 """Files that start Ray or a Prefect server, in tests that are not slow."""
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # what is tested is small: a second thread takes another worker's CPU
 # An example may take as long as a busy machine makes it take: a law is about what is true, not about when.
 settings.register_profile("tamis", deadline=None)
 settings.load_profile("tamis")
