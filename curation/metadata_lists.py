@@ -16,7 +16,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -195,11 +194,3 @@ def merged(languages: Sequence[str], lists: Sequence[tuple[str, str, Sequence[tu
                     for name, value in zip(ENTRIES.names, (language, entry, source, count), strict=True):
                         columns[name].append(value)
     return pa.table({name: pa.array(columns[name], ENTRIES.field(name).type) for name in ENTRIES.names}, ENTRIES)
-
-
-def ids_per_language(metadata: Metadata) -> tuple[list[str], np.ndarray]:
-    """Names of the languages, and for each id the place of its language among them (int32)."""
-    places = np.empty(metadata.table.num_rows, np.int32)
-    for place, ids in enumerate(metadata.languages.values()):
-        places[ids.start : ids.stop] = place
-    return list(metadata.languages), places

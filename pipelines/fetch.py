@@ -233,9 +233,7 @@ class Fetcher:
         self._idle.append(transfer)
         now = time.monotonic()
         self._queues.release(job.host, now)
-        spent_s = now - job.started_at
-        job.spent_s += spent_s
-        job.out.elapsed_s += spent_s
+        job.spent_s += now - job.started_at
         was_fresh, job.is_fresh = job.is_fresh, answer.is_stale
         if answer.is_stale and not was_fresh:
             self._queue([job])  # again at once; no attempt of its own

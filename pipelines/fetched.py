@@ -52,8 +52,7 @@ class Fetched:
     temporary file that is the caller's to remove. consent: what the files of the last origin said
     (`pipelines.site_rules`), None where nothing was looked up. etag, last_modified: as the server gave them.
     is_unchanged: ok without a body, because the bytes are those that the link's validators speak of. num_redirects:
-    hops of the last attempt. num_attempts: 0 if nothing was asked. elapsed_s: spent on transfers, without waiting;
-    differs from run to run, so it belongs in no table that is compared.
+    hops of the last attempt. num_attempts: 0 if nothing was asked.
     """
 
     url: str
@@ -72,7 +71,6 @@ class Fetched:
     is_unchanged: bool = False
     num_redirects: int = 0
     num_attempts: int = 0
-    elapsed_s: float = 0.0
 
     def digest(self, algorithm: str) -> bytes:
         """Of the body, wherever it is."""

@@ -19,7 +19,6 @@ from pipelines import database
 from pipelines.stage import AccountingError
 from pipelines.store import PoolPart, Store
 
-HOMES = pa.schema([("filename", pa.string()), ("part", pa.int64())])
 SORTED_ROWS = 50_000
 """Rows that are taken from the sort at a time."""
 SORT_MEMORY = "1GB"

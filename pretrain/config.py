@@ -273,12 +273,15 @@ def parse_config(spec: object, place: str = "config") -> TrainConfig:
 
 def load_config(path: Path, **changes: object) -> TrainConfig:
     """Read a config from YAML; `changes` replace top-level fields. Raises ConfigError."""
+    return parse_config(read_spec(path, **changes), str(path))
+
+
+def read_spec(path: Path, **changes: object) -> object:
+    """What stands in a YAML file; `changes` replace top-level fields. Raises ConfigError."""
     try:
         spec = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: no valid YAML: {error}") from error
-    if isinstance(spec, dict):
-        spec = {**spec, **changes}
-    return parse_config(spec, str(path))
+    return {**spec, **changes} if isinstance(spec, dict) else spec

@@ -13,10 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from curation.table import replace_text
-from pretrain.config import ConfigError, TrainConfig, parse_config
+from pretrain.config import ConfigError, TrainConfig, parse_config, read_spec
 from pretrain.preflight import check_later
 from pretrain.run import RunResult, train
 
@@ -105,13 +103,7 @@ def train_stages(
 
 def load_stages(path: Path, **changes: object) -> list[Stage]:
     """The stages of a config in YAML; one without `stages` is a single one. Raises ConfigError."""
-    try:
-        spec = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: no valid YAML: {error}") from error
-    return stages_of({**spec, **changes} if isinstance(spec, dict) else spec, str(path))
+    return stages_of(read_spec(path, **changes), str(path))
 
 
 def stages_of(spec: object, place: str = "config") -> list[Stage]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import torch
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from pretrain.component import Component
@@ -148,6 +149,22 @@ class Target(Component, ABC):
     def build_for(self, model: Model) -> nn.Module:
         """The module for a model; targets whose heads depend on the model's widths and vocabularies build it here."""
         return self.build(model.trained_log_scale())
+
+
+class TwoStreams(Target):
+    """Base of targets between two different streams, `a` and `b`."""
+
+    a: str
+    b: str
+
+    @model_validator(mode="after")
+    def _two_streams(self) -> Self:
+        if self.a == self.b:
+            raise ValueError(f"a and b must be two streams, both are {self.a!r}")
+        return self
+
+    def streams(self) -> tuple[str, ...]:
+        return (self.a, self.b)
 
 
 class HeadTarget(Target):

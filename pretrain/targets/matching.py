@@ -5,18 +5,16 @@ Shape suffixes: B rows of this worker, N rows of all workers, L tokens, W width.
 
 from __future__ import annotations
 
-from typing import Self
-
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from pretrain.draws import salt_of
 from pretrain.embeddings.base import Tokens
 from pretrain.fusions.base import seen
 from pretrain.model import Model
-from pretrain.targets.base import Encoded, HeadTarget, Reads, TargetModule, hidden
+from pretrain.targets.base import Encoded, HeadTarget, Reads, TargetModule, TwoStreams, hidden
 from pretrain.targets.gather import world
 from pretrain.targets.late_interaction import gather_tokens
 from pretrain.targets.negatives import draw_negatives
@@ -26,7 +24,7 @@ _OTHER_SIDE = 1 << 40
 """Added to the salt of the second draw, so that the two sides draw independently."""
 
 
-class ImageTextMatching(HeadTarget):
+class ImageTextMatching(TwoStreams, HeadTarget):
     """Two-way cross-entropy on the fused vector of true pairs, of pictures with a wrong text and of texts with a wrong
     picture, all with the same weight.
 
@@ -38,15 +36,6 @@ class ImageTextMatching(HeadTarget):
     a: str = "image"
     b: str = "text"
     scale: float = Field(1 / 0.07, ge=0)
-
-    @model_validator(mode="after")
-    def _two_streams(self) -> Self:
-        if self.a == self.b:
-            raise ValueError(f"a and b must be two streams, both are {self.a!r}")
-        return self
-
-    def streams(self) -> tuple[str, ...]:
-        return (self.a, self.b)
 
     def reads(self) -> Reads:
         return Reads(hidden=(self.a, self.b), fuses=True)

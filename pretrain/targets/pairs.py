@@ -8,15 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 import torch.distributed as dist
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from pretrain.targets.base import Encoded, Target, TargetModule
+from pretrain.targets.base import Encoded, TargetModule, TwoStreams
 from pretrain.targets.gather import gather_rows, world
 
 INITIAL_LOG_SCALE = math.log(1 / 0.07)
@@ -26,7 +25,7 @@ CHUNK_ROWS = 1024
 """Rows of logits that exist at a time, if nothing is said: half a gigabyte against 131,072 others."""
 
 
-class PairTarget(Target):
+class PairTarget(TwoStreams):
     """Base of targets between the streams `a` and `b`.
 
     The logit scale is learned in [1, 100], without weight decay. Only rows that have both streams count.
@@ -38,15 +37,6 @@ class PairTarget(Target):
     b: str = "text"
     log_scale: float = Field(INITIAL_LOG_SCALE, ge=0, le=MAX_LOG_SCALE)
     chunk_rows: int | None = Field(CHUNK_ROWS, ge=1)
-
-    @model_validator(mode="after")
-    def _two_streams(self) -> Self:
-        if self.a == self.b:
-            raise ValueError(f"a and b must be two streams, both are {self.a!r}")
-        return self
-
-    def streams(self) -> tuple[str, ...]:
-        return (self.a, self.b)
 
     def start_scale(self, trained_log_scale: float | None) -> float:
         """Where the logarithm of the scale starts."""

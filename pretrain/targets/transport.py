@@ -7,19 +7,18 @@ Shape suffixes: B rows, L and K tokens of the two streams.
 from __future__ import annotations
 
 import math
-from typing import Self
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from pretrain.embeddings.base import Tokens
 from pretrain.fusions.base import seen
-from pretrain.targets.base import Encoded, Target, TargetModule
+from pretrain.targets.base import Encoded, TargetModule, TwoStreams
 from pretrain.targets.pairs import mean_over_workers
 
 
-class OptimalTransport(Target):
+class OptimalTransport(TwoStreams):
     """Sinkhorn divergence between a row's token vectors of `a` and of `b`, averaged over rows.
 
     Cost: squared distance of the unit vectors, plus `position` times the squared difference of the places (0 at a
@@ -32,15 +31,6 @@ class OptimalTransport(Target):
     epsilon: float = Field(0.1, gt=0)
     iterations: int = Field(50, ge=1)
     position: float = Field(1.0, ge=0)
-
-    @model_validator(mode="after")
-    def _two_streams(self) -> Self:
-        if self.a == self.b:
-            raise ValueError(f"a and b must be two streams, both are {self.a!r}")
-        return self
-
-    def streams(self) -> tuple[str, ...]:
-        return (self.a, self.b)
 
     def token_streams(self) -> tuple[str, ...]:
         return self.streams()

@@ -50,9 +50,8 @@ SERVER_START_S = 120.0
 PROMPT = {
     "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "0.5",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "0.5",
-    "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
 }
-"""Seconds after which the server does what it would else do after 5, 5 and 60: the tests wait for it."""
+"""Seconds after which the server writes down what it would else write down after 5: the tests wait for it."""
 
 
 @dataclass(frozen=True)
