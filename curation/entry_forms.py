@@ -1,4 +1,4 @@
-"""How texts and metadata entries are written before they are compared, in each mode, and the dull definitions.
+"""How texts and metadata entries are written before they are compared, in each mode.
 
 strict   MetaCLIP 1 as published (arXiv 2309.16671): a text matches an entry if `padded(entry)` is a substring of
          `spaced(text)`. Faults included: case counts, entries with one of seven marks never match, quotes, brackets
@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 import string
 import unicodedata
-from collections.abc import Sequence
 from typing import Literal
 
 Mode = Literal["strict", "strict2", "fixed"]
@@ -101,22 +100,3 @@ def is_useful(form: str) -> bool:
     """Whether a normalised entry can be told from noise: not empty, not a single kana, which occurs in every text."""
     letters = form.replace(" ", "").replace(_WORD_BEGIN, "")
     return bool(letters) and not (len(letters) == 1 and "\u3040" <= letters <= "\u30ff")
-
-
-def matches_dully(texts: Sequence[str | None], entries: Sequence[str], mode: Mode = "strict") -> list[list[int] | None]:
-    """The definition of each mode, word for word: the oracle that tests hold the fast matchers against."""
-    if mode == "fixed":
-        first: dict[str, int] = {}
-        for number, entry in enumerate(entries):
-            first.setdefault(normalised(entry), number)
-        patterns = {number: f" {form} " for form, number in first.items() if is_useful(form)}
-        form_of = normalised
-    else:
-        pad = padded if mode == "strict" else padded2
-        patterns = {number: pad(entry) for number, entry in enumerate(entries) if entry or mode == "strict"}
-        form_of = spaced
-    found: list[list[int] | None] = []
-    for text in texts:
-        form = "" if text is None else f" {form_of(text)} " if mode == "fixed" else form_of(text)
-        found.append(None if text is None else [number for number, pattern in patterns.items() if pattern in form])
-    return found

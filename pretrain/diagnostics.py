@@ -30,15 +30,6 @@ def modality_gap(image_PD: np.ndarray, text_TD: np.ndarray) -> float:
     return float(np.linalg.norm(image_PD.mean(axis=0) - text_TD.mean(axis=0)))
 
 
-def alignment(image_ND: np.ndarray, text_ND: np.ndarray) -> float:
-    """Mean cosine of the pairs, -1 to 1: row n of both belong together."""
-    check_vectors("pictures", image_ND)
-    check_vectors("texts", text_ND, image_ND.shape[1])
-    if len(image_ND) != len(text_ND):
-        raise EvaluationError(f"{len(image_ND)} pictures and {len(text_ND)} texts are no pairs")
-    return float((image_ND * text_ND).sum(axis=1).mean())
-
-
 def uniformity(vector_ND: np.ndarray) -> float:
     """log of the mean of exp(-2 |x - y|^2) over all pairs of different rows (Wang and Isola 2020, arXiv:2005.10242).
 
@@ -179,19 +170,12 @@ def label_outcomes(
     return found
 
 
-def mean_rank_variance(rank_NK: np.ndarray) -> tuple[float, float]:
-    """(mean over items of the variance, and of the standard deviation, of an item's ranks over its K languages).
-
-    0 where all languages rank alike (CCRK, arXiv:2406.18254; its released code averages the deviations).
-    """
-    check_vectors("ranks by language", rank_NK)
-    return float(rank_NK.var(axis=1).mean()), float(rank_NK.std(axis=1).mean())
-
-
 def rank_variance_rows(
     rank_NK: np.ndarray, num_positives_NK: np.ndarray, num_candidates: int, seed: int = 0
 ) -> list[dict[str, Any]]:
-    """Rows {metric, value, lo, hi, chance, n}: `mean_rank_variance` and, as CCRK's code has it, `mean_rank_deviation`.
+    """Rows {metric, value, lo, hi, chance, n}: `mean_rank_variance` and, as CCRK's code has it, `mean_rank_deviation`:
+    mean over items of the variance, and of the standard deviation, of an item's ranks over its K languages; 0 where all
+    languages rank alike (CCRK, arXiv:2406.18254).
 
     The bootstrap draws items. chance: of ranks drawn at random for every language; exact for the variance (the mean
     over K of the variances, (K - 1) / K, and the variance of the expectations), of the deviation by drawing each once.

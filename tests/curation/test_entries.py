@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from curation import array_file, entry_trie
 from curation.entries import EntryMatcher, shared_matcher
-from curation.entry_forms import Mode, matches_dully, normalised, padded, padded2, spaced
+from curation.entry_forms import Mode, normalised, padded, padded2, spaced
 from curation.metadata_lists import load_metadata
+from tests.curation.dull_entries import matches_dully
 
 MODES: list[Mode] = ["strict", "strict2", "fixed"]
 CAPTIONS = Path(__file__).parent / "data" / "tux_captions.tsv"

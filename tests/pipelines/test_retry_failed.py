@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import io
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -207,8 +206,7 @@ def test_promised_digests_and_consent_stand_in_the_rows(tmp_path: Path) -> None:
         refused = tamis("run", made, "--store", tmp_path / "other", "--links", wrong, "--address", "serial")
         assert refused.returncode == 2
         assert "no digest" in refused.stderr
-        text = made.read_text()
-        made.write_text(text + json.dumps({"download": {"fetch": {"deny_lists": ["nowhere.txt"]}}})[1:-1] + "\n")
+        recipe(made, download={"fetch": {"deny_lists": ["nowhere.txt"]}})
         refused = tamis("run", made, "--store", tmp_path / "other", "--links", links, "--address", "serial")
         assert refused.returncode == 2
         assert "nowhere.txt" in refused.stderr

@@ -12,17 +12,17 @@ from tiny import config
 from pretrain.config import ConfigError
 from pretrain.diagnostics import (
     accuracy_row,
-    alignment,
     class_vectors,
     label_outcomes,
     linear_probe,
-    mean_rank_variance,
     modality_gap,
     neighbours_vote,
+    rank_variance_rows,
     uniformity,
     within_top,
 )
 from pretrain.evaluate_labels import by_labels
+from pretrain.geometry import geometry_rows
 from pretrain.vectors import Vectors
 from pretrain.version import Version
 
@@ -46,7 +46,8 @@ def test_a_known_shift_changes_the_gap_by_its_norm() -> None:
 @pytest.mark.family("F23")
 def test_alignment_and_uniformity_are_their_formulae() -> None:
     image, text = unit(30, 5, seed=2), unit(30, 5, seed=3)
-    assert alignment(image, text) == pytest.approx(sum(float(a @ b) for a, b in zip(image, text, strict=True)) / 30)
+    rows = {row["metric"]: row["value"] for row in geometry_rows(image, text, np.eye(30, dtype=bool))}
+    assert rows["alignment"] == pytest.approx(sum(float(a @ b) for a, b in zip(image, text, strict=True)) / 30)
     pairs = [np.exp(-2 * ((image[i] - image[j]) ** 2).sum()) for i in range(30) for j in range(30) if i != j]
     assert uniformity(image) == pytest.approx(np.log(np.mean(pairs)), rel=1e-9)
     assert uniformity(np.ones((7, 5))) == pytest.approx(0, abs=1e-9)
@@ -121,10 +122,15 @@ def test_the_probe_is_at_the_optimum() -> None:
 @pytest.mark.family("F09")
 def test_mean_rank_variance() -> None:
     """F09 (d): 0 when all languages rank alike."""
-    assert mean_rank_variance(np.array([[3, 3, 3], [7, 7, 7]])) == (0, 0)
-    variance, deviation = mean_rank_variance(np.array([[1, 3], [2, 2]]))
-    assert (variance, deviation) == (0.5, 0.5)
-    assert mean_rank_variance(np.array([[1, 5], [2, 2]])) == (2.0, 1.0)
+
+    def found(*ranks: list[int]) -> tuple[float, ...]:
+        """Variance and deviation."""
+        rank_NK = np.array(ranks)
+        return tuple(row["value"] for row in rank_variance_rows(rank_NK, np.ones(rank_NK.shape, int), 7))
+
+    assert found([3, 3, 3], [7, 7, 7]) == (0, 0)
+    assert found([1, 3], [2, 2]) == (0.5, 0.5)
+    assert found([1, 5], [2, 2]) == (2.0, 1.0)
 
 
 def test_label_outcomes_say_what_they_compare_with() -> None:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.entry_forms import matches_dully
 from curation.signals.metadata_entries import MetadataEntries
+from tests.curation.dull_entries import matches_dully
 
 LISTS = {"en": ["dog", "cat", "hot dog"], "zh": ["狗", "東京"], "nb": ["hund", "katt"], "de": ["hund", "katze"]}
 
