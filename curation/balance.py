@@ -18,7 +18,7 @@ from curation.compiled import compiled
 
 
 class EntryCounts:
-    """Texts for each entry id, and which language's entry it is. Additive: counts of parts add up to those of all."""
+    """Texts for each entry id, and which language's entry it is; counted part by part."""
 
     def __init__(self) -> None:
         self.texts = np.zeros(0, np.int64)
@@ -49,15 +49,6 @@ class EntryCounts:
                 "thresholds of languages need a list with entries for each language"
             )
         here[counts > 0] = place
-
-    def merge(self, other: EntryCounts) -> None:
-        """Add the counts of other texts."""
-        self._grow(other.texts.size)
-        self.texts[: other.texts.size] += other.texts
-        for place, language in enumerate(other.languages):
-            own = self.languages.index(language) if language in self.languages else len(self.languages)
-            self.languages += [language] if own == len(self.languages) else []
-            self.language_of[: other.texts.size][other.language_of == place] = own
 
     def _grow(self, size: int) -> None:
         more = max(0, size - self.texts.size)

@@ -139,17 +139,6 @@ class KoalaScores(_AtOnce):
         return np.array(scores)
 
 
-def centers(cuts: list[int], scores: Floats, max_gap: int = 8) -> list[int]:
-    """One frame for each transition: of cuts at most `max_gap` frames apart the one with the lowest Koala score."""
-    groups: list[list[int]] = []
-    for cut in cuts:
-        if groups and cut - groups[-1][-1] <= max_gap:
-            groups[-1].append(cut)
-        else:
-            groups.append([cut])
-    return [min(group, key=lambda k: float(scores[k])) for group in groups]
-
-
 def _histogram(frame: Pixels) -> Floats:
     """254 bins over 1-255 for each channel, one after another: float64 [762]."""
     return np.concatenate([np.bincount(frame[..., c].ravel(), minlength=256)[1:255] for c in range(3)]).astype(float)

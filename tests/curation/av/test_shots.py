@@ -15,7 +15,6 @@ from curation.av.shots import (
     ContentScores,
     KoalaScores,
     adaptive_cuts,
-    centers,
     content_cuts,
     koala_cuts,
     ssim,
@@ -81,6 +80,17 @@ def f1(found: list[int], truth: list[int], tolerance: int = 2) -> float:
             left.remove(near)
             hits += 1
     return 2 * hits / max(1, len(found) + len(truth))
+
+
+def centers(cuts: list[int], scores: np.ndarray, max_gap: int = 8) -> list[int]:
+    """One frame for each transition, of which `koala_cuts` may name several: the one with the lowest score."""
+    groups: list[list[int]] = []
+    for cut in cuts:
+        if groups and cut - groups[-1][-1] <= max_gap:
+            groups[-1].append(cut)
+        else:
+            groups.append([cut])
+    return [min(group, key=lambda k: float(scores[k])) for group in groups]
 
 
 @pytest.mark.parametrize("detector", ["content", "adaptive", "koala"])
