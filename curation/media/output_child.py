@@ -17,7 +17,7 @@ HALVE_FROM = 2.2  # from this factor on bilinear resizing would leave too many p
 PNG_COMPRESSION = 6
 NAMES = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "png"}
 FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}
-ORIENTATION, GPS_IFD, MAKER_NOTE, EXIF_IFD, MAX_TAGS = 0x0112, 0x8825, 0x927C, 0x8769, 0x10000
+ORIENTATION, GPS_IFD, MAKER_NOTE, EXIF_IFD = 0x0112, 0x8825, 0x927C, 0x8769
 
 
 def objection(size: Size, num_frames: int, output: dict[str, Any]) -> tuple[str, str] | None:

@@ -269,7 +269,7 @@ def test_the_schedule_inserts_runs(deployed: Server, crawl: Crawl) -> None:
 @pytest.mark.usefixtures("worker")
 def test_a_worker_runs_curate_and_pretrain(deployed: Server, crawl: Crawl, tmp_path: Path) -> None:
     store = tmp_path / "store"
-    deployed.prefect("deployment", "run", "curate/nightly", "--watch", *given(crawl, store))
+    deployed.prefect("deployment", "run", "curate/nightly", "--watch", *given(crawl, store, address="serial"))
     record = last_record(store)
     assert record["outcome"] == "complete"
     assert stage_names(record) == ["ingest", "download", "score", "dedupe", "select", "pack"]
