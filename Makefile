@@ -31,7 +31,7 @@ ablate: $(READY) ## does curation help? the demo's dirty pool against what is ke
 lint: $(READY)   ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
 
 # what is tested is small: a second thread would only take the CPU of another worker
 test: export OMP_NUM_THREADS = 1
