@@ -38,7 +38,7 @@ test: export OMP_NUM_THREADS = 1
 test: $(READY) lint   ## the tests (.ci/run calls this)
 	$(BIN)/pytest -m "not slow" -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-test-slow: $(READY)   ## the tests that take longer than a minute each
+test-slow: $(READY)   ## the tests that take long
 	$(BIN)/pytest -m slow
 
 format: $(READY)   ## ruff's formatter and fixes

@@ -86,6 +86,7 @@ def test_a_queue_a_momentum_model_an_average_and_pieces_are_resumed_too(
     assert all(torch.equal(weights[name], expected[name]) for name in weights)
 
 
+@pytest.mark.slow  # test_launch.py shows the same of two workers on Ray
 def test_two_processes_train_as_one(version: Version, store: Path, undisturbed: Path, tmp_path: Path) -> None:
     spawn(train, tmp_path, 2, vars(job(version, store, tmp_path / "run", num_workers=2)))
     one, two = log(undisturbed), log(tmp_path / "run")

@@ -83,7 +83,7 @@ def every_sample_once_an_epoch(run: Path, steps: int, batch_size: int, num_sampl
 
 
 def test_a_killed_driver_goes_on_where_it_was_and_every_sample_is_seen_once(version: Version, store: Path) -> None:
-    changes = {"steps": 200, "checkpoint_every": 7, "pictures": "streamed"}
+    changes = {"steps": 120, "checkpoint_every": 7, "pictures": "streamed"}
     cut = folder_of(store, version, name="killed", **changes)
     driver = start(store, "serial", name="killed", **changes)
     wait_for_step(driver, cut, 16)
@@ -96,9 +96,9 @@ def test_a_killed_driver_goes_on_where_it_was_and_every_sample_is_seen_once(vers
     assert killed.folder == cut
     assert log(cut) == log(whole.folder)
     assert same_weights(cut, whole.folder)
-    every_sample_once_an_epoch(cut, 200, 16, 40)
-    with pytest.raises(ConfigError, match="no step 201 in its log"):
-        SeenSamples(cut).of(201)
+    every_sample_once_an_epoch(cut, 120, 16, 40)
+    with pytest.raises(ConfigError, match="no step 121 in its log"):
+        SeenSamples(cut).of(121)
     lines = (cut / METRICS_FILE).read_text().splitlines(keepends=True)
     lines[9] = lines[9].replace('"samples_digest": ', '"samples_digest": 1')
     (cut / METRICS_FILE).write_text("".join(lines))
