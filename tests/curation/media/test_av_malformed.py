@@ -19,6 +19,7 @@ from curation.media.av_decode import AvDecoder
 from curation.media.av_types import AudioTap, AvLimits, Cutting, FrameTap, GoodPart, Wanted, verdict
 from curation.reasons import reason
 from tests.curation.av import media
+from tests.curation.av.malformed import raw
 
 WANTED = Wanted(
     frames=(FrameTap("every", 1, width_px=64, height_px=48), FrameTap("rate", 2.0, 100)),
@@ -74,25 +75,12 @@ def test_what_is_no_medium(decoder: AvDecoder, name: str) -> None:
     assert found.startswith(code)
 
 
-def _raw(codec: str, container: str, width: int, height: int, num_frames: int, kind: str = "gray") -> bytes:
-    sink = io.BytesIO()
-    with av.open(sink, "w", format=container) as out:
-        stream = out.add_stream(codec, rate=25)
-        stream.width, stream.height, stream.pix_fmt = width, height, kind
-        frame = av.VideoFrame.from_ndarray(np.zeros((height, width), np.uint8), format="gray").reformat(format=kind)
-        for number in range(num_frames):
-            frame.pts = number
-            out.mux(stream.encode(frame))
-        out.mux(stream.encode(None))
-    return sink.getvalue()
-
-
 def test_bombs_of_pixels_and_frames(decoder: AvDecoder) -> None:
-    assert _refused(decoder, _raw("ffv1", "matroska", 2, 40_000, 2))[0] == "av.bomb"  # a line of pixels
-    assert _refused(decoder, _raw("ffv1", "matroska", 6000, 5000, 1))[0] == "av.bomb"
+    assert _refused(decoder, raw("ffv1", "matroska", 2, 40_000, 2))[0] == "av.bomb"  # a line of pixels
+    assert _refused(decoder, raw("ffv1", "matroska", 6000, 5000, 1))[0] == "av.bomb"
     with AvDecoder(AvLimits(max_frames=300)) as strict:
-        assert _refused(strict, _raw("mpeg4", "matroska", 16, 16, 400, "yuv420p"))[0] == "av.bomb"
-        assert _refused(strict, _raw("mpeg4", "mp4", 16, 16, 400, "yuv420p"))[0] == "av.bomb"
+        assert _refused(strict, raw("mpeg4", "matroska", 16, 16, 400, "yuv420p"))[0] == "av.bomb"
+        assert _refused(strict, raw("mpeg4", "mp4", 16, 16, 400, "yuv420p"))[0] == "av.bomb"
 
 
 def test_a_header_that_lies_about_the_size(decoder: AvDecoder) -> None:
@@ -148,7 +136,7 @@ def test_too_many_streams(decoder: AvDecoder) -> None:
 
 
 def test_codecs_beyond_the_allow_list(decoder: AvDecoder) -> None:
-    found, detail = _refused(decoder, _raw("prores_ks", "mov", 64, 48, 3, "yuv422p10le"))
+    found, detail = _refused(decoder, raw("prores_ks", "mov", 64, 48, 3, "yuv422p10le"))
     assert (found, detail) == ("av.codec_not_allowed", "prores")
     with AvDecoder(AvLimits(codecs=("aac",))) as strict:
         outcome, got = strict.gather(MP4, WANTED)
