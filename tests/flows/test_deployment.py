@@ -48,10 +48,11 @@ pytestmark = [pytest.mark.prefect, pytest.mark.timeout(280)]
 PREFECT = str(Path(sys.executable).with_name("prefect"))
 SERVER_START_S = 120.0
 PROMPT = {
-    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "0.5",
-    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "0.5",
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "1",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
 }
-"""Seconds after which the server writes down what it would else write down after 5: the tests wait for it."""
+"""Seconds after which the server writes down what it would else write down after 5: the tests wait for it.
+Whole ones: of less it makes 0, and is busy all the time."""
 
 
 @dataclass(frozen=True)
