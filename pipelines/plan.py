@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from curation.table import find_part
 from pipelines.download import wanted_parts
 from pipelines.duplicates import planned as planned_duplicates
+from pipelines.enrich import planned_enrich
 from pipelines.ingest import pending_sources
 from pipelines.score import planned_signals
 from pipelines.segment_stage import planned_segments
@@ -42,6 +43,12 @@ def plan(run: Run) -> list[Planned]:
         lines.append(Planned("segment", _parts(missing), _parts(present)))
         if missing:
             lines.append(Planned("score, dedupe, select, pack", "depends on the segments", ""))
+            return lines
+    if run.recipe.enrich:
+        missing, present = planned_enrich(run)
+        lines.append(Planned("enrich", _parts(missing), _parts(present)))
+        if missing:
+            lines.append(Planned("score, dedupe, select, pack", "depends on the texts", ""))
             return lines
     for index, each in enumerate(run.recipe.all_rounds()):
         run.round_index = index

@@ -1,0 +1,226 @@
+"""Texts of generators: the texts of links come back as they were, and every written one says what wrote it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from curation.schema import TEXTS
+from curation.shearing import counter
+from curation.table import read_part
+from pipelines import database
+from pipelines.recipe import load_recipe
+from pipelines.store import Store
+from pipelines.views import open_store
+from pipelines.workers import PartFailed
+from pipelines.yaml_place import RecipeError
+from tests.pipelines.colours import PROMPT, Colours
+from tests.stores import LOOSE, SIGNALS, Served, digests, parts_run, recipe, rows, run
+
+TEMPLATES = "curation.generators.templates.Templates"
+COLOURS = f"{Colours.__module__}.{Colours.__qualname__}"
+ENRICH: list[dict[str, Any]] = [
+    {"use": TEMPLATES, "source": "tags", "columns": ["category"],
+     "templates": {"en": ["a picture of {tags}", "{tags}, seen from the side"], "de": ["ein Bild von {tags}"]}},
+    {"use": TEMPLATES, "source": "entries", "entries": {}, "templates": {"en": ["{tags}"]}},
+    {"use": COLOURS, "source": "colours", "shear": "words"},
+    {"use": COLOURS, "source": "colours_clip", "shear": "clip"},
+]  # fmt: skip
+SOURCE = {"columns": {"url": "url", "text": "caption", "language": "language", "extra": ["split", "category"]}}
+LEVELS = {"use": "curation.signals.score_level.ScoreLevel", "column": "num_words", "levels": 4, "name": "length"}
+
+
+def enriching(path: Path, **changes: Any) -> Path:
+    fields: dict[str, Any] = {"name": "rich", "source": SOURCE, "enrich": ENRICH, **changes}
+    return recipe(path, **fields)
+
+
+@pytest.fixture(scope="module")
+def store(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store whose second run let generators write; `plain.parquet` beside it is its table of texts before."""
+    root = tmp_path_factory.mktemp("enriched")
+    run(root / "store", recipe(root / "plain.yaml", source=SOURCE), served.links)
+    pq.write_table(texts(root / "store"), root / "plain.parquet")
+    weight = {"weight": "by_level", "value": "[0.25, 0.5, 1, 2][length_level + 1]"}
+    rich = enriching(
+        root / "rich.yaml",
+        policy=[*LOOSE, weight],
+        signals=[*({"use": f"curation.signals.{name}"} for name in SIGNALS), LEVELS],
+        pack={"samples_per_shard": 6, "columns": ["split"], "text_columns": ["length_level", "generator"]},
+    )
+    run(root / "store", rich, served.links)
+    return root / "store"
+
+
+def texts(store: Path, where: str = "true", order: str = "text_uid") -> pa.Table:
+    con = open_store(Store.open(store))
+    found = database.arrow(con, f"select {', '.join(TEXTS.names)} from texts where {where} order by {order}")
+    con.close()
+    return found
+
+
+@pytest.mark.family("F05")
+def test_the_texts_of_links_come_back_bit_for_bit_by_a_query_on_the_source(store: Path) -> None:
+    plain = pq.read_table(store.parent / "plain.parquet")
+    assert plain.num_rows > 100
+    for where in ("generator is null", "text_source not in ('tags', 'entries', 'colours', 'colours_clip')"):
+        assert texts(store, where).equals(plain)
+    assert texts(store).num_rows > plain.num_rows + 3 * 30
+    # and the pool's own parts are the files that they were
+    (source,) = {row["text_source"] for row in rows(store, "select distinct text_source from texts where generator is null")}
+    assert source == "caption"
+    own = [read_part(path).select(TEXTS.names) for path in Store.open(store).texts_files()]
+    assert pa.concat_tables(own).sort_by("text_uid").equals(plain.cast(own[0].schema))
+
+
+@pytest.mark.family("F05")
+def test_every_written_text_says_what_wrote_it_and_beside_which_text(store: Path) -> None:
+    found = rows(store, "select * from generated_texts order by text_uid")
+    assert Counter(row["text_source"] for row in found).keys() == {"tags", "entries", "colours", "colours_clip"}
+    sample_of = {row["text_uid"]: row for row in rows(store, "select * from texts where generator is null")}
+    generators = {each.source: each for each in load_recipe(store.parent / "rich.yaml").enrich}
+    hashes: dict[str, set[str]] = {}
+    for row in found:
+        assert row["generator"] == generators[row["text_source"]].import_path()
+        assert row["generator_revision"] == generators[row["text_source"]].revision()
+        assert row["generated_for"]
+        assert sample_of[row["parent_text_uid"]]["sample_uid"] == row["sample_uid"]
+        hashes.setdefault(row["text_source"], set()).add(row["prompt_hash"])
+    assert len(hashes["tags"]) == 3  # three templates
+    assert hashes["colours"] == hashes["colours_clip"]  # one prompt
+    assert hashes["colours"].isdisjoint(hashes["tags"])
+    assert len({each.revision() for each in generators.values()}) == 4
+    there = rows(store, "select count(*) as n from texts t join media m using (sample_uid) where generator is not null "
+                        "and m.status <> 'ok'")  # fmt: skip
+    assert there == [{"n": 0}]
+    positions = rows(store, "select max(position) + 1 as n, count(*) as m from texts group by sample_uid")
+    assert all(row["n"] == row["m"] for row in positions)
+
+
+@pytest.mark.family("F05")
+def test_no_sheared_text_is_longer_than_its_parent_in_the_recorded_tokenizer(store: Path) -> None:
+    found = rows(
+        store,
+        "select g.*, t.text as parent from generated_texts g join texts t on t.text_uid = g.parent_text_uid "
+        "where g.tokenizer is not null",
+    )
+    assert {row["tokenizer"] for row in found} == {"words", "clip"}
+    assert sum(row["is_sheared"] for row in found) > 20
+    for row in found:
+        count = counter(row["tokenizer"])
+        assert (count(row["text"]), count(row["parent"])) == (row["num_tokens"], row["parent_num_tokens"])
+        assert row["num_tokens"] <= row["parent_num_tokens"]
+
+
+@pytest.mark.family("F05")
+def test_the_report_gives_variety_and_copies_of_each_generator(store: Path) -> None:
+    found = {row["text_source"]: row for row in rows(store, f"from ({database.query('report/text_sources')})")}
+    assert found.keys() == {"caption", "tags", "entries", "colours", "colours_clip"}
+    for source, row in found.items():
+        own = [each["text"] for each in rows(store, f"select text from texts where text_source = '{source}' and text is not null")]
+        assert row["texts"] == len(own)
+        assert math.isclose(row["duplicate_share"], 1 - len(set(own)) / len(own), abs_tol=1e-4)
+        assert 0 < row["distinct_1"] <= row["distinct_2"] <= 1
+    words = [row["text"].lower().split() for row in rows(store, "select text from texts where text_source = 'colours'")]
+    ones = [word for each in words for word in each]
+    twos = [pair for each in words for pair in zip(each, each[1:], strict=False)]
+    assert math.isclose(found["colours"]["distinct_1"], len(set(ones)) / len(ones), abs_tol=1e-4)
+    assert math.isclose(found["colours"]["distinct_2"], len(set(twos)) / len(twos), abs_tol=1e-4)
+    assert found["caption"]["generator"] is None
+    assert found["colours"]["generator"] == COLOURS
+
+
+@pytest.mark.family("F03")
+def test_a_version_holds_sources_levels_and_weights_as_training_reads_them(store: Path, tmp_path: Path) -> None:
+    from pretrain.config import TextPolicy
+    from pretrain.rows import map_rows
+    from pretrain.source import open_source
+    from pretrain.version import open_version
+
+    found = rows(store, "select length_level, count(*) as n from candidates where num_words is not null group by all")
+    sizes = [row["n"] for row in found]
+    assert len(sizes) == 4
+    assert max(sizes) - min(sizes) <= 1
+    version = open_version(next((store / "versions").glob("rich-*")))
+    kept = rows(store, "select text_uid, c.sample_uid, text_source, text_clean, length_level, sampling_weight "
+                       "from decided join candidates c using (text_uid) where kept")  # fmt: skip
+    by_uid = {row["text_uid"]: row for row in kept}
+    held = [text for row in version.read(["texts"]).to_pylist() for text in row["texts"]]
+    assert len(held) == len(by_uid)
+    for text in held:
+        row = by_uid[text["text_uid"]]
+        assert text["source"] == row["text_source"]
+        assert text["length_level"] == row["length_level"]
+        assert text["sampling_weight"] == row["sampling_weight"] == [0.25, 0.5, 1, 2][row["length_level"]]
+    # a training run that wants as many captions of people as of tags draws these, by their levels
+    policy = TextPolicy(sources={"caption": 1.0, "tags": 1.0}, weight_column="sampling_weight")
+    mapped = map_rows(tmp_path, version)
+    source = open_source(
+        mapped, where=(), subset=None, exclude_languages=(), policy=policy, seed=0, captions_per_image=1
+    )
+    drawn: Counter[str] = Counter()
+    expected = variance = 0.0
+    for row in source.rows_N.tolist():
+        uid = mapped.uid(row)
+        own = [each for each in kept if each["sample_uid"] == uid and each["text_source"] in policy.sources]
+        number = Counter(each["text_source"] for each in own)
+        weights = {each["text_uid"]: each["sampling_weight"] / number[each["text_source"]] for each in own}
+        tags = sum(weights[each["text_uid"]] for each in own if each["text_source"] == "tags") / sum(weights.values())
+        expected, variance = expected + 60 * tags, variance + 60 * tags * (1 - tags)
+        for epoch in range(60):
+            (text,) = source.draw_texts(epoch, row, uid)
+            said = mapped.text(text)
+            drawn[next(each["text_source"] for each in own if each["text_clean"] == said)] += 1
+    assert drawn.keys() == {"caption", "tags"}
+    assert abs(drawn["tags"] - expected) < 4 * math.sqrt(variance)
+
+
+def test_wrong_generators_are_named_with_their_place(tmp_path: Path) -> None:
+    def mistake(**fields: Any) -> str:
+        path = enriching(tmp_path / "r.yaml", enrich=[{"use": TEMPLATES, "source": "tags", **fields}])
+        with pytest.raises(RecipeError) as caught:
+            load_recipe(path)
+        return str(caught.value)
+
+    assert "tags come either from `columns`" in mistake()
+    assert "'kind' of the link tables, which is not among source.columns.extra; valid: category, split" in mistake(
+        columns=["kind"]
+    )
+    assert "'caption' is already a text column of the links" in mistake(source="caption", columns=["category"])
+    assert "must have {tags} in it, once" in mistake(columns=["category"], templates={"en": ["a picture"]})
+    assert "cannot be imported" in mistake(use="nowhere.Captioner")
+    assert "is no generator" in mistake(use="curation.signals.probe.Probe")
+    assert "enrich" in mistake(use=f"{TEMPLATES}s", columns=["category"])
+    assert "shear" in mistake(columns=["category"], shear="bytes")
+
+
+def test_a_generator_that_loses_a_sample_ends_the_run_and_names_it(store: Path, served: Served, tmp_path: Path) -> None:
+    forgetful = [{"use": COLOURS.replace("Colours", "Forgetful"), "source": "colours"}]
+    with pytest.raises(PartFailed, match="it must give a list, which may be empty, for each"):
+        run(tmp_path / "store", enriching(tmp_path / "r.yaml", enrich=forgetful), served.links)
+
+
+def test_again_is_free_another_revision_is_not_and_without_generators_the_pool_is_as_before(
+    store: Path, served: Served
+) -> None:
+    before = digests(store / "tables")
+    run(store, store.parent / "rich.yaml", served.links)
+    assert parts_run(store)["enrich"] == 0
+    assert digests(store / "tables") == before
+    run(store, store.parent / "plain.yaml", served.links)
+    assert sum(parts_run(store).values()) == 0  # all of it is there from before
+    assert texts(store).equals(pq.read_table(store.parent / "plain.parquet"))
+    assert rows(store, "select * from generated_texts") == []
+
+
+def test_the_prompt_is_told_by_its_hash_alone(store: Path) -> None:
+    tables = Store.open(store).table("enriched_texts")
+    assert all(PROMPT.encode() not in path.read_bytes() for path in tables.glob("*.parquet"))
+    assert json.loads((store / "state.json").read_text())
