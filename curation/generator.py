@@ -1,4 +1,4 @@
-"""Generators: what writes texts about samples beside those that came with the links: templates, captioners, translators.
+"""Generators: what writes texts about samples, beside those that came with the links: templates, captioners.
 
 A generator is a step, so its key is its revision: class, version, fields, and, of a model, its weights (`key_extras`).
 The stage `enrich` runs it on every part, cuts what it wrote to the length of a parent where it is to be sheared, and

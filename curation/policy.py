@@ -25,7 +25,7 @@ A rule is told apart by its first key, whose value is its name, the name under w
       most: 35
     - weight: by_quality            how often a kept row is drawn in training; travels with it into the version
       value: least(1.0, clip_score / 0.3)
-    - gate: fair_to_languages       reject nothing, but end the run where a rule above treats a group much worse than all
+    - gate: fair_to_languages       reject nothing; end the run where a rule keeps far less of a language than of all
       of: best_matching
 
 Predicates, orders and values look at one row: sums and windows over many rows are what `top`, `quota`, `dedupe` and

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def check_generators(recipe: Recipe, places: Places) -> None:
     """Raises RecipeError where two sources of texts have one name, or a generator reads a column that is not kept."""
     columns = recipe.source.columns
-    taken = {name: "a text column of the links" for name in columns.text}
+    taken = dict.fromkeys(columns.text, "a text column of the links")
     for number, generator in enumerate(recipe.enrich):
         if generator.source in taken:
             raise RecipeError(

@@ -57,7 +57,9 @@ class Judged:
     def told(self) -> str:
         """One sentence about the groups that are treated badly."""
         worst = sorted(self.low, key=lambda name: (_share(*self.groups[name]), name))
-        named = [f"{name} {100 * _share(*self.groups[name]):.1f}% of {self.groups[name][0]:,}" for name in worst[:SHOWN]]
+        named = [
+            f"{name} {100 * _share(*self.groups[name]):.1f}% of {self.groups[name][0]:,}" for name in worst[:SHOWN]
+        ]
         more = f" and {len(worst) - SHOWN} more" if len(worst) > SHOWN else ""
         return (
             f"the rule {self.gate.of!r} keeps {100 * _share(self.counted, self.kept):.1f}% of {self.counted:,} texts, "

@@ -86,8 +86,9 @@ def _plan(shards: Sequence[Path], seed: int) -> pa.Table:
     con = database.connect()
     con.read_parquet([str(path) for path in shards]).create_view("shards")
     con.execute(
-        "create view captions as select sample_uid, text.text_uid as text_uid, coalesce(text.language, '') as language, "
-        "text.text as text from (select sample_uid, unnest(texts) as text from shards) where text.text is not null"
+        "create view captions as select sample_uid, text.text_uid as text_uid, text.text as text, "
+        "coalesce(text.language, '') as language "
+        "from (select sample_uid, unnest(texts) as text from shards) where text.text is not null"
     )
     found = database.arrow(con, database.query("noise/plan"), {"seed": str(seed)})
     con.close()

@@ -31,7 +31,8 @@ def check_policy(
             raise RecipeError(f"{places(*here)}: two rules are called {item.name!r}")
         if isinstance(item, Gate) and item.of not in names:
             raise RecipeError(
-                f"{places(*here, 'of')}: no rule above the gate is called {item.of!r}; {suggest(item.of, sorted(names))}"
+                f"{places(*here, 'of')}: no rule above the gate is called {item.of!r}; "
+                f"{suggest(item.of, sorted(names))}"
             )
         names.add(item.name)
         check_rule_sql(item, types, partial(places, *here))

@@ -23,9 +23,8 @@ def test_tags_of_columns_are_each_named_once_in_every_language() -> None:
     generator = Templates(
         source="tags", columns=["kind", "tags"], templates={"en": ["a {tags}"], "de": ["Bild: {tags}"]}, most=2
     )
-    found = generator.write(
-        [sample("s", ("x", "en"), ("y", "fr"), kind="bird", tags='["bird", " blue", null, "sky"]'), sample("t", ("x", "en"))]
-    )
+    tagged = sample("s", ("x", "en"), ("y", "fr"), kind="bird", tags='["bird", " blue", null, "sky"]')
+    found = generator.write([tagged, sample("t", ("x", "en"))])
     assert found == [[Written("a bird, blue", "en", "a {tags}"), Written("Bild: bird, blue", "de", "Bild: {tags}")], []]
     odd = sample("s", ("x", "en"), kind="[not JSON", tags=" ")
     assert generator.write([odd])[0][0].text == "a [not JSON"

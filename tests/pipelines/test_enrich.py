@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections import Counter
@@ -74,8 +75,8 @@ def test_the_texts_of_links_come_back_bit_for_bit_by_a_query_on_the_source(store
         assert texts(store, where).equals(plain)
     assert texts(store).num_rows > plain.num_rows + 3 * 30
     # and the pool's own parts are the files that they were
-    (source,) = {row["text_source"] for row in rows(store, "select distinct text_source from texts where generator is null")}
-    assert source == "caption"
+    sources = rows(store, "select distinct text_source from texts where generator is null")
+    assert sources == [{"text_source": "caption"}]
     own = [read_part(path).select(TEXTS.names) for path in Store.open(store).texts_files()]
     assert pa.concat_tables(own).sort_by("text_uid").equals(plain.cast(own[0].schema))
 
@@ -124,13 +125,14 @@ def test_the_report_gives_variety_and_copies_of_each_generator(store: Path) -> N
     found = {row["text_source"]: row for row in rows(store, f"from ({database.query('report/text_sources')})")}
     assert found.keys() == {"caption", "tags", "entries", "colours", "colours_clip"}
     for source, row in found.items():
-        own = [each["text"] for each in rows(store, f"select text from texts where text_source = '{source}' and text is not null")]
+        of_source = f"select text from texts where text_source = '{source}' and text is not null"
+        own = [each["text"] for each in rows(store, of_source)]
         assert row["texts"] == len(own)
         assert math.isclose(row["duplicate_share"], 1 - len(set(own)) / len(own), abs_tol=1e-4)
         assert 0 < row["distinct_1"] <= row["distinct_2"] <= 1
     words = [row["text"].lower().split() for row in rows(store, "select text from texts where text_source = 'colours'")]
     ones = [word for each in words for word in each]
-    twos = [pair for each in words for pair in zip(each, each[1:], strict=False)]
+    twos = [pair for each in words for pair in itertools.pairwise(each)]
     assert math.isclose(found["colours"]["distinct_1"], len(set(ones)) / len(ones), abs_tol=1e-4)
     assert math.isclose(found["colours"]["distinct_2"], len(set(twos)) / len(twos), abs_tol=1e-4)
     assert found["caption"]["generator"] is None
@@ -201,7 +203,7 @@ def test_wrong_generators_are_named_with_their_place(tmp_path: Path) -> None:
     assert "shear" in mistake(columns=["category"], shear="bytes")
 
 
-def test_a_generator_that_loses_a_sample_ends_the_run_and_names_it(store: Path, served: Served, tmp_path: Path) -> None:
+def test_a_generator_that_loses_a_sample_ends_the_run_and_names_it(served: Served, tmp_path: Path) -> None:
     forgetful = [{"use": COLOURS.replace("Colours", "Forgetful"), "source": "colours"}]
     with pytest.raises(PartFailed, match="it must give a list, which may be empty, for each"):
         run(tmp_path / "store", enriching(tmp_path / "r.yaml", enrich=forgetful), served.links)

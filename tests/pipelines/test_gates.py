@@ -161,5 +161,5 @@ def test_a_declared_scorer_a_warning_or_a_lower_mark_let_it_through(store: Path,
 def test_a_gate_judges_a_rule_above_it(store: Path) -> None:
     with pytest.raises(RecipeError, match=r"policy\[1\].of.*no rule above the gate is called 'reads_englich'; did you"):
         select(store, {"of": "reads_englich"}, "wrong")
-    with pytest.raises(RecipeError, match="per: .*lanquage"):
+    with pytest.raises(RecipeError, match=r"per: .*lanquage"):
         select(store, {"per": "lanquage"}, "wrong")

@@ -72,7 +72,9 @@ def test_four_nested_versions_hold_exactly_the_planned_replacements(store: Path,
         before = replaced
         plan = pq.read_table(next((store / "versions" / noisy.version / PLAN).iterdir())).to_pylist()
         assert [row["place"] for row in plan] == list(range(noisy.num_replaced))
-        uids = {text["text_uid"]: (sample, place) for sample, texts in clean.items() for place, text in enumerate(texts)}
+        uids = {
+            text["text_uid"]: (sample, place) for sample, texts in clean.items() for place, text in enumerate(texts)
+        }
         assert {uids[row["text_uid"]]: row["replacement"] for row in plan} == replaced
         assert all(row["sample_uid"] != row["replacement_sample_uid"] for row in plan)
 
@@ -106,7 +108,7 @@ def test_again_is_the_same_and_another_seed_is_another_plan(store: Path, sweep: 
 def test_mistakes_are_named(store: Path, sweep: list[Noisy]) -> None:
     found = Store.open(store)
     for shares in ([1.0], [-0.1], [0.1, 0.1], []):
-        with pytest.raises(StoreError, match="give different numbers from 0 to 0.9"):
+        with pytest.raises(StoreError, match=r"give different numbers from 0 to 0\.9"):
             add_noise(found, "latest", shares, 0, print)
     with pytest.raises(StoreError, match=f"has noise already: add it to {sweep[0].version}"):
         add_noise(found, sweep[1].version, [0.1], 0, print)

@@ -42,8 +42,7 @@ def test_levels_are_of_equal_size_to_one_row_whatever_the_ties_and_parts(
         found |= dict(zip(part.column("text_uid").to_pylist(), given_levels, strict=True))
     known = sorted((score + 0.0, name) for name, score in rows if score is not None and np.isfinite(score))
     wanted = {
-        name: sum(k * len(known) // levels <= place for k in range(1, levels))
-        for place, (_, name) in enumerate(known)
+        name: sum(k * len(known) // levels <= place for k in range(1, levels)) for place, (_, name) in enumerate(known)
     }
     assert found == {name: wanted.get(name) for name, _ in rows}
     sizes = Counter(found[name] for _, name in known)
