@@ -13,7 +13,7 @@ TEXTS = st.one_of(st.lists(WORDS, max_size=8).map(" ".join), st.text(max_size=30
 
 
 @pytest.mark.family("F05")
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(TEXTS, st.integers(0, 9), st.sampled_from(["words", "clip"]))
 def test_what_is_left_is_a_beginning_of_at_most_so_many_tokens(text: str, most: int, tokenizer: Tokenizer) -> None:
     count = counter(tokenizer)

@@ -15,7 +15,7 @@ from curation.signals.score_level import ScoreLevel
 SCORES = st.one_of(
     st.sampled_from([0.25, 0.5, 0.0, -0.0, -1.0, 1e308, -1e308, 5e-324, None, float("nan"), float("inf")]),
     st.floats(allow_nan=False, allow_infinity=False),
-    st.floats(0.2, 0.3, width=32),
+    st.floats(0.25, 0.375, width=32),
 )
 
 
