@@ -38,6 +38,8 @@ def plan(run: Run) -> list[Planned]:
         lines.append(Planned("score, dedupe, select, pack", "depends on what is downloaded", ""))
         return lines
     run.state.tables["media"] = [run.store.relative(part.path) for part in there]
+    for made_later in ("sources", "texts"):  # as after a download
+        run.state.tables.pop(made_later, None)
     if run.recipe.segment is not None:
         missing, present = planned_segments(run, there)
         lines.append(Planned("segment", _parts(missing), _parts(present)))

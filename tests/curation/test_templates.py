@@ -34,7 +34,9 @@ def test_tags_of_columns_are_each_named_once_in_every_language() -> None:
 
 def test_entries_are_those_of_the_language_and_none_stands_within_another(tmp_path: Path) -> None:
     listed = tmp_path / "entries.json"
-    listed.write_text(json.dumps({"en": ["fire", "fire engine", "engine", "sea", "dog"], "de": ["Hund"], "fr": ["chien"]}))
+    listed.write_text(
+        json.dumps({"en": ["fire", "fire engine", "engine", "sea", "dog"], "de": ["Hund"], "fr": ["chien"]})
+    )
     templates = {"en": ["{tags}"], "de": ["{tags}"]}
     generator = Templates.model_validate(
         {"source": "e", "entries": {"entries": str(listed)}, "templates": templates, "most": 9}

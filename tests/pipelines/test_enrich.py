@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,30 +17,44 @@ import pytest
 from curation.schema import TEXTS
 from curation.shearing import counter
 from curation.table import read_part
+from flows.main_job import load
 from pipelines import database
+from pipelines.plan import plan
 from pipelines.recipe import load_recipe
+from pipelines.stage import Run
 from pipelines.store import Store
+from pipelines.takedown import take_down
 from pipelines.views import open_store
-from pipelines.workers import PartFailed
+from pipelines.workers import PartFailed, SerialWorkers
 from pipelines.yaml_place import RecipeError
-from tests.pipelines.colours import PROMPT, Colours
-from tests.stores import LOOSE, SIGNALS, Served, digests, parts_run, recipe, rows, run
+from tests.pipelines.colours import Colours
+from tests.stores import LOOSE, SIGNALS, Served, digests, options, parts_run, recipe, rows, run
 
 TEMPLATES = "curation.generators.templates.Templates"
 COLOURS = f"{Colours.__module__}.{Colours.__qualname__}"
-ENRICH: list[dict[str, Any]] = [
-    {"use": TEMPLATES, "source": "tags", "columns": ["category"],
-     "templates": {"en": ["a picture of {tags}", "{tags}, seen from the side"], "de": ["ein Bild von {tags}"]}},
-    {"use": TEMPLATES, "source": "entries", "entries": {}, "templates": {"en": ["{tags}"]}},
-    {"use": COLOURS, "source": "colours", "shear": "words"},
-    {"use": COLOURS, "source": "colours_clip", "shear": "clip"},
-]  # fmt: skip
+SHAPES = ["circle", "square", "triangle", "star", "heart", "ring", "cross", "diamond", "arrow", "moon"]
+
+
+def generators(root: Path) -> list[dict[str, Any]]:
+    """Templates of tags and of entries (their list goes into `root`), and a captioner that looks, sheared two ways."""
+    entries = root / "shapes.json"
+    entries.write_text(json.dumps({"en": SHAPES}))
+    tagged = {"en": ["a picture of {tags}", "{tags}, seen from the side"], "de": ["ein Bild von {tags}"]}
+    of_entries = {"entries": {"entries": str(entries)}, "templates": {"en": ["{tags}"]}}
+    return [
+        {"use": TEMPLATES, "source": "tags", "columns": ["category"], "templates": tagged},
+        {"use": TEMPLATES, "source": "entries", **of_entries},
+        {"use": COLOURS, "source": "colours", "shear": "words"},
+        {"use": COLOURS, "source": "colours_clip", "shear": "clip"},
+    ]
+
+
 SOURCE = {"columns": {"url": "url", "text": "caption", "language": "language", "extra": ["split", "category"]}}
 LEVELS = {"use": "curation.signals.score_level.ScoreLevel", "column": "num_words", "levels": 4, "name": "length"}
 
 
 def enriching(path: Path, **changes: Any) -> Path:
-    fields: dict[str, Any] = {"name": "rich", "source": SOURCE, "enrich": ENRICH, **changes}
+    fields: dict[str, Any] = {"name": "rich", "source": SOURCE, "enrich": generators(path.parent), **changes}
     return recipe(path, **fields)
 
 
@@ -129,7 +144,8 @@ def test_the_report_gives_variety_and_copies_of_each_generator(store: Path) -> N
         own = [each["text"] for each in rows(store, of_source)]
         assert row["texts"] == len(own)
         assert math.isclose(row["duplicate_share"], 1 - len(set(own)) / len(own), abs_tol=1e-4)
-        assert 0 < row["distinct_1"] <= row["distinct_2"] <= 1
+        assert 0 < row["distinct_1"] <= 1
+        assert row["distinct_2"] is None or row["distinct_1"] <= row["distinct_2"] <= 1  # no pairs in texts of one word
     words = [row["text"].lower().split() for row in rows(store, "select text from texts where text_source = 'colours'")]
     ones = [word for each in words for word in each]
     twos = [pair for each in words for pair in itertools.pairwise(each)]
@@ -141,9 +157,12 @@ def test_the_report_gives_variety_and_copies_of_each_generator(store: Path) -> N
 
 @pytest.mark.family("F03")
 def test_a_version_holds_sources_levels_and_weights_as_training_reads_them(store: Path, tmp_path: Path) -> None:
+    from pretrain.columns import read_column
     from pretrain.config import TextPolicy
     from pretrain.rows import map_rows
     from pretrain.source import open_source
+    from pretrain.targets.graded import Graded
+    from pretrain.targets.info_nce import InfoNCE
     from pretrain.version import open_version
 
     found = rows(store, "select length_level, count(*) as n from candidates where num_words is not null group by all")
@@ -161,6 +180,12 @@ def test_a_version_holds_sources_levels_and_weights_as_training_reads_them(store
         assert text["source"] == row["text_source"]
         assert text["length_level"] == row["length_level"]
         assert text["sampling_weight"] == row["sampling_weight"] == [0.25, 0.5, 1, 2][row["length_level"]]
+    column, weights = "texts.length_level", (0.25, 0.5, 1.0, 2.0)
+    graded = Graded(column=column, weights=weights, target=InfoNCE(a="image", b="text"))
+    graded.check_columns({column: read_column(version, column)})
+    too_few = graded.model_copy(update={"weights": weights[:3]})
+    with pytest.raises(ValueError, match="levels 0 to 3; there are weights for 0 to 2"):
+        too_few.check_columns({column: read_column(version, column)})
     # a training run that wants as many captions of people as of tags draws these, by their levels
     policy = TextPolicy(sources={"caption": 1.0, "tags": 1.0}, weight_column="sampling_weight")
     mapped = map_rows(tmp_path, version)
@@ -182,6 +207,46 @@ def test_a_version_holds_sources_levels_and_weights_as_training_reads_them(store
             drawn[next(each["text_source"] for each in own if each["text_clean"] == said)] += 1
     assert drawn.keys() == {"caption", "tags"}
     assert abs(drawn["tags"] - expected) < 4 * math.sqrt(variance)
+
+
+DAMAGE: list[tuple[str, dict[str, Any]]] = [
+    ("no generator, revision, prompt or medium", {"generator_revision": None}),
+    ("no generator, revision, prompt or medium", {"prompt_hash": None}),
+    ("no generator, revision, prompt or medium", {"generated_for": None}),
+    ("no parent, though its sample has texts", {"parent_text_uid": None}),
+    ("its parent is no text of its sample", {"parent_text_uid": "0" * 32}),
+    ("longer than its parent", {"num_tokens": 99}),
+    ("longer than its parent", {"num_tokens": None}),
+]
+
+
+@pytest.mark.family("F05")
+@pytest.mark.parametrize(("problem", "change"), DAMAGE)
+def test_the_audit_finds_what_a_written_text_does_not_say(store: Path, problem: str, change: dict[str, Any]) -> None:
+    con = open_store(Store.open(store))
+    found = database.arrow(con, "select * from generated_texts where text_source = 'colours' order by text_uid")
+    con.execute("drop view generated_texts")
+    rows_of = found.to_pylist()
+    rows_of[0] |= change
+    con.register("generated_texts", pa.Table.from_pylist(rows_of, schema=found.schema))
+    told = database.rows(con, database.query("audit/generated_texts"))
+    con.close()
+    assert told == [{"text_uid": rows_of[0]["text_uid"], "problem": problem}]
+
+
+@pytest.mark.family("F05")
+def test_a_take_down_deletes_what_was_written_about_the_medium(store: Path, served: Served, tmp_path: Path) -> None:
+    shutil.copytree(store, tmp_path / "store")
+    (gone,) = rows(store, "select m.url, m.media_uid, sample_uid from generated_texts join media m using (sample_uid) "
+                          "order by m.url limit 1")  # fmt: skip
+    take_down(Store.open(tmp_path / "store"), [gone["url"]], [])
+    parts = list(Store.open(tmp_path / "store").table("enriched_texts").glob("*.parquet"))
+    assert parts
+    assert all(gone["media_uid"] not in read_part(path, ["generated_for"]).column(0).to_pylist() for path in parts)
+    run(tmp_path / "store", store.parent / "rich.yaml", served.links)
+    left = rows(tmp_path / "store", "select sample_uid from generated_texts")
+    assert left
+    assert {"sample_uid": gone["sample_uid"]} not in left
 
 
 def test_wrong_generators_are_named_with_their_place(tmp_path: Path) -> None:
@@ -209,20 +274,20 @@ def test_a_generator_that_loses_a_sample_ends_the_run_and_names_it(served: Serve
         run(tmp_path / "store", enriching(tmp_path / "r.yaml", enrich=forgetful), served.links)
 
 
-def test_again_is_free_another_revision_is_not_and_without_generators_the_pool_is_as_before(
-    store: Path, served: Served
-) -> None:
+def test_again_is_free_and_without_generators_the_pool_is_as_before(store: Path, served: Served) -> None:
     before = digests(store / "tables")
-    run(store, store.parent / "rich.yaml", served.links)
+    rich = store.parent / "rich.yaml"
+    run(store, rich, served.links)
     assert parts_run(store)["enrich"] == 0
     assert digests(store / "tables") == before
+    first, *others = generators(store.parent)
+    changed = enriching(store.parent / "changed.yaml", enrich=[{**first, "most": 1}, *others])
+    for file, state in ((rich, ["0 parts"]), (changed, ["6 parts", "depends on the texts"])):
+        opened = Store.open(store)
+        lines = plan(Run(load(options(store, file, [served.links])), opened, SerialWorkers(), opened.state()))
+        said = [line.to_run for line in lines if line.step == "enrich" or "texts" in line.to_run]
+        assert said == state
     run(store, store.parent / "plain.yaml", served.links)
     assert sum(parts_run(store).values()) == 0  # all of it is there from before
     assert texts(store).equals(pq.read_table(store.parent / "plain.parquet"))
     assert rows(store, "select * from generated_texts") == []
-
-
-def test_the_prompt_is_told_by_its_hash_alone(store: Path) -> None:
-    tables = Store.open(store).table("enriched_texts")
-    assert all(PROMPT.encode() not in path.read_bytes() for path in tables.glob("*.parquet"))
-    assert json.loads((store / "state.json").read_text())

@@ -13,7 +13,9 @@ import pytest
 from pipelines.noise import FLAG, PLAN, Noisy, add_noise
 from pipelines.store import Store, StoreError
 from pipelines.verify import verify_store
+from pretrain.dataset import open_data
 from pretrain.version import open_version
+from tests.pretrain.tiny import config
 from tests.stores import digests, tamis
 
 SHARES = [0.0, 0.05, 0.1, 0.2]
@@ -45,6 +47,7 @@ def test_four_nested_versions_hold_exactly_the_planned_replacements(store: Path,
     num_texts = sum(map(len, clean.values()))
     assert [each.num_replaced for each in sweep] == [int(num_texts * share + 1e-9) for share in SHARES]
     assert sweep[0].version == Store.open(store).version_path().name  # no noise: the version itself
+    assert sweep[1].num_replaced > 0
     own = {sample: {text["text"] for text in texts} for sample, texts in clean.items()}
     owners: dict[tuple[str, str | None], set[str]] = {}
     for sample, texts in clean.items():
@@ -64,7 +67,7 @@ def test_four_nested_versions_hold_exactly_the_planned_replacements(store: Path,
                 replaced[sample, place] = text["text"]
                 assert text["text"] not in own[sample]
                 assert text["language"] == was["language"]
-                assert owners[text["text"], text["language"]]
+                assert owners[text["text"], text["language"]] - {sample}
                 assert text["num_words"] is None  # it was that of the other caption
                 assert text["text_uid"] not in {each["text_uid"] for each in clean[sample]}
         assert len(replaced) == noisy.num_replaced
@@ -83,12 +86,17 @@ def test_four_nested_versions_hold_exactly_the_planned_replacements(store: Path,
 def test_each_is_a_version_like_any_other(store: Path, sweep: list[Noisy]) -> None:
     assert verify_store(Store.open(store), lambda _: None) == []
     clean = open_version(store / "versions" / sweep[0].version)
+    settings = config(decontamination="waived", where=[])
+    model = settings.model.build(settings.image_size)
     for noisy in sweep[1:]:
         version = open_version(store / "versions" / noisy.version)
         assert (version.num_samples, version.num_texts) == (clean.num_samples, clean.num_texts)
         assert version.decontamination == clean.decontamination
         assert version.read(["image"]).equals(clean.read(["image"]))
         manifest = json.loads((store / "versions" / noisy.version / "manifest.json").read_text())
+        batch = open_data(settings, [version.folder], store / "cache", model).reader.raw(0)
+        assert len(batch.texts) == settings.batch_size * settings.captions_per_image
+        assert set(batch.texts) <= {text["text"] for texts in texts_of(store, noisy.version).values() for text in texts}
         assert manifest["noise"]["of"] == sweep[0].version
         assert (manifest["noise"]["share"], manifest["noise"]["num_replaced"]) == (noisy.share, noisy.num_replaced)
     assert Store.open(store).version_path().name == sweep[0].version  # `latest` is not a noisy one

@@ -36,7 +36,8 @@ LEDGER = {
 }
 
 
-NOT_SEARCHED = {f"{name}{end}" for name in ("semantic_edges", "evaluation_matches") for end in ("", "__empty")}
+NOT_SEARCHED = {
+    "generated_texts",  # no generator wrote anyf"{name}{end}" for name in ("semantic_edges", "evaluation_matches") for end in ("", "__empty")}
 OF_SEGMENTS = ("sources", "source_texts", "segments", "segment_texts", "segment_matches")
 NOT_SEARCHED |= {f"{name}{end}" for name in OF_SEGMENTS for end in ("", "__empty")}
 NOT_SEARCHED |= {
