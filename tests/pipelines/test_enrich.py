@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from curation.media.decode import DecodeLimits
 from curation.schema import TEXTS
 from curation.shearing import counter
 from curation.table import read_part
 from flows.main_job import load
 from pipelines import database
+from pipelines.enrich import enrich_part
 from pipelines.plan import plan
 from pipelines.recipe import load_recipe
 from pipelines.stage import Run
@@ -27,6 +30,7 @@ from pipelines.takedown import take_down
 from pipelines.views import open_store
 from pipelines.workers import PartFailed, SerialWorkers
 from pipelines.yaml_place import RecipeError
+from tests.pipelines.av_store import Finished
 from tests.pipelines.colours import Colours
 from tests.stores import LOOSE, SIGNALS, Served, digests, options, parts_run, recipe, rows, run
 
@@ -247,6 +251,24 @@ def test_a_take_down_deletes_what_was_written_about_the_medium(store: Path, serv
     left = rows(tmp_path / "store", "select sample_uid from generated_texts")
     assert left
     assert {"sample_uid": gone["sample_uid"]} not in left
+
+
+def test_segments_are_written_about_by_the_picture_in_their_middle(av_finished: Finished, tmp_path: Path) -> None:
+    store = Store.open(av_finished.store)
+    state = store.state()
+    seen = 0
+    for index, (media, own) in enumerate(zip(store.files(state, "media"), store.texts_files(state), strict=True)):
+        enrich_part([Colours(source="colours")], media, own, tmp_path, index, "ab" * 32, DecodeLimits())
+        made, before = read_part(next(tmp_path.glob(f"{index:05d}-*"))), read_part(own)
+        written = made.filter(pc.is_valid(made.column("generator"))).to_pylist()
+        kept = made.filter(pc.is_null(made.column("generator"))).select(before.column_names)
+        assert kept.equals(before.replace_schema_metadata(None))
+        segments = read_part(media, ["media_uid", "sample_uid", "status", "frame"]).to_pylist()
+        whole = {row["media_uid"]: row["sample_uid"] for row in segments if row["status"] == "ok" and row["frame"]}
+        assert {row["generated_for"]: row["sample_uid"] for row in written} == whole
+        assert all(row["source_text_uid"] is None and row["text_start_s"] is None for row in written)
+        seen += len(written)
+    assert seen > 3
 
 
 def test_wrong_generators_are_named_with_their_place(tmp_path: Path) -> None:
