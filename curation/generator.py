@@ -59,7 +59,8 @@ class Written:
     """One text that a generator wrote.
 
     language: BCP 47. prompt: the template or prompt as the model got it; of which the hash is stored. parent: text_uid
-    of the text that it was made from; None: of the sample as a whole (its first text then counts as the parent).
+    of the text that it was made from; None: of the sample as a whole (the parent is then its first text in that
+    language, or its first one).
     """
 
     text: str

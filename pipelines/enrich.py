@@ -22,6 +22,7 @@ from curation.media.decode import DecodeLimits
 from curation.media.decoded import View
 from curation.rows_digest import rows_digest
 from curation.shearing import counter, sheared
+from curation.signals.language import primary
 from curation.step import digest
 from curation.table import Part, find_part, read_part, write_part
 from curation.urls import uid
@@ -154,8 +155,7 @@ def _rows(
             raise ValueError(
                 f"{generator.import_path()} names {each.parent!r} as a parent, which is no text of {sample.sample_uid}"
             )
-        first = next(iter(sample.texts), None)
-        parent = parents[each.parent] if each.parent is not None else first
+        parent = parents[each.parent] if each.parent is not None else _stands_beside(sample, each.language)
         text, sizes = _sheared(generator, each.text.strip(), parent)
         name = uid("text", sample.sample_uid, text)
         if not text or name in known:
@@ -169,6 +169,13 @@ def _rows(
                "parent_text_uid": parent["text_uid"] if parent else None, "generated_for": medium}  # fmt: skip
         rows.append(own | sizes)
     return rows
+
+
+def _stands_beside(sample: Sample, language: str | None) -> Any:
+    """The first text of the sample in that language, or the first of all; None without any."""
+    spoken = primary(language) if language else None
+    same = (row for row in sample.texts if row["language_claimed"] and primary(row["language_claimed"]) == spoken)
+    return next(same, next(iter(sample.texts), None))
 
 
 def _sheared(generator: Generator, text: str, parent: Any) -> tuple[str, Row]:

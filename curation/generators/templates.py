@@ -28,7 +28,8 @@ class Templates(Generator):
     Tags are the values of `columns` (one tag each, or a JSON list of them), the same for all languages; or, with
     `entries`, the entries of a metadata list that the sample's texts of that language hold: the longest first, none
     that stands within another. Each tag once, at most `most` of them. Which of several templates is taken is a keyed
-    hash of the sample. A text's parent is the first text of its language that gave a tag; of columns, the first text.
+    hash of the sample. A text's parent is the first text of its language that gave a tag; of columns, the first of its
+    language. Lists of entries hold function words, too: of short captions `most: 1` takes the longest entry alone.
     Model: none. Source: templates of class names, arXiv 2103.00020, section 3.1.4; tags as texts, Tag2Text, arXiv
     2303.05657.
     """

@@ -107,12 +107,19 @@ def test_every_written_text_says_what_wrote_it_and_beside_which_text(store: Path
     sample_of = {row["text_uid"]: row for row in rows(store, "select * from texts where generator is null")}
     generators = {each.source: each for each in load_recipe(store.parent / "rich.yaml").enrich}
     hashes: dict[str, set[str]] = {}
+    beside = 0
     for row in found:
         assert row["generator"] == generators[row["text_source"]].import_path()
         assert row["generator_revision"] == generators[row["text_source"]].revision()
         assert row["generated_for"]
         assert sample_of[row["parent_text_uid"]]["sample_uid"] == row["sample_uid"]
+        english = {each["text_uid"] for each in sample_of.values() if each["sample_uid"] == row["sample_uid"]
+                   and each["language_claimed"] == "en" and each["text"] is not None}  # fmt: skip
+        if english and row["language_claimed"] == "en":
+            assert row["parent_text_uid"] in english
+            beside += 1
         hashes.setdefault(row["text_source"], set()).add(row["prompt_hash"])
+    assert beside > 50
     assert len(hashes["tags"]) == 3  # three templates
     assert hashes["colours"] == hashes["colours_clip"]  # one prompt
     assert hashes["colours"].isdisjoint(hashes["tags"])
