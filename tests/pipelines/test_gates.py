@@ -101,7 +101,8 @@ def store(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "store"
 
 
-RULE = {"rule": "reads_english", "keep": "language_claimed = 'en' or draw < 0.2"}
+RULE = {"rule": "reads_english", "keep": "language_claimed = 'en' or length(text) % 8 = 0"}
+"""Keeps an eighth of the other languages, the same in every run (`draw` goes by the server's port)."""
 
 
 def select(store: Path, gate: dict[str, Any], name: str) -> list[str]:
