@@ -206,10 +206,12 @@ class TrainConfig(BaseModel):
     """Threads of each worker; by default its share of the cores."""
     checkpoint_every: int = Field(100, ge=1)
     """Steps between checkpoints."""
+    checkpoints_kept: int | None = Field(2, ge=1)
+    """So many of a run's newest checkpoints stay on disk, each with the optimizer's state; null: all of them."""
 
     not_in_key: ClassVar[frozenset[str]] = frozenset(
-        {"name", "version", "device", "num_threads", "checkpoint_every", "num_workers", "min_workers", "sharding",
-         "loader_workers", "decontamination", "init", "subset", "mixture"}
+        {"name", "version", "device", "num_threads", "checkpoint_every", "checkpoints_kept", "num_workers", "min_workers",
+         "sharding", "loader_workers", "decontamination", "init", "subset", "mixture"}
     )  # fmt: skip
     """Fields that do not change what is learned (but for the last digits), or that enter the key by digests."""
 
