@@ -14,6 +14,7 @@ from pipelines import database
 from pipelines.decided import create_decided
 from pipelines.model_views import create_model_views
 from pipelines.store import State, Store, legend_name, read_json
+from pipelines.stored_columns import create_stored_columns
 
 DUPLICATES = pa.schema([("media_uid", pa.string()), ("duplicate_group", pa.string())])
 DUPLICATE_EDGES = pa.schema(
@@ -87,6 +88,7 @@ def open_store(store: Store, state: State | None = None, locked: bool = False) -
     shards = [path for name in state.versions for path in sorted((store.root / "versions" / name).glob("*.parquet"))]
     _create_members(con, shards)
     con.register("versions", _versions(store, state))
+    create_stored_columns(con, store, state)
     con.register("runs", _runs(store))
     create_model_views(con, store)
     con.execute(_candidates(state, has_segments))

@@ -93,8 +93,10 @@ class TextPolicy(BaseModel):
     weight_column: str | None = None
     """Column of the texts (`Pack.text_columns`) in proportion to which they are drawn; 0 and null are never drawn."""
     language_alpha: float | None = Field(None, ge=0, le=1)
-    """Languages are drawn in proportion to n^alpha, n being their texts in the version: 1 as they are, 0 all alike.
-    Samples count in proportion to the mean weight of their texts (temperature sampling; arXiv:1907.05019)."""
+    """Languages are drawn in proportion to n^alpha, n being how often they are without it, which is the number of their
+    texts where samples have as many each: 1 as they are, 0 all alike (temperature sampling; arXiv:1907.05019). Samples
+    are seen the more often the rarer their languages are. Exact for one caption a sample (`captions_per_image`); of
+    several different ones no language can have more than the samples have."""
 
 
 class Share(BaseModel):
