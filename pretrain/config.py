@@ -189,6 +189,9 @@ class TrainConfig(BaseModel):
     """How several workers hold the model: each all of it, or each a part (FSDP2)."""
     pictures: Literal["auto", "cached", "streamed"] = "auto"
     """cached: decoded once to squares of uint8 on disk; streamed: decoded when seen; auto: cached up to 4 GB."""
+    sounds: Literal["cached", "streamed"] = "streamed"
+    """cached: log-mel frames are kept on disk once they are made, but for random windows of longer sounds (at 16 kHz and
+    80 bands 32 kB a second); streamed: decoded when seen."""
     longer_sounds: Longer = "random"
     """What becomes of a sound longer than its stream takes: a `random` window, the `middle` one, or `leave_out`."""
     loader_workers: int = Field(0, ge=0)
@@ -213,7 +216,7 @@ class TrainConfig(BaseModel):
 
     not_in_key: ClassVar[frozenset[str]] = frozenset(
         {"name", "version", "device", "num_threads", "checkpoint_every", "checkpoints_kept", "num_workers", "min_workers",
-         "sharding", "loader_workers", "decontamination", "init", "subset", "mixture"}
+         "sharding", "sounds", "loader_workers", "decontamination", "init", "subset", "mixture"}
     )  # fmt: skip
     """Fields that do not change what is learned (but for the last digits), or that enter the key by digests."""
 

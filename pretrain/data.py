@@ -18,6 +18,7 @@ from torch import Tensor
 from pretrain.config import TrainConfig
 from pretrain.embeddings.base import Film, Sound
 from pretrain.keyed import U64, key
+from pretrain.mel_cache import MelCache
 from pretrain.order import Mixture
 from pretrain.pictures import Fit, Resample
 from pretrain.segments import SegmentReader, frame_draws, frame_times, sound_draws, sound_window
@@ -39,8 +40,8 @@ class RawBatch:
     num_damaged: of each medium, those that do not decode. rows_B, sources_B: the version's row of each sample and which
     dataset it is of. texts: of each sample `captions_per_image`, end to end, "" where it has none; text_rows: their
     places in their version, -1 there. samples_digest: sum of (sample, epoch) hashes, modulo 2^64. pixels_BSSC: uint8,
-    white where there is no picture. sounds: float32 samples of each row, none where there is no sound. frames_BTSSC:
-    uint8, black where there is no film; times_BT: seconds at which they were taken.
+    white where there is no picture. sounds: float32 samples of each row, none where there is no sound; frames (T, M) of
+    log-mel where these are kept. frames_BTSSC: uint8, black where there is no film; times_BT: seconds at which they were taken.
     """
 
     hashes_B: U64
@@ -74,7 +75,7 @@ class Reader:
     """Global batches of a run's datasets, cut evenly among workers. Can be pickled into loader processes.
 
     pixels: for each source a memory map of the squares of its whole version (N, S, S, C), or None where
-    pictures are streamed; is_whole: which of them decoded.
+    pictures are streamed; is_whole: which of them decoded. mels: log-mel frames that are kept on disk.
     """
 
     def __init__(
@@ -84,7 +85,9 @@ class Reader:
         shape: Shape,
         pixels: list[Squares | None] | None = None,
         is_whole: list[np.ndarray | None] | None = None,
+        mels: MelCache | None = None,
     ) -> None:
+        self._mels = mels
         self.sources, self.config, self.shape = sources, config, shape
         self._pixels = pixels or [None] * len(sources)
         self._is_whole = is_whole or [None] * len(sources)
@@ -199,9 +202,15 @@ class Reader:
             window = sound_window(duration_s, wanted.max_s, longer, float(draws_B[index]))
             if window is None:
                 return None  # it is whole, but not wanted
-            made = self._segments.sound(data, wanted, window)
-            if made is None and window[0] > 0:  # the sound ends long before the film
-                made = self._segments.sound(data, wanted, (0.0, wanted.max_s))
+
+            def decoded() -> np.ndarray | None:
+                found = self._segments.sound(data, wanted, window)
+                if found is None and window[0] > 0:  # the sound ends long before the film
+                    found = self._segments.sound(data, wanted, (0.0, wanted.max_s))
+                return found
+
+            is_drawn = longer == "random" and duration_s > wanted.max_s  # another window every time
+            made = decoded() if self._mels is None or is_drawn else self._mels.frames(data, window, decoded)
             if made is not None:
                 sounds[index] = made
             return made is not None or (False if is_told else None)  # a film that may never have had a sound

@@ -12,8 +12,10 @@ import numpy as np
 from pretrain.columns import Column, read_column
 from pretrain.config import Clause, ConfigError, TrainConfig
 from pretrain.data import Reader, Shape
+from pretrain.embeddings.audio import LogMel
 from pretrain.embeddings.base import SOURCES, Film, Sound
-from pretrain.model import Model
+from pretrain.mel_cache import MelCache, settings_of
+from pretrain.model import Model, Streams
 from pretrain.pictures import cached_pictures
 from pretrain.rows import Rows, map_rows
 from pretrain.source import Source, open_source
@@ -102,7 +104,20 @@ def open_data(
             f"the model's streams read {lacking}, of which no version of this run has a column; there are: "
             f"{', '.join([*sorted(all_media), 'text'])}"
         )
-    return Data(Reader(sources, config, shape, pixels, is_whole), columns, num_undecodable)
+    return Data(Reader(sources, config, shape, pixels, is_whole, _mels(config, cache)), columns, num_undecodable)
+
+
+def _mels(config: TrainConfig, cache: Path) -> MelCache | None:
+    """Where the config wants log-mel frames kept. Raises ConfigError where its streams do not hear sounds in one way."""
+    if config.sounds != "cached":
+        return None
+    streams = config.model.streams if isinstance(config.model, Streams) else {}
+    heard = [each.embedding for name, each in streams.items() if (each.source or name) == "audio"]
+    mels = [each for each in heard if isinstance(each, LogMel)]
+    if len(mels) < len(heard) or len({tuple(settings_of(each).items()) for each in mels}) != 1:
+        raise ConfigError("sounds: cached keeps log-mel frames: streams that read `audio` must all be LogMel (or MelStem) "
+                          "with the same settings; say `sounds: streamed`")  # fmt: skip
+    return MelCache(cache / "sounds", mels[0])
 
 
 def open_sources(

@@ -336,10 +336,10 @@ def test_rows_with_nothing_are_refused_and_counted(pool: Pool) -> None:
 
 @pytest.mark.family("F29")
 def test_a_ladder_of_subsets_is_nested(pool: Pool, tmp_path: Path) -> None:
-    """F29 (c): named versions of 25%, 50% and all samples, each within the next, whole samples; 5% within 25% by the
+    """F29 (c): named versions of 35%, 70% and all samples, each within the next, whole samples; 5% within 25% by the
     same draw."""
     held: dict[float, set[str]] = {}
-    for share in (0.25, 0.5, 1.0):
+    for share in (0.35, 0.7, 1.0):
         policy, name = tmp_path / f"{share}.yaml", f"share{round(100 * share):03d}"
         rule = {"rule": "ladder", "keep": "sample_draw < $share", "at": {"share": share}}
         policy.write_text(yaml.safe_dump({"policy": [*POLICY, rule]}))
@@ -352,7 +352,7 @@ def test_a_ladder_of_subsets_is_nested(pool: Pool, tmp_path: Path) -> None:
         whole = rows(pool.store, "select count(*) as n from ledger l where l.text is not null and l.status = 'ok' and "
                                  f"l.sample_uid in (select sample_uid from members where version = '{version.folder.name}')")  # fmt: skip
         assert texts == whole
-    assert set() < held[0.25] < held[0.5] < held[1.0]
+    assert set() < held[0.35] < held[0.7] < held[1.0]
     assert len(held[1.0]) == NUM
     ladder = "select count(distinct sample_uid) filter (where sample_draw < {}) as n from candidates"
     counts = [rows(pool.store, ladder.format(share))[0]["n"] for share in (0.01, 0.05, 0.25, 1.0)]
