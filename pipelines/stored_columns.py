@@ -23,7 +23,7 @@ def create_stored_columns(con: database.Connection, store: Store, state: State) 
     listed = ", ".join(database.literal(str(path)) for path in dict.fromkeys(files))
     footers = (
         "select parse_path(file_name)[-3] as place, parse_path(file_name)[-2] as name, "
-        "regexp_replace(path_in_schema, ', (list, element|list, item|bag, array_element)(?=,|$)', '', 'g') as path, "
+        "replace(replace(path_in_schema, ', list, element', ''), ', list, item', '') as path, "
         f"row_group_num_rows as rows, total_compressed_size as bytes from parquet_metadata([{listed}])"
     )
     chunks = f"select place, name, replace(path, ', ', '.') as column_name, rows, bytes from ({footers})"

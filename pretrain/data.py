@@ -8,7 +8,7 @@ Shape suffixes: G rows of the global batch, B of this worker's share, T frames, 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pretrain.config import TrainConfig
-from pretrain.embeddings.base import Film, Sound
+from pretrain.embeddings.base import OF_TEXTS, Film, Sound
 from pretrain.keyed import U64, key
 from pretrain.mel_cache import MelCache
 from pretrain.order import Mixture
@@ -39,7 +39,8 @@ class RawBatch:
     has: for each source that the model reads, bool (B,): False where the sample lacks it, or it does not decode.
     num_damaged: of each medium, those that do not decode. rows_B, sources_B: the version's row of each sample and which
     dataset it is of. texts: of each sample `captions_per_image`, end to end, "" where it has none; text_rows: their
-    places in their version, -1 there. samples_digest: sum of (sample, epoch) hashes, modulo 2^64. pixels_BSSC: uint8,
+    places in their version, -1 there. said: for each source `texts.NAME`, what is said of each text, "" where nothing
+    is. samples_digest: sum of (sample, epoch) hashes, modulo 2^64. pixels_BSSC: uint8,
     white where there is no picture. sounds: float32 samples of each row, none where there is no sound; frames (T, M) of
     log-mel where these are kept. frames_BTSSC: uint8, black where there is no film; times_BT: seconds at which they were taken.
     """
@@ -54,6 +55,7 @@ class RawBatch:
     has: dict[str, Tensor]
     num_damaged: dict[str, int]
     pixels_BSSC: Tensor | None = None
+    said: dict[str, list[str]] = field(default_factory=dict)
     sounds: list[np.ndarray] | None = None
     frames_BTSSC: Tensor | None = None
     times_BT: Tensor | None = None
@@ -158,6 +160,8 @@ class Reader:
         )
         if "text" in self.shape.sources:
             batch.has["text"] = torch.from_numpy(batch.text_rows[:: self.captions] >= 0)
+        for name in sorted(name for name in self.shape.sources if name.startswith(OF_TEXTS)):
+            self._add_said(batch, name, uids)
         if "image" in self.shape.sources:
             self._add_pictures(batch)
         if self.shape.sound is not None:
@@ -165,6 +169,15 @@ class Reader:
         if self.shape.film is not None:
             self._add_films(batch, self.shape.film)
         return batch
+
+    def _add_said(self, batch: RawBatch, name: str, uids: list[str]) -> None:
+        rows = zip(np.arange(len(batch.text_rows)) // self.captions, batch.text_rows.tolist(), strict=True)
+        batch.said[name] = [
+            self.sources[batch.sources_B[at]].draw_said(
+                int(batch.epochs_B[at]), text_row, name.removeprefix(OF_TEXTS), uids[at]
+            )
+            for at, text_row in rows
+        ]
 
     def _add_pictures(self, batch: RawBatch) -> None:
         side = self.shape.size

@@ -13,7 +13,7 @@ from pretrain.columns import Column, read_column
 from pretrain.config import Clause, ConfigError, TrainConfig
 from pretrain.data import Reader, Shape
 from pretrain.embeddings.audio import LogMel
-from pretrain.embeddings.base import SOURCES, Film, Sound
+from pretrain.embeddings.base import OF_TEXTS, SOURCES, Film, Sound
 from pretrain.mel_cache import MelCache, settings_of
 from pretrain.model import Model, Streams
 from pretrain.pictures import cached_pictures
@@ -98,7 +98,7 @@ def open_data(
             pixels.append(None)
             is_whole.append(None)
         sources.append(qualified)
-    lacking = sorted(shape.sources - all_media - {"text"})
+    lacking = sorted(name for name in shape.sources - all_media - {"text"} if not name.startswith(OF_TEXTS))
     if lacking:
         raise ConfigError(
             f"the model's streams read {lacking}, of which no version of this run has a column; there are: "
@@ -138,9 +138,12 @@ def open_sources(
 
 def shape_of(model: Model) -> Shape:
     """What of a sample a model wants. Raises ConfigError where it reads what no sample has."""
-    unknown = {name: source for name, source in model.sources.items() if source not in SOURCES}
+    named = model.sources.items()
+    unknown = {name: source for name, source in named if source not in SOURCES and not source.startswith(OF_TEXTS)}
     if unknown:
-        raise ConfigError(f"model.streams: {unknown} are no sources; valid: {', '.join(SOURCES)}")
+        raise ConfigError(f"model.streams: {unknown} are no sources; valid: {', '.join(SOURCES)}, {OF_TEXTS}NAME")
+    if any(source.startswith(OF_TEXTS) for _, source in named) and "text" not in model.sources.values():
+        raise ConfigError(f"model.streams: {OF_TEXTS}NAME is said of the text drawn, but no stream reads `text`")
     try:
         spans = model.spans()
     except ValueError as error:

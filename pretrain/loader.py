@@ -117,6 +117,9 @@ class Loader:
         columns = self._chosen(raw, rows, of_texts)
         present = {name: torch.from_numpy(column.present) for name, column in columns.items()}
         has = {source: has_B[rows].repeat_interleave(captions) for source, has_B in raw.has.items()}
+        for name, said in raw.said.items():
+            sample[name] = said[of_texts]
+            has[name] = torch.tensor([bool(each) for each in sample[name]])
         batch = Batch(
             inputs=model_inputs(self._model, sample),
             repeats=model_repeats(self._model, dict.fromkeys(MEDIA, captions)),

@@ -77,4 +77,3 @@ def settings_of(embedding: LogMel) -> dict[str, float]:
     """All that the frames of a sound depend on."""
     names = ("sample_rate_hz", "window_samples", "hop_samples", "num_mels", "max_seconds")
     return {name: getattr(embedding, name) for name in names}
-

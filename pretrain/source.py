@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pretrain.config import Clause, ConfigError, TextPolicy
+from pretrain.embeddings.base import OF_TEXTS
 from pretrain.keyed import key, mix
 from pretrain.order import Epochs
 from pretrain.rows import MEDIA, Rows
@@ -73,6 +74,14 @@ class Source:
         if self._ok_T is None:
             return list(found)
         return [found.start + int(i) for i in np.flatnonzero(self._ok_T[found.start : found.stop])]
+
+    def draw_said(self, epoch: int, text_row: int, field: str, uid: str) -> str:
+        """What the version says of a text in `field`, a text or a list of them (or of structs with `text`) of which one
+        is drawn for this epoch; empty where it says nothing."""
+        said = self.rows.of_text(text_row, field) if text_row >= 0 else None
+        if isinstance(said, list):
+            said = said[int(key("said", self._seed, epoch, uid, text_row) % np.uint64(len(said)))] if said else None
+        return str(said["text"] if isinstance(said, dict) else said or "")
 
     def draw_texts(self, epoch: int, row: int, uid: str) -> tuple[int, ...]:
         """`captions_per_image` texts of a row for this epoch: different ones as far as it has as many; none if none.
@@ -137,7 +146,7 @@ def open_source(
         if policy.sources is not None:
             by_source_T = _source_weights(rows, policy.sources, ok_T, of_text)
             weight_T = by_source_T if weight_T is None else weight_T * by_source_T
-    needed = min(2, len(wanted))
+    needed = min(2, sum(not name.startswith(OF_TEXTS) for name in wanted))
     keep &= sum((each.astype(np.int64) for each in there.values()), np.zeros(len(rows), np.int64)) >= needed
     if policy.language_alpha not in (None, 1.0) and "text" in wanted and keep.any():
         often_N = keep * (np.ones(len(rows)) if weights is None else weights)

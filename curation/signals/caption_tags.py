@@ -80,7 +80,9 @@ class CaptionTags(ColumnSignal):
                     if each.subject.tags() and (thing := each.object.tags())
                 ]
                 columns["caption_negatives"][row] = [{"text": made, "kind": kind} for kind, made in negatives(text)]
-        for row, tags in zip(others, self._listed([texts[row] for row in others], [languages[row] for row in others]), strict=True):
+        for row, tags in zip(
+            others, self._listed([texts[row] for row in others], [languages[row] for row in others]), strict=True
+        ):
             if tags is not None:
                 columns["tags"][row], columns["tags_by"][row] = tags, "entries"
         return as_table({**columns}, self.writes())

@@ -32,7 +32,10 @@ def checked() -> list[tuple[str, set[str], set[str]]]:
     """(caption, what it names, what else would be right)."""
     lines = [line for line in DATA.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
     fields = [line.split("\t") for line in lines]
-    return [(caption, *({tag for tag in each.split(", ") if tag} for each in (named, more))) for caption, named, more in fields]
+    return [
+        (caption, *({tag for tag in each.split(", ") if tag} for each in (named, more)))
+        for caption, named, more in fields
+    ]
 
 
 def measured() -> dict[str, object]:
@@ -53,13 +56,19 @@ def test_precision_on_checked_captions_is_stored_with_the_parsers_revision() -> 
     now = measured()
     if os.environ.get("TAMIS_WRITE_GOLDEN"):
         PRECISION.write_text(json.dumps(now, indent=1) + "\n")
-    assert now == json.loads(PRECISION.read_text()), "raise REVISION and write the figures anew (see the top of this file)"
+    assert now == json.loads(PRECISION.read_text()), (
+        "raise REVISION and write the figures anew (see the top of this file)"
+    )
     assert now["captions"] == 100
     assert len({caption for caption, _, _ in checked()}) == 100
     readme = (Path(words.__file__).parent / "README.md").read_text(encoding="utf-8")
     said = re.search(r"parser's revision (\d+): precision ([\d.]+), recall ([\d.]+)", readme)
     assert said is not None
-    assert [float(each) for each in said.groups()] == [REVISION, round(float(str(now["precision"])), 2), round(float(str(now["recall"])), 2)]
+    assert [float(each) for each in said.groups()] == [
+        REVISION,
+        round(float(str(now["precision"])), 2),
+        round(float(str(now["recall"])), 2),
+    ]
 
 
 @FAMILY
@@ -116,7 +125,28 @@ def test_negatives_of_the_checked_captions_have_the_same_words() -> None:
     assert sum(check_negatives(caption) for caption, _, _ in checked()) > 40
 
 
-WORDS = ["a", "an", "the", "dog", "Dog", "red", "cat", "on", "of", "and", "is", "chasing", "big", ".", ",", "3", "to", "sits", "Tom's", "x"]
+WORDS = [
+    "a",
+    "an",
+    "the",
+    "dog",
+    "Dog",
+    "red",
+    "cat",
+    "on",
+    "of",
+    "and",
+    "is",
+    "chasing",
+    "big",
+    ".",
+    ",",
+    "3",
+    "to",
+    "sits",
+    "Tom's",
+    "x",
+]
 
 
 @FAMILY
@@ -166,6 +196,10 @@ def test_targets_are_the_commonest_tags() -> None:
     rows = pa.table({"text_uid": [f"t{k}" for k in range(7)], "tags": pa.array(tags, pa.list_(pa.string()))})
     signal = TagTargets(num_tags=3)
     fit = signal.fit_pool([rows])
-    assert fit.to_pylist() == [{"tag": "dog", "num_texts": 4}, {"tag": "cat", "num_texts": 3}, {"tag": "ant", "num_texts": 1}]
+    assert fit.to_pylist() == [
+        {"tag": "dog", "num_texts": 4},
+        {"tag": "cat", "num_texts": 3},
+        {"tag": "ant", "num_texts": 1},
+    ]
     made = signal.apply(rows, fit).column("tag_targets").to_pylist()
     assert made == [[1, 1, 0], [1, 0, 0], [0, 0, 0], None, [1, 1, 0], [0, 1, 1], [1, 0, 0]]

@@ -36,7 +36,9 @@ LEDGER = {
 }
 
 
-NOT_SEARCHED = {f"{name}{end}" for name in ("semantic_edges", "evaluation_matches", "text_tags") for end in ("", "__empty")}
+NOT_SEARCHED = {
+    f"{name}{end}" for name in ("semantic_edges", "evaluation_matches", "text_tags") for end in ("", "__empty")
+}
 OF_SEGMENTS = ("sources", "source_texts", "segments", "segment_texts", "segment_matches")
 NOT_SEARCHED |= {f"{name}{end}" for name in OF_SEGMENTS for end in ("", "__empty")}
 NOT_SEARCHED |= {
