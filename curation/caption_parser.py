@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from curation import caption_words as words
@@ -87,7 +88,7 @@ def parse(caption: str) -> Parsed:
     for first, last in _runs(tokens):
         placed += _phrases(tokens, first, last)
     relations = []
-    for (_, behind, subject), (before, _, thing) in zip(placed, placed[1:], strict=False):
+    for (_, behind, subject), (before, _, thing) in pairwise(placed):
         between = tokens[behind:before]
         said = [token.low for token in between if token.low not in words.DETERMINERS]
         if said and all(token.is_word for token in between) and not set(said) & words.NO_RELATION:

@@ -77,8 +77,8 @@ def training(ablation: Ablation, address: str) -> TrainConfig:
     config has stages: how a budget is to be shared out among them is for who writes them."""
     if has_stages(ablation.train):
         raise ConfigError(
-            f"train: {ablation.train} has `stages`, each with a length of its own, but every run of an ablation has one "
-            "budget (samples_seen): name a config without `stages`, and train the stages on the version that wins"
+            f"train: {ablation.train} has `stages`, each with a length of its own, but every run of an ablation has "
+            "one budget (samples_seen): name a config without `stages`, and train the stages on the version that wins"
         )
     config = load_config(ablation.train, steps=1, epochs=None)
     if ablation.samples_seen % config.batch_size:

@@ -35,9 +35,7 @@ class Columns(Step):
 
     url: str = "url"
     text: list[str] = ["text"]
-    """One column of captions or several (alt, title, mt ...): each non-null value is a text of the sample, and its column
-    is its `text_source`. A text that stands in several is that of the first, so what people wrote comes before what
-    machines made of it: `text_source <> 'mt'` then gives back what there was without these."""
+    """One column of captions or several (alt, title ...): each non-null value is a text of the sample."""
     language: str | None = None
     """Column with the claimed language (BCP 47), if there is one."""
     hash: str | None = None

@@ -12,8 +12,8 @@ _EMPTY = (
 
 
 def create_stored_columns(con: database.Connection, store: Store, state: State) -> None:
-    """Function `stored_columns()` of the database: place (tables | versions), name, column_name, rows and bytes (as they
-    lie on disk) of each column in each row group.
+    """Function `stored_columns()` of the database: place (tables | versions), name, column_name, rows and bytes (as
+    they lie on disk) of each column in each row group.
 
     A column within a column is named with a dot, such as `texts.text`. A function and not a view, because a view would
     open the footers of all files whenever the store is opened.

@@ -190,8 +190,8 @@ class TrainConfig(BaseModel):
     pictures: Literal["auto", "cached", "streamed"] = "auto"
     """cached: decoded once to squares of uint8 on disk; streamed: decoded when seen; auto: cached up to 4 GB."""
     sounds: Literal["cached", "streamed"] = "streamed"
-    """cached: log-mel frames are kept on disk once they are made, but for random windows of longer sounds (at 16 kHz and
-    80 bands 32 kB a second); streamed: decoded when seen."""
+    """cached: log-mel frames are kept on disk once they are made, but for random windows of longer sounds (32 kB a
+    second with 80 bands every 10 ms); streamed: decoded when seen."""
     longer_sounds: Longer = "random"
     """What becomes of a sound longer than its stream takes: a `random` window, the `middle` one, or `leave_out`."""
     loader_workers: int = Field(0, ge=0)
@@ -215,8 +215,8 @@ class TrainConfig(BaseModel):
     """So many of a run's newest checkpoints stay on disk, each with the optimizer's state; null: all of them."""
 
     not_in_key: ClassVar[frozenset[str]] = frozenset(
-        {"name", "version", "device", "num_threads", "checkpoint_every", "checkpoints_kept", "num_workers", "min_workers",
-         "sharding", "sounds", "loader_workers", "decontamination", "init", "subset", "mixture"}
+        {"name", "version", "device", "num_threads", "checkpoint_every", "checkpoints_kept", "num_workers",
+         "min_workers", "sharding", "sounds", "loader_workers", "decontamination", "init", "subset", "mixture"}
     )  # fmt: skip
     """Fields that do not change what is learned (but for the last digits), or that enter the key by digests."""
 

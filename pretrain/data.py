@@ -42,7 +42,8 @@ class RawBatch:
     places in their version, -1 there. said: for each source `texts.NAME`, what is said of each text, "" where nothing
     is. samples_digest: sum of (sample, epoch) hashes, modulo 2^64. pixels_BSSC: uint8,
     white where there is no picture. sounds: float32 samples of each row, none where there is no sound; frames (T, M) of
-    log-mel where these are kept. frames_BTSSC: uint8, black where there is no film; times_BT: seconds at which they were taken.
+    log-mel where these are kept. frames_BTSSC: uint8, black where there is no film; times_BT: seconds at which
+    they were taken.
     """
 
     hashes_B: U64

@@ -108,15 +108,17 @@ def open_data(
 
 
 def _mels(config: TrainConfig, cache: Path) -> MelCache | None:
-    """Where the config wants log-mel frames kept. Raises ConfigError where its streams do not hear sounds in one way."""
+    """Where the config wants log-mel frames kept. Raises ConfigError where its streams hear sounds in several ways."""
     if config.sounds != "cached":
         return None
     streams = config.model.streams if isinstance(config.model, Streams) else {}
     heard = [each.embedding for name, each in streams.items() if (each.source or name) == "audio"]
     mels = [each for each in heard if isinstance(each, LogMel)]
     if len(mels) < len(heard) or len({tuple(settings_of(each).items()) for each in mels}) != 1:
-        raise ConfigError("sounds: cached keeps log-mel frames: streams that read `audio` must all be LogMel (or MelStem) "
-                          "with the same settings; say `sounds: streamed`")  # fmt: skip
+        raise ConfigError(
+            "sounds: cached keeps log-mel frames: streams that read `audio` must all be LogMel (or MelStem) with the "
+            "same settings; say `sounds: streamed`"
+        )
     return MelCache(cache / "sounds", mels[0])
 
 

@@ -178,8 +178,8 @@ class Streams(ModelConfig):
     fusion: reads the tokens of several streams. target_embedding, decoder: write texts from what they read.
     through_fusion: a stream's vector is what the fusion makes of it alone, so that the same weights serve as towers and
     as a fusion (VLMo). shared: streams with one encoder and one projection for all (AlignCLIP, arXiv:2406.17639; their
-    encoders are configured alike), and one embedding where these are, too. init: path of a `model.safetensors` (or of a run folder that holds one) of the same
-    streams to start from.
+    encoders are configured alike), and one embedding where these are, too. init: path of a `model.safetensors` (or of a
+    run folder that holds one) of the same streams to start from.
     """
 
     embed_dim: int = Field(128, ge=2)

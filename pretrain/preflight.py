@@ -196,8 +196,8 @@ def _check_sources(model: Model, versions: Sequence[Version]) -> None:
             if not _is_said(fields.get(name.removeprefix(TEXTS_PREFIX))):
                 usable = [TEXTS_PREFIX + field for field, kind in fields.items() if _is_said(kind)]
                 raise ConfigError(
-                    f"model.streams: a stream reads {name!r}, but the texts of {version.folder.name} have no such field of "
-                    f"texts; they have: {', '.join(sorted(usable))}"
+                    f"model.streams: a stream reads {name!r}, but the texts of {version.folder.name} have no such "
+                    f"field of texts; they have: {', '.join(sorted(usable))}"
                 )
     lacking = sorted(name for name in wanted - there - {"text"} if not name.startswith(TEXTS_PREFIX))
     if lacking:

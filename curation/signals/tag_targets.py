@@ -1,4 +1,4 @@
-"""Tag targets: which of the pool's commonest tags a caption has, as the training target `TagClassification` reads them."""
+"""Tag targets: which of the pool's commonest tags a caption has, as `pretrain.targets.tags` reads them."""
 
 from __future__ import annotations
 

@@ -44,6 +44,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "NearestClass": {"target": DATA / "target_set.npz"},
     "ToxicWords": {"lists": {"en": DATA / "words_en.txt", "any": DATA / "words_any.txt"}},
     "TextQuality": {"model": DATA / "quality.bin"},
+    "TagTargets": {"num_tags": 4},
     "EmbeddingCluster": {"num_clusters": 3, "target": DATA / "target_set.npz"},
 }
 """Fields of the signals that the laws cannot make without."""

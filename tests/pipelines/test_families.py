@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from pipelines.store import Store
 from pretrain.columns import read_column
 from pretrain.version import open_version
 from tests.curation.signal_rows import drawing
-from tests.pipelines.loopback import Server
+from tests.pipelines.loopback import Request, Server
 from tests.pipelines.patch_scorer import DIM, PatchScorer
 from tests.stores import SIGNALS, last_run, recipe, rows, run, tamis
 
@@ -75,6 +76,10 @@ def file_of(pixels: np.ndarray, kind: str = "PNG", **how: Any) -> bytes:
         return file.getvalue()
 
 
+def answer(request: Request, data: bytes) -> None:
+    request.reply(data)
+
+
 @dataclass(frozen=True)
 class Pool:
     """links: with translations; plain: the same without them; damaged: pictures that do not decode."""
@@ -106,7 +111,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
         address = f"http://127.0.0.1:{server.port}"
         for kind, files in (("whole", whole), ("damaged", damaged)):
             for number, data in enumerate(files):
-                server.routes[f"/{kind}/{number}.png"] = lambda request, data=data: request.reply(data)
+                server.routes[f"/{kind}/{number}.png"] = partial(answer, data=data)
         first: list[dict[str, Any]] = []
         for number in range(NUM):
             url = f"{address}/whole/{number}.png"
@@ -231,8 +236,11 @@ def test_tags_are_reported_for_each_language_and_none_is_silent(pool: Pool) -> N
     assert {name for name, row in report.items() if row["note"] == "NO TAGS"} == {"ach"}
     assert report["ach"]["tagged_share"] == 0
     assert (report["ach"]["tags_by"], report["en"]["tags_by"], report["ja"]["tags_by"]) == ("none", "parser", "entries")
-    tagged = rows(pool.store, "select count(*) filter (where len(tags) > 0) as n from text_tags join texts using (text_uid) "
-                              "where language_claimed = 'en'")  # fmt: skip
+    tagged = rows(
+        pool.store,
+        "select count(*) filter (where len(tags) > 0) as n from text_tags join texts using (text_uid) "
+        "where language_claimed = 'en'",
+    )
     assert report["en"]["tagged"] == tagged[0]["n"] > NUM
     assert report["en"]["tagged_share"] == pytest.approx(tagged[0]["n"] / report["en"]["texts"], abs=1e-4)
     assert CaptionTags().key_extras()["parser"] == REVISION
@@ -370,9 +378,13 @@ def test_a_ladder_of_subsets_is_nested(pool: Pool, tmp_path: Path) -> None:
         version = open_version(Store.open(pool.store).version_path(name))
         table = version.read(["sample_uid", "texts"])
         held[share] = set(table.column("sample_uid").to_pylist())
-        texts = rows(pool.store, f"select count(*) as n from members where version = '{version.folder.name}'")
-        whole = rows(pool.store, "select count(*) as n from ledger l where l.text is not null and l.status = 'ok' and "
-                                 f"l.sample_uid in (select sample_uid from members where version = '{version.folder.name}')")  # fmt: skip
+        members = f"members where version = '{version.folder.name}'"
+        texts = rows(pool.store, f"select count(*) as n from {members}")
+        whole = rows(
+            pool.store,
+            "select count(*) as n from ledger l where l.text is not null and l.status = 'ok' "
+            f"and l.sample_uid in (select sample_uid from {members})",
+        )
         assert texts == whole
     assert set() < held[0.35] < held[0.7] < held[1.0]
     assert len(held[1.0]) == NUM
