@@ -191,8 +191,9 @@ def test_temperature_draws_languages_by_n_to_the_alpha(tmp_path: Path) -> None:
 
 
 @pytest.mark.family("F09")
-@pytest.mark.parametrize("alpha", [1.0, 0.7, 0.5, 0.3, 0.0])
-@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
+@pytest.mark.parametrize(
+    ("alpha", "weighted"), [(1.0, False), (0.7, False), (0.5, True), (0.5, False), (0.3, False), (0.0, False)]
+)
 def test_share_of_a_language_is_its_number_to_the_alpha(tmp_path: Path, alpha: float, weighted: bool) -> None:
     """F09 (c): within 4 standard deviations of 12,000 draws, of four languages, in samples of one to four texts.
 
