@@ -19,6 +19,8 @@ REVISION = 1
 """Of the rules and lists: changes whenever a caption could be parsed otherwise."""
 MAX_CHARACTERS = 10_000
 """Of a text that is parsed; a caption is far shorter."""
+MAX_NEGATIVES = 8
+"""Of a text: each is as long as the text, and of a long list of things there would be as many."""
 _TOKEN = re.compile(r"[^\W_]+(?:['’‘.-][^\W_]+)*|[^\w\s]", re.UNICODE)
 Kind = Literal["roles", "attributes"]
 
@@ -96,11 +98,14 @@ def parse(caption: str) -> Parsed:
     return Parsed(tuple(phrase for _, _, phrase in placed), tuple(relations))
 
 
-def negatives(caption: str) -> list[tuple[Kind, str]]:
+def negatives(caption: str, parsed: Parsed | None = None) -> list[tuple[Kind, str]]:
     """The caption with two things exchanged (`roles`), and with their attributes exchanged (`attributes`): the same
-    words, another meaning. None where it has no relation between two things, or the exchange changes nothing."""
+    words, another meaning. None where it has no relation between two things, or the exchange changes nothing; at most
+    `MAX_NEGATIVES`. parsed: `parse(caption)`, where it is there."""
     found: list[tuple[Kind, str]] = []
-    for relation in parse(caption).relations:
+    for relation in (parsed or parse(caption)).relations:
+        if len(found) >= MAX_NEGATIVES:
+            break
         one, two = relation.subject, relation.object
         if relation.relation in words.EVEN:
             continue  # a dog and a cat, next to each other: exchanged, it is as true
@@ -110,7 +115,7 @@ def negatives(caption: str) -> list[tuple[Kind, str]]:
             spans = [(each.start, each.start + _width(caption, each)) for each in (one, two)]
             found.append(("attributes", _exchanged(caption, *spans)))
     same = _folded(caption)
-    return [(kind, text) for kind, text in dict.fromkeys(found) if _folded(text) != same]
+    return [(kind, text) for kind, text in dict.fromkeys(found[:MAX_NEGATIVES]) if _folded(text) != same]
 
 
 def singular(noun: str) -> str:

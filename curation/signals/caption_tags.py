@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import combinations
 from typing import ClassVar, Literal
 
 import pyarrow as pa
@@ -29,12 +30,12 @@ class CaptionTags(ColumnSignal):
     Columns: `tags`, the things named, each once, in lower case and in the singular, in the order of the caption (of
     entries: in that of the list; numbers, and entries that are part of a longer one there, are no tags); `tags_by`,
     `parser` or `entries`; of what the parser parsed also `relations`, {subject, relation, object}, and
-    `caption_negatives`, {text, kind}: the caption with the two things of a relation exchanged (`roles`) or their
-    attributes (`attributes`), which has the same words and is no longer true. All null without a text, and in languages
-    that have neither parser nor entries (the report `tags` counts them for each language). Unit: none. Model: none; the
-    parser's revision and the digest of the list are in the key. Precision on 100 hand-checked captions is in
-    curation/README.md. Source: tags and triples from captions, Tag2Text, arXiv 2303.05657, and Structure-CLIP,
-    arXiv 2305.06152 (both by parsers for English); the rules are this project's.
+    `caption_negatives`, at most 8 of {text, kind}: the caption with the two things of a relation exchanged (`roles`) or
+    their attributes (`attributes`), which has the same words and is no longer true. All null without a text, for texts
+    of more than 10,000 characters, and in languages that have neither parser nor entries (the report `tags` counts them
+    for each language). Unit: none. Model: none; the parser's revision and the digest of the list are in the key.
+    Precision on 100 hand-checked captions is in curation/README.md. Source: tags and triples from captions, Tag2Text,
+    arXiv 2303.05657, and Structure-CLIP, arXiv 2305.06152 (both by parsers for English); the rules are this project's.
     """
 
     version: ClassVar[int] = 1
@@ -69,9 +70,11 @@ class CaptionTags(ColumnSignal):
         for row, (text, language) in enumerate(zip(texts, languages, strict=True)):
             if text is None:
                 continue
+            if len(text) > MAX_CHARACTERS:
+                continue
             if language is None or primary(language) != PARSED:
                 others.append(row)
-            elif len(text) <= MAX_CHARACTERS:
+            else:
                 parsed = parse(text)
                 columns["tags"][row], columns["tags_by"][row] = parsed.tags(), "parser"
                 columns["relations"][row] = [
@@ -79,7 +82,9 @@ class CaptionTags(ColumnSignal):
                     for each in parsed.relations
                     if each.subject.tags() and (thing := each.object.tags())
                 ]
-                columns["caption_negatives"][row] = [{"text": made, "kind": kind} for kind, made in negatives(text)]
+                columns["caption_negatives"][row] = [
+                    {"text": made, "kind": kind} for kind, made in negatives(text, parsed)
+                ]
         for row, tags in zip(
             others, self._listed([texts[row] for row in others], [languages[row] for row in others]), strict=True
         ):
@@ -109,11 +114,14 @@ def _named(tags: tuple[str, ...]) -> str:
 def _longest(entries: Iterable[str]) -> list[str]:
     """Entries that are not part of a longer one among them, without numbers."""
     kept = [entry for entry in entries if not entry.isdigit()]
-    return [entry for entry in kept if not any(_is_part(entry, other) for other in kept)]
+    parts = {part for entry in kept for part in _parts(entry)}
+    return [entry for entry in kept if entry not in parts]
 
 
-def _is_part(entry: str, other: str) -> bool:
-    """Whether it stands in a longer entry: as whole words, but in scripts without spaces anywhere."""
-    if entry == other:
-        return False
-    return f" {entry} " in f" {other} " or (ord(entry[0]) >= _WITHOUT_SPACES and entry in other)
+def _parts(entry: str) -> Iterator[str]:
+    """What stands in an entry, but for itself: its runs of words; in scripts without spaces, of letters."""
+    has_spaces = ord(entry[0]) < _WITHOUT_SPACES or " " in entry
+    pieces = entry.split(" ") if has_spaces else list(entry)
+    for begin, end in combinations(range(len(pieces) + 1), 2):
+        if end - begin < len(pieces):
+            yield (" " if has_spaces else "").join(pieces[begin:end])

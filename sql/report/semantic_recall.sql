@@ -1,7 +1,7 @@
 -- Duplicate pictures by hashes beside those by embeddings: how many pairs of the one the other finds too.
 -- in:  duplicate_edges, duplicates, semantic_edges
 -- out: pairs_by (kind of pair by hashes, `hashes` for all of these, `embeddings` for the semantic ones), pairs,
---      found_by (embeddings | hashes), found (of these pairs; by hashes: in one duplicate group), recall (null where no
+--      found_by (embeddings | hashes), found (of these pairs; by hashes: in one duplicate group), recall (both null where no
 --      embeddings of pictures were compared)
 with alike as (select uid, other_uid, kind from semantic_edges where level = 'media'),
 -- of equal vectors only the first is compared with others
@@ -31,7 +31,8 @@ counted as (
     left join duplicates b on b.media_uid = p.other_uid
     having count(*) > 0
 )
-select pairs_by, pairs, found_by, found,
+select pairs_by, pairs, found_by,
+    case when (select count(*) from alike) > 0 then found end as found,
     case when (select count(*) from alike) > 0 then round(found / pairs, 4) end as recall
 from counted
 order by pairs_by in ('hashes', 'embeddings'), pairs_by desc, pairs desc
