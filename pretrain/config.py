@@ -99,6 +99,19 @@ class TextPolicy(BaseModel):
     several different ones no language can have more than the samples have."""
 
 
+class Views(BaseModel):
+    """Pictures as teachers saw them (`curation.signals.augmented_image_embedding`), in place of windows and colours of
+    the run's own: each time another of the stored views, with the embedding that a teacher gave it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    parameters: str
+    """Column with the parameters of the views, such as `clip_augmentations`."""
+    embeddings: tuple[str, ...] = Field(min_length=1)
+    """Columns with one vector a view, one after the other, such as `clip_augmented_embeddings`; to targets they are the
+    vector of the view that is shown."""
+
+
 class Share(BaseModel):
     """A further dataset version that is mixed in, such as an older one to replay."""
 
@@ -196,6 +209,8 @@ class TrainConfig(BaseModel):
     """What becomes of a sound longer than its stream takes: a `random` window, the `middle` one, or `leave_out`."""
     loader_workers: int = Field(0, ge=0)
     """Processes of each worker that read and decode; 0: threads of the worker itself."""
+    views: Views | None = None
+    """Show the views that teachers saw; pictures are then streamed."""
     augment: bool = True
     """Random crop and colour jitter; never a flip, which would change what letters say."""
     seed: int = Field(0, ge=0, lt=2**63)
@@ -234,6 +249,9 @@ class TrainConfig(BaseModel):
                     + (f" in pieces of micro_batch {self.micro_batch}" if self.micro_batch else "")
                     + (f" (between min_workers {fewest} and num_workers)" if fewest < self.num_workers else "")
                 )
+        unread = sorted(set(self.views.embeddings) - set(self.columns())) if self.views else []
+        if unread:
+            raise ValueError(f"views.embeddings: no target reads {unread}; columns that targets read: {self.columns()}")
         known = self.model.stream_names()
         for index, weighted in enumerate(self.targets):
             for stream in weighted.target.streams():

@@ -20,6 +20,7 @@ from pretrain.pictures import cached_pictures
 from pretrain.rows import Rows, map_rows
 from pretrain.source import Source, open_source
 from pretrain.version import Version, open_version
+from pretrain.views import StoredViews, stored_views
 
 COMPLETE = "complete"
 """Status of a version all of whose evaluation sets were compared, all of each."""
@@ -54,6 +55,8 @@ def check_decontamination(version: Version, config: TrainConfig) -> None:
 
 def is_cached(config: TrainConfig, num_samples: int, size: int) -> bool:
     """Whether the squares of a version are decoded once and kept."""
+    if config.views is not None:
+        return False
     return config.pictures == "cached" or (
         config.pictures == "auto" and num_samples * size * size * 3 <= CACHED_UP_TO_BYTES
     )
@@ -74,6 +77,7 @@ def open_data(
     pixels: list[np.memmap[Any, Any] | None] = []
     columns: list[dict[str, Column]] = []
     is_whole: list[np.ndarray | None] = []
+    views: list[StoredViews] = []
     num_undecodable = 0
     shape = shape_of(model)
     all_media: set[str] = set()
@@ -81,6 +85,10 @@ def open_data(
         version = open_version(place)
         check_decontamination(version, config)
         columns.append(_columns(config, version))
+        if config.views is not None:
+            views.append(stored_views(cache / "views", version, config.views))
+            if views[0].num_views != views[-1].num_views:
+                raise ConfigError("views: the versions of a run must have as many views of a picture each")
         rows = map_rows(cache / "rows", version, progress)
         all_media |= {*rows.media, *(["audio"] if "video" in rows.media else [])}  # a film holds its sound
         qualified = _source(config, number, rows, shape.sources, None)
@@ -104,7 +112,9 @@ def open_data(
             f"the model's streams read {lacking}, of which no version of this run has a column; there are: "
             f"{', '.join([*sorted(all_media), 'text'])}"
         )
-    return Data(Reader(sources, config, shape, pixels, is_whole, _mels(config, cache)), columns, num_undecodable)
+    return Data(
+        Reader(sources, config, shape, pixels, is_whole, _mels(config, cache), views or None), columns, num_undecodable
+    )
 
 
 def _mels(config: TrainConfig, cache: Path) -> MelCache | None:

@@ -147,6 +147,10 @@ def _check_columns(config: TrainConfig, versions: Sequence[Version]) -> None:
                     raise ConfigError(
                         f"targets.{index}: column {name!r} of {version.folder.name} holds {kind}, no numbers"
                     )
+        if config.views is not None and config.views.parameters not in plain:
+            raise ConfigError(
+                f"views.parameters = {config.views.parameters!r}: {version.folder.name} has: {', '.join(plain)}"
+            )
         texts = config.texts
         if texts.weight_column is not None and texts.weight_column not in fields:
             raise ConfigError(
