@@ -179,7 +179,8 @@ def domains(con: Connection) -> dict[str, Any]:
 
 
 def duplicates(con: Connection) -> dict[str, Any]:
-    """Number of groups and of media in them, and the pairs by kind and distance as a matrix."""
+    """Number of groups and of media in them, the pairs by kind and distance as a matrix, and how many of them the
+    embeddings find, where these were compared."""
     (found,) = database.rows(
         con, "select count(distinct duplicate_group) as groups, count(duplicate_group) as media from duplicates"
     )
@@ -195,7 +196,9 @@ def duplicates(con: Connection) -> dict[str, Any]:
         kind["pairs"] += row["pairs"]
         kind["by_distance"][row["distance"]] += row["pairs"]
     largest_first = dict(sorted(kinds.items(), key=lambda each: -each[1]["pairs"]))
-    return {**found, "kinds": largest_first, "distances": list(range(furthest + 1))}
+    recall = database.rows(con, f"select * from {stored('semantic_recall')} where recall is not null")
+    beside = {row["pairs_by"]: row for row in recall}
+    return {**found, "kinds": largest_first, "distances": list(range(furthest + 1)), "beside": beside}
 
 
 def scores(con: Connection, policy: list[PolicyItem]) -> Rows:

@@ -15,6 +15,7 @@ from pipelines import database
 from pipelines.decided import create_decided
 from pipelines.model_views import create_model_views
 from pipelines.store import State, Store, legend_name, read_json
+from pipelines.stored_columns import create_stored_columns
 
 DUPLICATES = pa.schema([("media_uid", pa.string()), ("duplicate_group", pa.string())])
 DUPLICATE_EDGES = pa.schema(
@@ -55,6 +56,7 @@ RUNS = pa.schema(
      ("parts_run", pa.int64()), ("parts_reused", pa.int64()), ("counts", pa.string())]
 )  # fmt: skip
 ENTRY_MATCHES = pa.schema([("text_uid", pa.string()), ("entry_id", pa.int32())])
+TEXT_TAGS = pa.schema([("text_uid", pa.string()), ("tags", pa.list_(pa.string())), ("tags_by", pa.string())])
 ENTRIES_LEGEND = pa.schema([("entry_id", pa.int32()), *ENTRIES])
 MEMBERS = pa.schema([("version", pa.string()), ("sample_uid", pa.string()), ("text_uid", pa.string())])
 
@@ -89,6 +91,7 @@ def open_store(store: Store, state: State | None = None, locked: bool = False) -
     shards = [path for name in state.versions for path in sorted((store.root / "versions" / name).glob("*.parquet"))]
     _create_members(con, shards)
     con.register("versions", _versions(store, state))
+    create_stored_columns(con, store, state)
     con.register("runs", _runs(store))
     create_model_views(con, store)
     con.execute(_candidates(state, has_segments))
@@ -141,12 +144,17 @@ def _create_generated(con: database.Connection) -> None:
 
 
 def _create_entries(con: database.Connection, store: Store, state: State) -> None:
-    """Views `entry_matches` (which text holds which metadata entry) and `entries` (what the ids stand for)."""
+    """Views `entry_matches` (which text holds which metadata entry), `entries` (what the ids stand for) and `text_tags`
+    (the tags of each text)."""
     database.create_view(con, "entries", store.files(state, legend_name("metadata_entries")), ENTRIES_LEGEND)
     if "metadata_entries" in state.signals:
         con.execute("create view entry_matches as select text_uid, unnest(entry_ids) as entry_id from metadata_entries")
     else:
         database.create_view(con, "entry_matches", [], ENTRY_MATCHES)
+    if "caption_tags" in state.signals:
+        con.execute("create view text_tags as select text_uid, tags, tags_by from caption_tags")
+    else:
+        database.create_view(con, "text_tags", [], TEXT_TAGS)
 
 
 def _create_members(con: database.Connection, shards: list[Path]) -> None:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from curation.table import replace_text
 from pretrain.config import ConfigError, TrainConfig, parse_config, read_spec
 from pretrain.preflight import check_later
@@ -39,6 +41,14 @@ class Stage:
 def is_staged(spec: object) -> bool:
     """Whether a training config has stages."""
     return isinstance(spec, dict) and "stages" in spec
+
+
+def has_stages(path: Path) -> bool:
+    """The same of a file; False where it cannot be read, which is told by who reads it."""
+    try:
+        return is_staged(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, yaml.YAMLError):
+        return False
 
 
 def parse_stages(spec: dict[str, Any], place: str = "config") -> list[Stage]:
