@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from curation.table import publishing
+from curation.table import replacing
 from pipelines import database
 from pipelines.sources import SourceError
 from pipelines.store import Store
@@ -124,8 +124,7 @@ def write_result(table: pa.Table, output: Path) -> None:
         if pa.types.is_interval(field.type):  # neither format knows it
             texts = [None if value is None else str(value) for value in table.column(place).to_pylist()]
             table = table.set_column(place, field.name, pa.array(texts, pa.string()))
-    output.unlink(missing_ok=True)
-    with publishing(output.absolute()) as temporary:
+    with replacing(output.absolute()) as temporary:
         if output.suffix == ".parquet":
             pq.write_table(table, temporary, compression="zstd")
         else:

@@ -11,11 +11,12 @@ import contextlib
 import logging
 import os
 import signal
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+
+from pipelines.ray_sessions import remove_old_sessions, session_folder
 
 log = logging.getLogger(__name__)
 ATTEMPTS = 3
@@ -241,10 +242,11 @@ def start_ray(address: str) -> bool:
     previous = signal.getsignal(signal.SIGTERM)
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address == "local":
+        remove_old_sessions(session_folder())
         options |= {
             "include_dashboard": False,
             "object_store_memory": OBJECT_STORE_BYTES,
-            "_temp_dir": tempfile.gettempdir() + "/tamis-ray",
+            "_temp_dir": str(session_folder()),
         }
     ray.init(address=address, **options)
     with contextlib.suppress(ValueError):  # not in the main thread: Ray left the handler alone

@@ -105,6 +105,9 @@ def test_results_as_files(store: Store, tmp_path: Path) -> None:
     assert found[0]["rejected_by"].startswith("[")
     with pytest.raises(SourceError, match=r"\.parquet or \.csv"):
         write_result(table, tmp_path / "out.txt")
+    with pytest.raises(pa.ArrowException):  # Parquet has no unions: the file that was there stays
+        write_result(ask(store, "select union_value(number := 1) as a"), tmp_path / "deep" / "out.parquet")
+    assert pq.read_table(tmp_path / "deep" / "out.parquet").to_pylist() == table.to_pylist()
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["deep", "out.csv", "out.parquet"]
 
 
