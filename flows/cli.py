@@ -175,7 +175,7 @@ def sql(
             return
         table = ask(found, query)
         if output is None:
-            _print(table.to_pylist()[:1000])
+            _print(table.slice(0, 1000).to_pylist())
             if table.num_rows > 1000:
                 err.print(f"... the first 1,000 of {table.num_rows:,} rows; write all with -o FILE.parquet")
         else:

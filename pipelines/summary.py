@@ -100,7 +100,7 @@ def ask(store: Store, query: str) -> pa.Table:
     kinds = [str(each.type).rpartition(".")[2] for each in con.extract_statements(statement)]
     if kinds not in (["SELECT"], ["EXPLAIN"]):
         raise SourceError(f"only one SELECT is answered, this is {', '.join(kinds) or 'empty'}: a store is read-only")
-    table = database.arrow(con, statement)
+    table = database.stoppable(con, statement)
     return table.rename_columns(_apart(table.column_names))
 
 

@@ -1,6 +1,9 @@
 """Questions in SQL: one SELECT, read only, nothing outside of the store; results as files that run nothing."""
 
 import csv
+import os
+import signal
+import threading
 from pathlib import Path
 
 import pyarrow as pa
@@ -121,6 +124,21 @@ def test_no_cell_begins_like_a_formula(store: Store, tmp_path: Path, cell: str) 
     write_result(asked, tmp_path / "out.csv")
     with (tmp_path / "out.csv").open(newline="") as file:
         assert not any(value.startswith("=") for row in csv.reader(file) for value in row)
+
+
+def test_a_signal_ends_a_question(store: Store) -> None:
+    def stop(*_: object) -> None:
+        raise InterruptedError
+
+    before = signal.signal(signal.SIGUSR1, stop)
+    timer = threading.Timer(1, os.kill, (os.getpid(), signal.SIGUSR1))
+    timer.start()
+    try:
+        with pytest.raises(InterruptedError):  # the question alone would take years
+            ask(store, "select count(*) from ledger a, ledger b, ledger c, ledger d, ledger e where a.text < e.text")
+    finally:
+        timer.join()
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_the_listing_and_the_status(store: Store, tmp_path: Path) -> None:
