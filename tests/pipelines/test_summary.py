@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import signal
 import threading
 from pathlib import Path
@@ -124,6 +125,19 @@ def test_no_cell_begins_like_a_formula(store: Store, tmp_path: Path, cell: str) 
     write_result(asked, tmp_path / "out.csv")
     with (tmp_path / "out.csv").open(newline="") as file:
         assert not any(value.startswith("=") for row in csv.reader(file) for value in row)
+
+
+def test_the_questions_of_the_readme(store: Store) -> None:
+    """Each is answered, and every view that the page names is there."""
+    page = (Path(__file__).parents[2] / "sql" / "README.md").read_text(encoding="utf-8")
+    questions = re.findall(r'^    tamis sql STORE (?:"([^"]+)"|(\w+))', page, re.MULTILINE)
+    assert len(questions) >= 6
+    for quoted, name in questions:
+        assert ask(store, quoted or name).num_rows > 0, quoted or name
+    listed = {row["name"] for row in listing(store)}
+    named = {name for cell in re.findall(r"^\| (`.+?) \|", page, re.MULTILINE) for name in re.findall(r"`(\w+)`", cell)}
+    assert len(named) > 20
+    assert named <= listed | {"evaluation_matches"}
 
 
 def test_a_signal_ends_a_question(store: Store) -> None:
