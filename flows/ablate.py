@@ -29,6 +29,7 @@ from pretrain.comparison import Incomparable, RunRows, Wanted, compare, figure_o
 from pretrain.config import ConfigError, TrainConfig, load_config
 from pretrain.evaluate import evaluate, evaluation_files
 from pretrain.run import RunResult, train
+from pretrain.stages import has_stages
 from pretrain.version import Version, VersionError, open_version
 
 NAME_DIGITS = 12
@@ -72,7 +73,13 @@ def ablate(path: Path, store: Path | None, on: str | None, address: str, say: Re
 
 
 def training(ablation: Ablation, address: str) -> TrainConfig:
-    """The training config with the ablation's budget. Raises ConfigError where the budget is no number of steps."""
+    """The training config with the ablation's budget. Raises ConfigError where the budget is no number of steps, or the
+    config has stages: how a budget is to be shared out among them is for who writes them."""
+    if has_stages(ablation.train):
+        raise ConfigError(
+            f"train: {ablation.train} has `stages`, each with a length of its own, but every run of an ablation has "
+            "one budget (samples_seen): name a config without `stages`, and train the stages on the version that wins"
+        )
     config = load_config(ablation.train, steps=1, epochs=None)
     if ablation.samples_seen % config.batch_size:
         raise ConfigError(

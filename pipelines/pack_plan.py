@@ -19,6 +19,7 @@ from curation.rows_digest import rows_digest
 from curation.step import digest
 from curation.table import open_part, read_part, write_part
 from pipelines import database, pack_faces
+from pipelines.half_precision import as_stored, stored_in_half
 from pipelines.pack_segments import FIXED, MODALITIES
 from pipelines.plan_file import num_texts, without_places
 from pipelines.pool_growth import is_first
@@ -87,15 +88,17 @@ def plan_version(run: Run, scratch: Path) -> Plan:
     has_weights = any(isinstance(item, Weight) for item in run.round.policy)
     names = dict.fromkeys([*settings.text_columns, *(["sampling_weight"] if has_weights else [])])
     fields = "".join(f", k.{database.quoted(n)} as {database.quoted(TEXT + n)}" for n in names)
+    if "generated_for" in columns and not of_segments:  # a training run draws by it; of segments it is always there
+        fields += f', k.text_source as "{TEXT}source"'
     extra = _extra(settings, of_segments)
     more = "".join(f", k.{database.quoted(n)}" for n in extra) + pack_faces.plan_field(settings.blur_faces)
     sql = database.query("pack/plan_segments" if of_segments else "pack/plan")
     sql = sql.replace("{text_fields}", fields).replace("{extra}", more)
     con.execute(f"create view planned as {sql.replace('$seed', database.literal(str(run.recipe.seed)))}")
-    plan = Plan()
+    plan, halves = Plan(), stored_in_half(run.store, run.state)
     rows = database.batches(con, "from planned", SORTED_ROWS)
     for shard in _shards(rows, settings.samples_per_shard):
-        plan.add(_nested(shard, extra), scratch)
+        plan.add(_nested(as_stored(shard, halves, TEXT), extra), scratch)
     con.close()
     return plan
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from curation.policy import Balance, Decontaminate, Dedupe, Policy, PolicyItem, Quota, Rule, Top, Weight
+from curation.policy import Balance, Decontaminate, Dedupe, Gate, Policy, PolicyItem, Quota, Rule, Top, Weight
 from curation.reasons import reason
 from pipelines import database, report_charts
 from pipelines.database import Connection
@@ -57,6 +57,8 @@ def explained(item: PolicyItem) -> str:
             return f"{what} {item.at_most:,} {item.unit} for each {item.per}"
         case Weight():
             return f"weight {item.value}"
+        case Gate():
+            return f"of {item.of}, each {item.per} at least {100 * item.least:.4g}% of what all keep"
         case Decontaminate():
             return f"not in {', '.join(item.against)}"
         case Dedupe(of="texts"):
@@ -177,7 +179,8 @@ def domains(con: Connection) -> dict[str, Any]:
 
 
 def duplicates(con: Connection) -> dict[str, Any]:
-    """Number of groups and of media in them, and the pairs by kind and distance as a matrix."""
+    """Number of groups and of media in them, the pairs by kind and distance as a matrix, and how many of them the
+    embeddings find, where these were compared."""
     (found,) = database.rows(
         con, "select count(distinct duplicate_group) as groups, count(duplicate_group) as media from duplicates"
     )
@@ -193,7 +196,9 @@ def duplicates(con: Connection) -> dict[str, Any]:
         kind["pairs"] += row["pairs"]
         kind["by_distance"][row["distance"]] += row["pairs"]
     largest_first = dict(sorted(kinds.items(), key=lambda each: -each[1]["pairs"]))
-    return {**found, "kinds": largest_first, "distances": list(range(furthest + 1))}
+    recall = database.rows(con, f"select * from {stored('semantic_recall')} where recall is not null")
+    beside = {row["pairs_by"]: row for row in recall}
+    return {**found, "kinds": largest_first, "distances": list(range(furthest + 1)), "beside": beside}
 
 
 def scores(con: Connection, policy: list[PolicyItem]) -> Rows:

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.table import TEMPORARY_PREFIX, Part, open_part, remove_temporaries, replace_text
+from curation.versions import matching, sealed_versions
 
 FORMAT = "tamis.store/1"
 
@@ -217,17 +218,15 @@ class Store:
     # versions ---------------------------------------------------------------------------------------------------------
 
     def version_path(self, name: str = "latest") -> Path:
-        """Folder of a dataset version by name, by the first digits of its digest, or `latest`.
+        """Folder of a dataset version by its name, that of its recipe, the first digits of its digest, or `latest`
+        (`curation.versions`).
 
         Raises StoreError naming the versions that there are.
         """
-        names = sorted(path.parent.name for path in (self.root / "versions").glob("*/manifest.json"))
-        known = [each for each in self.state().versions if each in names]
-        if name == "latest" and known:
-            return self.root / "versions" / known[-1]
-        matches = [each for each in names if each == name or each.rpartition("-")[2].startswith(name)]
-        matches = matches or [each for each in known if each.rpartition("-")[0] == name][-1:]
+        folders = sealed_versions(self.root)
+        matches = matching(folders, name)
         if len(matches) != 1:
             problem = "has no version" if not matches else "has several versions"
-            raise StoreError(f"{self.root} {problem} {name!r}; there are: {', '.join(names) or 'none'}")
-        return self.root / "versions" / matches[0]
+            known = ", ".join(sorted(folder.name for folder in folders)) or "none"
+            raise StoreError(f"{self.root} {problem} {name!r}; there are: {known}")
+        return matches[0]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from curation.generator import GENERATED
 from curation.metadata_lists import ENTRIES
 from curation.schema import MEDIA, SEGMENT_TEXTS, SEGMENTS, TEXTS, UNSEEN
 from curation.table import open_part
@@ -14,6 +15,7 @@ from pipelines import database
 from pipelines.decided import create_decided
 from pipelines.model_views import create_model_views
 from pipelines.store import State, Store, legend_name, read_json
+from pipelines.stored_columns import create_stored_columns
 
 DUPLICATES = pa.schema([("media_uid", pa.string()), ("duplicate_group", pa.string())])
 DUPLICATE_EDGES = pa.schema(
@@ -54,6 +56,7 @@ RUNS = pa.schema(
      ("parts_run", pa.int64()), ("parts_reused", pa.int64()), ("counts", pa.string())]
 )  # fmt: skip
 ENTRY_MATCHES = pa.schema([("text_uid", pa.string()), ("entry_id", pa.int32())])
+TEXT_TAGS = pa.schema([("text_uid", pa.string()), ("tags", pa.list_(pa.string())), ("tags_by", pa.string())])
 ENTRIES_LEGEND = pa.schema([("entry_id", pa.int32()), *ENTRIES])
 MEMBERS = pa.schema([("version", pa.string()), ("sample_uid", pa.string()), ("text_uid", pa.string())])
 
@@ -64,6 +67,7 @@ def open_store(store: Store, state: State | None = None, locked: bool = False) -
     con = database.connect(allowed=store.root if locked else None)
     database.create_view(con, "media", store.files(state, "media"), MEDIA)
     database.create_view(con, "texts", store.texts_files(state), TEXTS)
+    _create_generated(con)
     has_segments = "sources" in state.tables
     database.create_view(con, "sources", store.files(state, "sources"), MEDIA)
     database.create_view(con, "source_texts", store.texts_files() if has_segments else [], TEXTS)
@@ -87,6 +91,7 @@ def open_store(store: Store, state: State | None = None, locked: bool = False) -
     shards = [path for name in state.versions for path in sorted((store.root / "versions" / name).glob("*.parquet"))]
     _create_members(con, shards)
     con.register("versions", _versions(store, state))
+    create_stored_columns(con, store, state)
     con.register("runs", _runs(store))
     create_model_views(con, store)
     con.execute(_candidates(state, has_segments))
@@ -130,13 +135,26 @@ def _ledger(columns: set[str], has_segments: bool) -> str:
     return f"create view ledger as with rows as {source} {sql}"
 
 
+def _create_generated(con: database.Connection) -> None:
+    """View `generated_texts`: those of the texts that generators wrote (the stage `enrich`), with their columns."""
+    if "generated_for" in _columns(con, "texts"):
+        con.execute("create view generated_texts as select * from texts where generator is not null")
+    else:
+        database.create_view(con, "generated_texts", [], pa.schema([*TEXTS, *GENERATED]))
+
+
 def _create_entries(con: database.Connection, store: Store, state: State) -> None:
-    """Views `entry_matches` (which text holds which metadata entry) and `entries` (what the ids stand for)."""
+    """Views `entry_matches` (which text holds which metadata entry), `entries` (what the ids stand for) and `text_tags`
+    (the tags of each text)."""
     database.create_view(con, "entries", store.files(state, legend_name("metadata_entries")), ENTRIES_LEGEND)
     if "metadata_entries" in state.signals:
         con.execute("create view entry_matches as select text_uid, unnest(entry_ids) as entry_id from metadata_entries")
     else:
         database.create_view(con, "entry_matches", [], ENTRY_MATCHES)
+    if "caption_tags" in state.signals:
+        con.execute("create view text_tags as select text_uid, tags, tags_by from caption_tags")
+    else:
+        database.create_view(con, "text_tags", [], TEXT_TAGS)
 
 
 def _create_members(con: database.Connection, shards: list[Path]) -> None:

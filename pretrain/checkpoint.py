@@ -24,7 +24,7 @@ from pretrain.model import check_fits, load_state
 from pretrain.targets.gather import world
 
 KEEP = 2
-"""Checkpoints kept: the newest, and the one before it."""
+"""Checkpoints kept unless the config says otherwise: the newest, and the one before it."""
 
 
 class CheckpointError(RuntimeError):
@@ -39,9 +39,15 @@ class Saver:
     """
 
     def __init__(
-        self, folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, is_sharded: bool = False
+        self,
+        folder: Path,
+        module: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        is_sharded: bool = False,
+        keep: int | None = KEEP,
     ) -> None:
         self._folder, self._module, self._optimizer, self._is_sharded = folder, module, optimizer, is_sharded
+        self._keep = keep
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._writing: Future[Path] | None = None
 
@@ -58,7 +64,7 @@ class Saver:
         self.wait()
         states = (_whole_states if self._is_sharded else _states)(self._module, self._optimizer)
         if world()[0] == 0:
-            self._writing = self._thread.submit(write_checkpoint, self._folder, step, *states)
+            self._writing = self._thread.submit(write_checkpoint, self._folder, step, *states, self._keep)
 
     def check(self) -> None:
         """Raises CheckpointError where the last write has failed; does not wait for one that goes on."""
@@ -73,8 +79,14 @@ class Saver:
             raise CheckpointError(f"no checkpoint could be written to {self._folder}: {failure}") from failure
 
 
-def write_checkpoint(folder: Path, step: int, tensors: dict[str, Tensor], optimizer_tensors: dict[str, Tensor]) -> Path:
-    """Put the state after `step` steps into `folder/step-........` and remove all but the newest `KEEP`."""
+def write_checkpoint(
+    folder: Path,
+    step: int,
+    tensors: dict[str, Tensor],
+    optimizer_tensors: dict[str, Tensor],
+    keep: int | None = KEEP,
+) -> Path:
+    """Put the state after `step` steps into `folder/step-........` and remove all but the newest `keep`; None: none."""
     final = folder / f"step-{step:08d}"
     folder.mkdir(parents=True, exist_ok=True)
     if not final.exists():
@@ -91,7 +103,7 @@ def write_checkpoint(folder: Path, step: int, tensors: dict[str, Tensor], optimi
             sync(folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-    for old in sorted(folder.glob("step-*"))[:-KEEP]:
+    for old in sorted(folder.glob("step-*"))[: 0 if keep is None else -keep]:
         shutil.rmtree(old)
     return final
 

@@ -93,8 +93,23 @@ class TextPolicy(BaseModel):
     weight_column: str | None = None
     """Column of the texts (`Pack.text_columns`) in proportion to which they are drawn; 0 and null are never drawn."""
     language_alpha: float | None = Field(None, ge=0, le=1)
-    """Languages are drawn in proportion to n^alpha, n being their texts in the version: 1 as they are, 0 all alike.
-    Samples count in proportion to the mean weight of their texts (temperature sampling; arXiv:1907.05019)."""
+    """Languages are drawn in proportion to n^alpha, n being how often they are without it, which is the number of their
+    texts where samples have as many each: 1 as they are, 0 all alike (temperature sampling; arXiv:1907.05019). Samples
+    are seen the more often the rarer their languages are. Exact for one caption a sample (`captions_per_image`); of
+    several different ones no language can have more than the samples have."""
+
+
+class Views(BaseModel):
+    """Pictures as teachers saw them (`curation.signals.augmented_image_embedding`), in place of windows and colours of
+    the run's own: each time another of the stored views, with the embedding that a teacher gave it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    parameters: str
+    """Column with the parameters of the views, such as `clip_augmentations`."""
+    embeddings: tuple[str, ...] = Field(min_length=1)
+    """Columns with one vector a view, one after the other, such as `clip_augmented_embeddings`; to targets they are the
+    vector of the view that is shown."""
 
 
 class Share(BaseModel):
@@ -187,10 +202,15 @@ class TrainConfig(BaseModel):
     """How several workers hold the model: each all of it, or each a part (FSDP2)."""
     pictures: Literal["auto", "cached", "streamed"] = "auto"
     """cached: decoded once to squares of uint8 on disk; streamed: decoded when seen; auto: cached up to 4 GB."""
+    sounds: Literal["cached", "streamed"] = "streamed"
+    """cached: log-mel frames are kept on disk once they are made, but for random windows of longer sounds (32 kB a
+    second with 80 bands every 10 ms); streamed: decoded when seen."""
     longer_sounds: Longer = "random"
     """What becomes of a sound longer than its stream takes: a `random` window, the `middle` one, or `leave_out`."""
     loader_workers: int = Field(0, ge=0)
     """Processes of each worker that read and decode; 0: threads of the worker itself."""
+    views: Views | None = None
+    """Show the views that teachers saw; pictures are then streamed."""
     augment: bool = True
     """Random crop and colour jitter; never a flip, which would change what letters say."""
     seed: int = Field(0, ge=0, lt=2**63)
@@ -206,10 +226,12 @@ class TrainConfig(BaseModel):
     """Threads of each worker; by default its share of the cores."""
     checkpoint_every: int = Field(100, ge=1)
     """Steps between checkpoints."""
+    checkpoints_kept: int | None = Field(2, ge=1)
+    """So many of a run's newest checkpoints stay on disk, each with the optimizer's state; null: all of them."""
 
     not_in_key: ClassVar[frozenset[str]] = frozenset(
-        {"name", "version", "device", "num_threads", "checkpoint_every", "num_workers", "min_workers", "sharding",
-         "loader_workers", "decontamination", "init", "subset", "mixture"}
+        {"name", "version", "device", "num_threads", "checkpoint_every", "checkpoints_kept", "num_workers",
+         "min_workers", "sharding", "sounds", "loader_workers", "decontamination", "init", "subset", "mixture"}
     )  # fmt: skip
     """Fields that do not change what is learned (but for the last digits), or that enter the key by digests."""
 
@@ -227,6 +249,9 @@ class TrainConfig(BaseModel):
                     + (f" in pieces of micro_batch {self.micro_batch}" if self.micro_batch else "")
                     + (f" (between min_workers {fewest} and num_workers)" if fewest < self.num_workers else "")
                 )
+        unread = sorted(set(self.views.embeddings) - set(self.columns())) if self.views else []
+        if unread:
+            raise ValueError(f"views.embeddings: no target reads {unread}; columns that targets read: {self.columns()}")
         known = self.model.stream_names()
         for index, weighted in enumerate(self.targets):
             for stream in weighted.target.streams():

@@ -8,7 +8,7 @@ Shape suffixes: G rows of the global batch, B of this worker's share, T frames, 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,15 @@ import torch
 from torch import Tensor
 
 from pretrain.config import TrainConfig
-from pretrain.embeddings.base import Film, Sound
+from pretrain.embeddings.base import OF_TEXTS, Film, Sound
 from pretrain.keyed import U64, key
+from pretrain.mel_cache import MelCache
 from pretrain.order import Mixture
 from pretrain.pictures import Fit, Resample
 from pretrain.segments import SegmentReader, frame_draws, frame_times, sound_draws, sound_window
 from pretrain.source import Source
 from pretrain.streamed import PictureReader, windows
+from pretrain.views import StoredViews, view_draws
 
 _WHITE = 255
 Squares = np.memmap[Any, Any]
@@ -38,9 +40,11 @@ class RawBatch:
     has: for each source that the model reads, bool (B,): False where the sample lacks it, or it does not decode.
     num_damaged: of each medium, those that do not decode. rows_B, sources_B: the version's row of each sample and which
     dataset it is of. texts: of each sample `captions_per_image`, end to end, "" where it has none; text_rows: their
-    places in their version, -1 there. samples_digest: sum of (sample, epoch) hashes, modulo 2^64. pixels_BSSC: uint8,
-    white where there is no picture. sounds: float32 samples of each row, none where there is no sound. frames_BTSSC:
-    uint8, black where there is no film; times_BT: seconds at which they were taken.
+    places in their version, -1 there. said: for each source `texts.NAME`, what is said of each text, "" where nothing
+    is. views_B: which of a teacher's views is shown. samples_digest: sum of (sample, epoch) hashes, modulo 2^64.
+    pixels_BSSC: uint8, white where there is no picture. sounds: float32 samples of each row, none where there is no
+    sound; frames (T, M) of log-mel where these are kept. frames_BTSSC: uint8, black where there is no film; times_BT:
+    seconds at which they were taken.
     """
 
     hashes_B: U64
@@ -53,6 +57,8 @@ class RawBatch:
     has: dict[str, Tensor]
     num_damaged: dict[str, int]
     pixels_BSSC: Tensor | None = None
+    views_B: np.ndarray | None = None
+    said: dict[str, list[str]] = field(default_factory=dict)
     sounds: list[np.ndarray] | None = None
     frames_BTSSC: Tensor | None = None
     times_BT: Tensor | None = None
@@ -74,7 +80,8 @@ class Reader:
     """Global batches of a run's datasets, cut evenly among workers. Can be pickled into loader processes.
 
     pixels: for each source a memory map of the squares of its whole version (N, S, S, C), or None where
-    pictures are streamed; is_whole: which of them decoded.
+    pictures are streamed; is_whole: which of them decoded. mels: log-mel frames that are kept on disk. views: of
+    each source, where teachers' views are shown.
     """
 
     def __init__(
@@ -84,7 +91,10 @@ class Reader:
         shape: Shape,
         pixels: list[Squares | None] | None = None,
         is_whole: list[np.ndarray | None] | None = None,
+        mels: MelCache | None = None,
+        views: list[StoredViews] | None = None,
     ) -> None:
+        self._mels, self._views = mels, views
         self.sources, self.config, self.shape = sources, config, shape
         self._pixels = pixels or [None] * len(sources)
         self._is_whole = is_whole or [None] * len(sources)
@@ -109,6 +119,10 @@ class Reader:
     def captions(self) -> int:
         """Texts of each sample of a batch; 1 where the model reads none."""
         return self.config.captions_per_image if "text" in self.shape.sources else 1
+
+    def num_views(self) -> np.ndarray:
+        """Of each source, the views that a teacher saw of a picture; 0 where none are shown."""
+        return np.array([each.num_views for each in self._views] if self._views else [0] * len(self.sources))
 
     @property
     def augments_geometry(self) -> bool:
@@ -155,6 +169,8 @@ class Reader:
         )
         if "text" in self.shape.sources:
             batch.has["text"] = torch.from_numpy(batch.text_rows[:: self.captions] >= 0)
+        for name in sorted(name for name in self.shape.sources if name.startswith(OF_TEXTS)):
+            self._add_said(batch, name, uids)
         if "image" in self.shape.sources:
             self._add_pictures(batch)
         if self.shape.sound is not None:
@@ -163,10 +179,22 @@ class Reader:
             self._add_films(batch, self.shape.film)
         return batch
 
+    def _add_said(self, batch: RawBatch, name: str, uids: list[str]) -> None:
+        rows = zip(np.arange(len(batch.text_rows)) // self.captions, batch.text_rows.tolist(), strict=True)
+        batch.said[name] = [
+            self.sources[batch.sources_B[at]].draw_said(
+                int(batch.epochs_B[at]), text_row, name.removeprefix(OF_TEXTS), uids[at]
+            )
+            for at, text_row in rows
+        ]
+
     def _add_pictures(self, batch: RawBatch) -> None:
         side = self.shape.size
         pixels_BSSC = np.empty((len(batch.rows_B), side, side, 3), dtype=np.uint8)
         draws_B = windows(batch.hashes_B, batch.epochs_B, self.config.seed) if self.config.augment else None
+        if self._views is not None:
+            counts_B = self.num_views()[batch.sources_B]
+            batch.views_B = (view_draws(batch.hashes_B, batch.epochs_B, self.config.seed) * counts_B).astype(np.int64)
 
         def place(index: int, number: int, row: int) -> bool | None:
             cache, whole = self._pixels[number], self._is_whole[number]
@@ -174,7 +202,12 @@ class Reader:
                 pixels_BSSC[index] = cache[row]
                 return True if whole is None or whole[row] else None
             data = self.sources[number].rows.image(row)
-            made = self._pictures.read(data, None if draws_B is None else draws_B[index]) if data else None
+            if not data:
+                made = None
+            elif self._views is not None and batch.views_B is not None:
+                made = self._pictures.view(data, self._views[number].of(row, int(batch.views_B[index])))
+            else:
+                made = self._pictures.read(data, None if draws_B is None else draws_B[index])
             pixels_BSSC[index] = _WHITE if made is None else made
             return None if not data else made is not None
 
@@ -199,9 +232,15 @@ class Reader:
             window = sound_window(duration_s, wanted.max_s, longer, float(draws_B[index]))
             if window is None:
                 return None  # it is whole, but not wanted
-            made = self._segments.sound(data, wanted, window)
-            if made is None and window[0] > 0:  # the sound ends long before the film
-                made = self._segments.sound(data, wanted, (0.0, wanted.max_s))
+
+            def decoded() -> np.ndarray | None:
+                found = self._segments.sound(data, wanted, window)
+                if found is None and window[0] > 0:  # the sound ends long before the film
+                    found = self._segments.sound(data, wanted, (0.0, wanted.max_s))
+                return found
+
+            is_drawn = longer == "random" and duration_s > wanted.max_s  # another window every time
+            made = decoded() if self._mels is None or is_drawn else self._mels.frames(data, window, decoded)
             if made is not None:
                 sounds[index] = made
             return made is not None or (False if is_told else None)  # a film that may never have had a sound

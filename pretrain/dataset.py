@@ -12,12 +12,15 @@ import numpy as np
 from pretrain.columns import Column, read_column
 from pretrain.config import Clause, ConfigError, TrainConfig
 from pretrain.data import Reader, Shape
-from pretrain.embeddings.base import SOURCES, Film, Sound
-from pretrain.model import Model
+from pretrain.embeddings.audio import LogMel
+from pretrain.embeddings.base import OF_TEXTS, SOURCES, Film, Sound
+from pretrain.mel_cache import MelCache, settings_of
+from pretrain.model import Model, Streams
 from pretrain.pictures import cached_pictures
 from pretrain.rows import Rows, map_rows
 from pretrain.source import Source, open_source
 from pretrain.version import Version, open_version
+from pretrain.views import StoredViews, stored_views
 
 COMPLETE = "complete"
 """Status of a version all of whose evaluation sets were compared, all of each."""
@@ -52,6 +55,8 @@ def check_decontamination(version: Version, config: TrainConfig) -> None:
 
 def is_cached(config: TrainConfig, num_samples: int, size: int) -> bool:
     """Whether the squares of a version are decoded once and kept."""
+    if config.views is not None:
+        return False
     return config.pictures == "cached" or (
         config.pictures == "auto" and num_samples * size * size * 3 <= CACHED_UP_TO_BYTES
     )
@@ -72,6 +77,7 @@ def open_data(
     pixels: list[np.memmap[Any, Any] | None] = []
     columns: list[dict[str, Column]] = []
     is_whole: list[np.ndarray | None] = []
+    views: list[StoredViews] = []
     num_undecodable = 0
     shape = shape_of(model)
     all_media: set[str] = set()
@@ -79,6 +85,10 @@ def open_data(
         version = open_version(place)
         check_decontamination(version, config)
         columns.append(_columns(config, version))
+        if config.views is not None:
+            views.append(stored_views(cache / "views", version, config.views))
+            if views[0].num_views != views[-1].num_views:
+                raise ConfigError("views: the versions of a run must have as many views of a picture each")
         rows = map_rows(cache / "rows", version, progress)
         all_media |= {*rows.media, *(["audio"] if "video" in rows.media else [])}  # a film holds its sound
         qualified = _source(config, number, rows, shape.sources, None)
@@ -96,13 +106,30 @@ def open_data(
             pixels.append(None)
             is_whole.append(None)
         sources.append(qualified)
-    lacking = sorted(shape.sources - all_media - {"text"})
+    lacking = sorted(name for name in shape.sources - all_media - {"text"} if not name.startswith(OF_TEXTS))
     if lacking:
         raise ConfigError(
             f"the model's streams read {lacking}, of which no version of this run has a column; there are: "
             f"{', '.join([*sorted(all_media), 'text'])}"
         )
-    return Data(Reader(sources, config, shape, pixels, is_whole), columns, num_undecodable)
+    return Data(
+        Reader(sources, config, shape, pixels, is_whole, _mels(config, cache), views or None), columns, num_undecodable
+    )
+
+
+def _mels(config: TrainConfig, cache: Path) -> MelCache | None:
+    """Where the config wants log-mel frames kept. Raises ConfigError where its streams hear sounds in several ways."""
+    if config.sounds != "cached":
+        return None
+    streams = config.model.streams if isinstance(config.model, Streams) else {}
+    heard = [each.embedding for name, each in streams.items() if (each.source or name) == "audio"]
+    mels = [each for each in heard if isinstance(each, LogMel)]
+    if len(mels) < len(heard) or len({tuple(settings_of(each).items()) for each in mels}) != 1:
+        raise ConfigError(
+            "sounds: cached keeps log-mel frames: streams that read `audio` must all be LogMel (or MelStem) with the "
+            "same settings; say `sounds: streamed`"
+        )
+    return MelCache(cache / "sounds", mels[0])
 
 
 def open_sources(
@@ -123,9 +150,12 @@ def open_sources(
 
 def shape_of(model: Model) -> Shape:
     """What of a sample a model wants. Raises ConfigError where it reads what no sample has."""
-    unknown = {name: source for name, source in model.sources.items() if source not in SOURCES}
+    named = model.sources.items()
+    unknown = {name: source for name, source in named if source not in SOURCES and not source.startswith(OF_TEXTS)}
     if unknown:
-        raise ConfigError(f"model.streams: {unknown} are no sources; valid: {', '.join(SOURCES)}")
+        raise ConfigError(f"model.streams: {unknown} are no sources; valid: {', '.join(SOURCES)}, {OF_TEXTS}NAME")
+    if any(source.startswith(OF_TEXTS) for _, source in named) and "text" not in model.sources.values():
+        raise ConfigError(f"model.streams: {OF_TEXTS}NAME is said of the text drawn, but no stream reads `text`")
     try:
         spans = model.spans()
     except ValueError as error:

@@ -87,6 +87,7 @@ def stream_vectors(
         "where": where, "subset": None, "mixture": (), "exclude_languages": (), "targets": (), "augment": False,
         "texts": TextPolicy.model_validate({}), "longer_sounds": "middle", "captions_per_image": 1, "batch_size": BATCH,
         "micro_batch": None, "num_workers": 1, "loader_workers": 0, "decontamination": "waived", "pictures": "streamed",
+        "views": None,
     }  # fmt: skip
     asked = config.model_copy(update=plain)
     model, device = scorer.model, scorer.device

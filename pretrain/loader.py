@@ -104,7 +104,9 @@ class Loader:
         hashes_B, epochs_B = raw.hashes_B[rows], raw.epochs_B[rows]
         sample: dict[str, Any] = {"text": raw.texts[of_texts]} if "text" in raw.has else {}
         if raw.pixels_BSSC is not None:
-            sample["image"] = self._pictures(raw.pixels_BSSC[rows], hashes_B, epochs_B, self.reader.augments_geometry)
+            pixels_BSSC = raw.pixels_BSSC[rows]
+            is_cut = None if raw.views_B is not None else self.reader.augments_geometry
+            sample["image"] = self._pictures(pixels_BSSC, hashes_B, epochs_B, is_cut)
         if raw.sounds is not None:
             sample["audio"] = raw.sounds[rows]
         if raw.frames_BTSSC is not None and raw.times_BT is not None:
@@ -117,6 +119,9 @@ class Loader:
         columns = self._chosen(raw, rows, of_texts)
         present = {name: torch.from_numpy(column.present) for name, column in columns.items()}
         has = {source: has_B[rows].repeat_interleave(captions) for source, has_B in raw.has.items()}
+        for name, said in raw.said.items():
+            sample[name] = said[of_texts]
+            has[name] = torch.tensor([bool(each) for each in sample[name]])
         batch = Batch(
             inputs=model_inputs(self._model, sample),
             repeats=model_repeats(self._model, dict.fromkeys(MEDIA, captions)),
@@ -126,10 +131,11 @@ class Loader:
         )
         return batch.to(self._device)
 
-    def _pictures(self, pixels_BSSC: Tensor, hashes_B: U64, epochs_B: np.ndarray, is_cut: bool) -> Tensor:
-        """float32 (B, C, H, W) in 0..1, augmented on the device. is_cut: random windows were cut while decoding."""
+    def _pictures(self, pixels_BSSC: Tensor, hashes_B: U64, epochs_B: np.ndarray, is_cut: bool | None) -> Tensor:
+        """float32 (B, C, H, W) in 0..1, augmented on the device. is_cut: random windows were cut while decoding; None:
+        they are as they are to be seen."""
         image_BCHW = self._moved(pixels_BSSC).permute(0, 3, 1, 2).float().div_(255)
-        if not self._config.augment:
+        if not self._config.augment or is_cut is None:
             return image_BCHW
         change = recolour if is_cut else augment
         return change(image_BCHW, hashes_B, self._config.seed, epochs_B)
@@ -153,7 +159,18 @@ class Loader:
             order = np.argsort(np.argsort(sources, kind="stable"), kind="stable")
             values = np.concatenate([part.values for part in parts])[order]
             found[name] = Column(values, np.concatenate([part.present for part in parts])[order])
+        if raw.views_B is not None and self._config.views is not None:
+            views_R = np.repeat(raw.views_B[rows], captions)
+            for name in self._config.views.embeddings:
+                found[name] = self._shown(found[name], views_R, sources)
         return found
+
+    def _shown(self, column: Column, views_R: np.ndarray, sources_R: np.ndarray) -> Column:
+        """Of vectors of all views, one after the other, that of the view that is shown."""
+        num_R = self.reader.num_views()[sources_R]
+        dim = (column.width or 0) // int(num_R.max())
+        places_RD = views_R[:, None] * dim + np.arange(dim)[None, :]
+        return Column(np.take_along_axis(column.values, places_RD, axis=1), column.present)
 
 
 class _Steps(Dataset[RawBatch]):

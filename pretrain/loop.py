@@ -98,7 +98,7 @@ def train_worker(job: Job, on_metrics: Callable[[Metrics], None] = lambda _: Non
     engine.distribute()
     log = _open_log(run / METRICS_FILE, start) if rank == 0 else None
     began, cpu_s = time.monotonic(), time.process_time()
-    saver = Saver(checkpoints, objective, engine.optimizer, engine.is_sharded)
+    saver = Saver(checkpoints, objective, engine.optimizer, engine.is_sharded, config.checkpoints_kept)
     with saver, log if log is not None else contextlib.nullcontext():
         for ready in loader.batches(start, num_steps, rank, num_workers):
             lr = learning_rate(ready.step, num_steps, config)

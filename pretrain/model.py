@@ -146,7 +146,9 @@ class ModelConfig(Component, ABC):
 class StreamConfig(BaseModel):
     """One stream: an embedding (input -> tokens or pixels) and an encoder (-> one vector).
 
-    source: what of a sample feeds it, `image`, `text`, `audio` or `video`; by default what the stream is called.
+    source: what of a sample feeds it, `image`, `text`, `audio` or `video`; by default what the stream is called. Or
+    `texts.NAME`: a field of the text drawn that holds a text (or several, of which one is drawn), such as the captions
+    with things exchanged.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -176,8 +178,8 @@ class Streams(ModelConfig):
     fusion: reads the tokens of several streams. target_embedding, decoder: write texts from what they read.
     through_fusion: a stream's vector is what the fusion makes of it alone, so that the same weights serve as towers and
     as a fusion (VLMo). shared: streams with one encoder and one projection for all (AlignCLIP, arXiv:2406.17639; their
-    encoders are configured alike). init: path of a `model.safetensors` (or of a run folder that holds one) of the same
-    streams to start from.
+    encoders are configured alike), and one embedding where these are, too. init: path of a `model.safetensors` (or of a
+    run folder that holds one) of the same streams to start from.
     """
 
     embed_dim: int = Field(128, ge=2)

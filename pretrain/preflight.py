@@ -147,6 +147,10 @@ def _check_columns(config: TrainConfig, versions: Sequence[Version]) -> None:
                     raise ConfigError(
                         f"targets.{index}: column {name!r} of {version.folder.name} holds {kind}, no numbers"
                     )
+        if config.views is not None and config.views.parameters not in plain:
+            raise ConfigError(
+                f"views.parameters = {config.views.parameters!r}: {version.folder.name} has: {', '.join(plain)}"
+            )
         texts = config.texts
         if texts.weight_column is not None and texts.weight_column not in fields:
             raise ConfigError(
@@ -189,9 +193,29 @@ def _check_sources(model: Model, versions: Sequence[Version]) -> None:
     """That some version has what the model's streams read."""
     there = {name for version in versions for name in version.columns() if name in MEDIA}
     there |= {"audio"} if "video" in there else set()  # a film holds its sound
-    lacking = sorted(shape_of(model).sources - there - {"text"})
+    wanted = shape_of(model).sources
+    for version in versions:
+        fields = _text_fields(version.schema())
+        for name in sorted(name for name in wanted if name.startswith(TEXTS_PREFIX)):
+            if not _is_said(fields.get(name.removeprefix(TEXTS_PREFIX))):
+                usable = [TEXTS_PREFIX + field for field, kind in fields.items() if _is_said(kind)]
+                raise ConfigError(
+                    f"model.streams: a stream reads {name!r}, but the texts of {version.folder.name} have no such "
+                    f"field of texts; they have: {', '.join(sorted(usable))}"
+                )
+    lacking = sorted(name for name in wanted - there - {"text"} if not name.startswith(TEXTS_PREFIX))
     if lacking:
         raise ConfigError(
             f"model.streams: read {lacking}, of which no version of this run has a column; there are: "
             f"{', '.join([*sorted(there), 'text'])}"
         )
+
+
+def _is_said(kind: pa.DataType | None) -> bool:
+    """Whether a field of this type holds a text, or several."""
+    if kind is not None and (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+        kind = kind.value_type
+    if kind is not None and pa.types.is_struct(kind):
+        place = kind.get_field_index("text")
+        kind = kind.field(place).type if place >= 0 else None
+    return kind is not None and (pa.types.is_string(kind) or pa.types.is_large_string(kind))

@@ -151,9 +151,13 @@ class Rows:
 
     def text(self, text_row: int) -> str:
         """One text by its place among all texts."""
+        return str(self.of_text(text_row, "text"))
+
+    def of_text(self, text_row: int, field: str) -> Any:
+        """What is known of one text, such as its `language`."""
         shard = int(np.searchsorted(self._first_texts, text_row, side="right")) - 1
         inside = text_row - int(self._first_texts[shard]) + int(self._offsets[shard][0])
-        return str(self._texts[shard].field("text")[inside].as_py())
+        return self._texts[shard].field(field)[inside].as_py()
 
     def texts_by_shard(self, fields: list[str]) -> list[tuple[np.ndarray, dict[str, pa.Array]]]:
         """For each shard: how many texts each of its rows has, and these fields of all of its texts."""

@@ -29,7 +29,7 @@ from pretrain.notes import unmet_names
 from pretrain.preflight import check_batch, check_run, find_versions
 from pretrain.version import Version
 
-CODE_VERSION = 3
+CODE_VERSION = 4
 """Changes whenever the same config on the same version would give other weights."""
 FORMAT = "tamis.run/1"
 KEY_DIGITS = 12
@@ -60,6 +60,7 @@ def run_key(config: TrainConfig, version_digest: str, mixture_digests: tuple[str
     matters["targets"] = [[to_spec(each.target), each.weight] for each in config.targets]
     matters["where"] = [clause.model_dump() for clause in config.where]
     matters["texts"] = config.texts.model_dump()
+    matters["views"] = None if config.views is None else config.views.model_dump()
     matters["lora"] = None if config.lora is None else config.lora.model_dump()
     model_init = getattr(config.model, "init", None) or getattr(config.model, "pretrained", None)
     files = [_file_digest(each) for each in (model_init, config.init, config.subset)]

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pretrain.config import Clause, ConfigError, TextPolicy
+from pretrain.embeddings.base import OF_TEXTS
 from pretrain.keyed import key, mix
 from pretrain.order import Epochs
 from pretrain.rows import MEDIA, Rows
@@ -75,6 +75,14 @@ class Source:
             return list(found)
         return [found.start + int(i) for i in np.flatnonzero(self._ok_T[found.start : found.stop])]
 
+    def draw_said(self, epoch: int, text_row: int, field: str, uid: str) -> str:
+        """What the version says of a text in `field`, a text or a list of them (or of structs with `text`) of which one
+        is drawn for this epoch; empty where it says nothing."""
+        said = self.rows.of_text(text_row, field) if text_row >= 0 else None
+        if isinstance(said, list):
+            said = said[int(key("said", self._seed, epoch, uid, text_row) % np.uint64(len(said)))] if said else None
+        return str(said["text"] if isinstance(said, dict) else said or "")
+
     def draw_texts(self, epoch: int, row: int, uid: str) -> tuple[int, ...]:
         """`captions_per_image` texts of a row for this epoch: different ones as far as it has as many; none if none.
 
@@ -131,20 +139,19 @@ def open_source(
         there["text"] = np.bincount(of_text[ok_T], minlength=len(rows)) > 0
         if not (keep & there["text"]).any():
             raise ConfigError(f"exclude_languages, texts.sources: no text of {version.folder.name} is left")
-        weight_T = _text_weights(rows, policy, ok_T, keep[of_text])
+        weight_T = _column_weights(rows, policy.weight_column)
         if weight_T is not None:
             ok_T &= weight_T > 0
             there["text"] = np.bincount(of_text[ok_T], minlength=len(rows)) > 0
-    if policy.language_alpha is not None and weight_T is not None:
-        total = np.bincount(of_text[ok_T], weights=weight_T[ok_T], minlength=len(rows))
-        mean = total / np.maximum(1, np.bincount(of_text[ok_T], minlength=len(rows)))
-        mean[~there["text"]] = mean[there["text"]].mean() if there["text"].any() else 1.0
-        weights = mean if weights is None else weights * mean
-    if policy.sources is not None and "text" in wanted:
-        by_source_T = _source_weights(rows, policy.sources, ok_T, of_text)
-        weight_T = by_source_T if weight_T is None else weight_T * by_source_T
-    needed = min(2, len(wanted))
+        if policy.sources is not None:
+            by_source_T = _source_weights(rows, policy.sources, ok_T, of_text)
+            weight_T = by_source_T if weight_T is None else weight_T * by_source_T
+    needed = min(2, sum(not name.startswith(OF_TEXTS) for name in wanted))
     keep &= sum((each.astype(np.int64) for each in there.values()), np.zeros(len(rows), np.int64)) >= needed
+    if policy.language_alpha not in (None, 1.0) and "text" in wanted and keep.any():
+        often_N = keep * (np.ones(len(rows)) if weights is None else weights)
+        readily_T = ok_T * (np.ones(rows.num_texts) if weight_T is None else weight_T)
+        weights, weight_T = _by_temperature(rows, policy.language_alpha or 0.0, often_N, readily_T, of_text)
     if not keep.any():
         counts_of = ", ".join(f"{name} {int(each.sum()):,}" for name, each in sorted(there.items()))
         raise ConfigError(
@@ -257,23 +264,37 @@ def _source_weights(rows: Rows, sources: dict[str, float], ok_T: np.ndarray, of_
     return np.array(list(sources.values()))[number_T] / np.maximum(1, counts[place_T])
 
 
-def _text_weights(rows: Rows, policy: TextPolicy, ok_T: np.ndarray, kept_T: np.ndarray) -> np.ndarray | None:
-    """How readily each text is drawn: by a column of the texts, and by n(language)^(alpha - 1)."""
-    if policy.weight_column is None and policy.language_alpha is None:
+def _column_weights(rows: Rows, column: str | None) -> np.ndarray | None:
+    """How readily each text is drawn by a column of the texts."""
+    if column is None:
         return None
-    weight_T = np.ones(rows.num_texts)
-    if policy.weight_column is not None:
-        if policy.weight_column not in rows.text_fields:
-            raise ConfigError(f"texts.weight_column = {policy.weight_column!r}: the texts have {rows.text_fields}")
-        arrays = [columns[policy.weight_column] for _, columns in rows.texts_by_shard([policy.weight_column])]
-        given = pa.chunked_array(arrays).cast(pa.float64()).fill_null(0.0).to_numpy()
-        if not np.isfinite(given).all() or (given < 0).any():
-            raise ConfigError(f"texts.weight_column = {policy.weight_column!r}: weights below 0 or not finite")
-        weight_T = weight_T * given
-    if policy.language_alpha is not None:
-        fields = _spoken_fields(rows)
-        spoken = [each[0] if each else "" for _, cols in rows.texts_by_shard(fields) for each in languages(cols)]
-        counts = Counter(name for name, ok in zip(spoken, ok_T & kept_T, strict=True) if ok)
-        by_name = {name: number ** (policy.language_alpha - 1.0) for name, number in counts.items()}
-        weight_T = weight_T * np.array([by_name.get(name, 0.0) for name in spoken])
-    return weight_T
+    if column not in rows.text_fields:
+        raise ConfigError(f"texts.weight_column = {column!r}: the texts have {rows.text_fields}")
+    arrays = [columns[column] for _, columns in rows.texts_by_shard([column])]
+    given = np.asarray(pa.chunked_array(arrays).cast(pa.float64()).fill_null(0.0).to_numpy())
+    if not np.isfinite(given).all() or (given < 0).any():
+        raise ConfigError(f"texts.weight_column = {column!r}: weights below 0 or not finite")
+    return given
+
+
+def _by_temperature(
+    rows: Rows, alpha: float, often_N: np.ndarray, readily_T: np.ndarray, of_text: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """How often each sample is seen, and how readily each of its texts is drawn, so that languages are drawn in
+    proportion to n^alpha, n being how often they would be without it.
+
+    Without it a text is drawn as often as its sample is seen (`often_N`), times its share of its sample's weights
+    (`readily_T`). Each text's part of that is multiplied by n^(alpha - 1): a sample is seen as often as its texts
+    together say, and among them each has its share. A sample without a text is seen as often as the mean of the others.
+    """
+    fields = _spoken_fields(rows)
+    spoken = [each[0] if each else "" for _, columns in rows.texts_by_shard(fields) for each in languages(columns)]
+    language_T = pa.array(spoken, pa.string()).dictionary_encode().indices.to_numpy()
+    together_N = np.bincount(of_text, weights=readily_T, minlength=len(rows))
+    plain_T = (often_N / np.where(together_N > 0, together_N, 1.0))[of_text] * readily_T
+    n_L = np.bincount(language_T, weights=plain_T)
+    factor_T = np.where(n_L > 0, np.where(n_L > 0, n_L / n_L.max(), 1.0) ** (alpha - 1.0), 0.0)[language_T]
+    seen_N = np.bincount(of_text, weights=plain_T * factor_T, minlength=len(rows))
+    with_text_N = (together_N > 0) & (often_N > 0)
+    usual = seen_N[with_text_N].sum() / often_N[with_text_N].sum() if with_text_N.any() else 1.0
+    return np.where(with_text_N, seen_N, often_N * usual), readily_T * factor_T

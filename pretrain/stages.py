@@ -43,6 +43,14 @@ def is_staged(spec: object) -> bool:
     return isinstance(spec, dict) and "stages" in spec
 
 
+def has_stages(path: Path) -> bool:
+    """The same of a file; False where it cannot be read, which is told by who reads it."""
+    try:
+        return is_staged(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, yaml.YAMLError):
+        return False
+
+
 def parse_stages(spec: dict[str, Any], place: str = "config") -> list[Stage]:
     """All stages, checked before any data is read. Raises ConfigError naming the stage and the field."""
     stages = spec.get("stages")

@@ -58,8 +58,9 @@ class Stream(nn.Module):
         return F.normalize(self.projection(x).float(), dim=-1)
 
 
-def share(streams: nn.ModuleDict, names: tuple[str, ...]) -> None:
-    """Give these streams the first one's encoder and projection. Raises ValueError where their widths differ."""
+def share(streams: nn.ModuleDict, names: tuple[str, ...], embeddings: dict[str, Embedding]) -> None:
+    """Give these streams the first one's encoder and projection, and its embedding where theirs is configured alike.
+    Raises ValueError where their widths differ."""
     first: Any = streams[names[0]] if names else None
     for name in names[1:]:
         other: Any = streams[name]
@@ -69,6 +70,8 @@ def share(streams: nn.ModuleDict, names: tuple[str, ...]) -> None:
                 f"shared: the encoders of {names[0]!r} and {name!r} have other widths or numbers of tokens"
             )
         other.encoder, other.projection = first.encoder, first.projection
+        if embeddings[name] == embeddings[names[0]]:
+            other.embedding = first.embedding
 
 
 class StreamModel(Model):
@@ -86,7 +89,7 @@ class StreamModel(Model):
         self.streams = nn.ModuleDict(
             {name: Stream(each, config.embed_dim, image_size, projected) for name, each in config.streams.items()}
         )
-        share(self.streams, config.shared)
+        share(self.streams, config.shared, self._embeddings)
         self.shares_weights = bool(config.shared)
         if config.fusion is not None or config.target_embedding is not None:
             widths = {name: self.hidden_width(name) for name in config.token_streams()}

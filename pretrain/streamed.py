@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import simplejpeg
 
+from curation.augmentations import augmented
 from curation.media.decode import Decoder
 from pretrain.keyed import U64, key, uniform
 from pretrain.pictures import Fit, Resample, square
@@ -120,9 +121,21 @@ class PictureReader:
         chosen = WHOLE if draws is None or not self.crops else window(pixels.shape[0], pixels.shape[1], draws)
         return squared(pixels, self._size, self._fit, self._resample, chosen)
 
-    def _scale(self, height: float, width: float) -> tuple[int, bool]:
+    def view(self, data: bytes, parameters_P: np.ndarray) -> np.ndarray | None:
+        """(S, S, 3) uint8: a view with stored parameters, as a teacher saw it to within the filter; None as `read`."""
+        size, pixels = _plain_jpeg(data), None
+        if size is not None:
+            left, top, right, bottom = (float(value) for value in parameters_P[:4])
+            height, width = size
+            scale, shrinks = self._scale(height * (bottom - top), width * (right - left), "squash")
+            pixels = self._decode_jpeg(data, -(-height // scale), -(-width // scale), shrinks)
+        if pixels is None:
+            pixels = self._guarded.decode(data, short_side_px=self._size * _GUARDED_MARGIN).pixels
+        return None if pixels is None else augmented(pixels, parameters_P, self._size)
+
+    def _scale(self, height: float, width: float, fit: Fit | None = None) -> tuple[int, bool]:
         """Of a JPEG: how many times smaller it may be decoded, and whether it is then still larger than wanted."""
-        side = min(height, width) if self._fit in ("crop", "squash") else max(height, width)
+        side = min(height, width) if (fit or self._fit) in ("crop", "squash") else max(height, width)
         scale = next((n for n in (8, 4, 2) if side / self._size >= MARGIN * n), 1)
         return scale, side >= self._size * scale
 

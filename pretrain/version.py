@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from curation.versions import matching, sealed_versions
+
 FORMAT = "tamis.dataset/1"
-MIN_DIGITS = 6
-"""Fewest digits of a digest that name a version."""
 _PIECE_BYTES = 1 << 22
 _WEB = ("http", "https")
 _SCHEMES = ("s3://", "gs://", "abfss://", "hdfs://", "file://", "https://")
@@ -146,31 +145,21 @@ def read_version(files: fs.FileSystem, folder: Path, place: str) -> Version:
 
 
 def find_version(store: Path, wanted: str = "latest") -> Version:
-    """The version of a store by folder name, start of its digest, name (the newest of that name), or `latest`.
+    """The version of a store by folder name, name of its recipe (the latest of that name), first digits of its digest,
+    or `latest` (`curation.versions`).
 
     A URI (`s3://bucket/.../NAME`), or a path with a slash in it, is a version of its own, outside of the store.
     Raises VersionError listing the versions that there are.
     """
     if "/" in wanted:
         return open_version(wanted)
-    folders = sorted((path.parent for path in (store / "versions").glob("*/manifest.json")), key=_sealed_at)
-    known = ", ".join(folder.name for folder in folders) or "none"
+    folders = sealed_versions(store)
     if not folders:
         raise VersionError(f"{store} holds no sealed dataset version")
-    if wanted == "latest":
-        return open_version(folders[-1])
-    versions = [open_version(folder) for folder in folders]
-    by_folder = [version for version in versions if wanted in (version.folder.name, version.name)]
-    if by_folder:
-        return by_folder[-1]
-    if re.fullmatch(rf"[0-9a-f]{{{MIN_DIGITS},64}}", wanted):
-        by_digest = [version for version in versions if version.digest.startswith(wanted)]
-        if len(by_digest) > 1:
-            raise VersionError(f"{wanted} begins several digests: {', '.join(v.folder.name for v in by_digest)}")
-        if by_digest:
-            return by_digest[0]
-    raise VersionError(f"{store} has no dataset version {wanted!r}; there are: {known}")
-
-
-def _sealed_at(folder: Path) -> tuple[int, str]:
-    return (folder / "manifest.json").stat().st_mtime_ns, folder.name
+    found = matching(folders, wanted)
+    if len(found) > 1:
+        raise VersionError(f"{wanted} begins several digests: {', '.join(folder.name for folder in found)}")
+    if not found:
+        known = ", ".join(folder.name for folder in folders)
+        raise VersionError(f"{store} has no dataset version {wanted!r}; there are: {known}")
+    return open_version(found[0])

@@ -37,3 +37,28 @@ class KeyedDraw(ColumnSignal):
     def compute(self, rows: pa.Table) -> pa.Table:
         uids = rows.column("text_uid").to_pylist()
         return as_table({"draw": [None if uid is None else keyed_draw(uid, self.seed) for uid in uids]}, self.writes())
+
+
+class KeyedSampleDraw(ColumnSignal):
+    """The same for a sample: all of its texts have one draw, so that a share of the pool has whole samples.
+
+    `sample_draw < 0.05` keeps a twentieth of the samples, and they are among those that `sample_draw < 0.25` keeps: a
+    ladder of subsets. Column: `sample_draw`, float64, 0 to below 1 in steps of 2^-53. Unit: none. Model: none. Source:
+    BLAKE2b (RFC 7693).
+    """
+
+    version: ClassVar[int] = 1
+    level: ClassVar[Level] = "text"
+
+    seed: int = 0
+
+    def reads(self) -> tuple[str, ...]:
+        return ("sample_uid",)
+
+    def writes(self) -> pa.Schema:
+        return pa.schema({"sample_draw": pa.float64()})
+
+    def compute(self, rows: pa.Table) -> pa.Table:
+        uids = rows.column("sample_uid").to_pylist()
+        draws = {uid: keyed_draw(uid, self.seed) for uid in set(uids) - {None}}
+        return as_table({"sample_draw": [draws.get(uid) for uid in uids]}, self.writes())

@@ -63,7 +63,7 @@ class MetadataEntries(ColumnSignal):
 
     def compute(self, rows: pa.Table) -> pa.Table:
         texts = rows.column("text_clean").combine_chunks()
-        matchers = _Matchers.of(self.entries, self.mode, metadata_digest(self.entries))
+        matchers = Matchers.of(self.entries, self.mode, metadata_digest(self.entries))
         listed = matchers.listed(rows.column(self.language).to_pylist())
         listed = np.where(texts.is_valid().to_numpy(zero_copy_only=False), listed, -1)
         found, order = [pa.array([None] * int((listed < 0).sum()), pa.list_(pa.int32()))], [np.flatnonzero(listed < 0)]
@@ -81,7 +81,7 @@ class MetadataEntries(ColumnSignal):
         )
 
 
-class _Matchers:
+class Matchers:
     """The matchers of a list, one for each language, made or mapped into memory as they are needed."""
 
     def __init__(self, name: str, mode: Mode, digest: str) -> None:
@@ -93,9 +93,9 @@ class _Matchers:
 
     @staticmethod
     @lru_cache(maxsize=4)
-    def of(name: str, mode: Mode, digest: str) -> _Matchers:
+    def of(name: str, mode: Mode, digest: str) -> Matchers:
         """Once per process; `digest` is `metadata_digest(name)`."""
-        return _Matchers(name, mode, digest)
+        return Matchers(name, mode, digest)
 
     def listed(self, languages: list[str | None]) -> np.ndarray:
         """For each language tag the place of the list to take, -1 where there is none."""

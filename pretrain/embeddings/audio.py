@@ -28,7 +28,8 @@ _RANGE_LOG10 = 8.0
 class LogMel(Embedding):
     """Log-mel frames through two convolutions, the second with stride 2, then positions: a token every 20 ms.
 
-    Raw input: a list of float32 arrays of samples in -1..1 at `sample_rate_hz`. Sound beyond `max_seconds` is cut.
+    Raw input: a list of float32 arrays, each either samples in -1..1 at `sample_rate_hz` (sound beyond `max_seconds` is
+    cut), or the frames (T, M) that `frames_of` made of them before.
     Defaults: Whisper's (16 kHz, windows of 25 ms every 10 ms, 80 bands), but for the length, which there is 30 s.
     """
 
@@ -57,13 +58,18 @@ class LogMel(Embedding):
 
     def prepare(self, raw: Any) -> Inputs:
         """mel_BTM: normalised log-mel frames, zeros behind the end; frames_B: how many there are (at least 1)."""
-        most = int(self.max_seconds * self.sample_rate_hz)
-        made = [self.log_mel(torch.from_numpy(np.asarray(samples, dtype=np.float32)[:most])) for samples in raw]
+        made = [torch.from_numpy(np.array(each if np.ndim(each) == 2 else self.frames_of(each))) for each in raw]
         longest = max((len(each) for each in made), default=1)
         mel_BTM = torch.zeros(len(made), longest, self.num_mels)
         for index, each in enumerate(made):
             mel_BTM[index, : len(each)] = each
         return {"mel_BTM": mel_BTM, "frames_B": torch.tensor([len(each) for each in made])}
+
+    def frames_of(self, samples_S: np.ndarray) -> np.ndarray:
+        """float32 (T, M): the log-mel frames of one sound as far as `max_seconds`."""
+        most = int(self.max_seconds * self.sample_rate_hz)
+        samples = torch.from_numpy(np.ascontiguousarray(samples_S, dtype=np.float32)[:most])
+        return np.ascontiguousarray(self.log_mel(samples).numpy())
 
     def log_mel(self, samples_S: Tensor) -> Tensor:
         """(T, M) float32 of one sound: log10 of mel power, at most 8 below the loudest, (x + 4) / 4.

@@ -17,6 +17,8 @@ Form = Literal["tokens", "pixels", "frames", "numbers"]
 Source = Literal["image", "text", "audio", "video"]
 """What a sample may have."""
 SOURCES: tuple[Source, ...] = ("image", "text", "audio", "video")
+OF_TEXTS = "texts."
+"""Begins the name of a source that is what the version says of each text drawn, such as `texts.caption_negatives`."""
 IDS = "ids_BL"
 """Name of the token numbers among the inputs of an embedding that has a vocabulary."""
 

@@ -36,6 +36,7 @@ CLAIMS: list[str | None] = [
 ]  # fmt: skip
 SAMPLES = [0, 1, 1, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 4]
 """Which sample each text belongs to; the cuts that the laws make do not cut through one."""
+TAGS = ["dog", "fire truck", "truck"]
 DIM = 5
 DATA = Path(__file__).parent / "data"
 FIELDS: dict[str, dict[str, Any]] = {
@@ -43,6 +44,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "NearestClass": {"target": DATA / "target_set.npz"},
     "ToxicWords": {"lists": {"en": DATA / "words_en.txt", "any": DATA / "words_any.txt"}},
     "TextQuality": {"model": DATA / "quality.bin"},
+    "TagTargets": {"num_tags": 4},
     "EmbeddingCluster": {"num_clusters": 3, "target": DATA / "target_set.npz"},
 }
 """Fields of the signals that the laws cannot make without."""
@@ -112,6 +114,8 @@ def text_rows() -> pa.Table:
             "clap_text_embedding": pa.array(lists, pa.list_(pa.float16(), DIM)),
             "clap_audio_embedding": pa.array([*lists[2:], *lists[:2]], pa.list_(pa.float16(), DIM)),
             "text_source": pa.array([None if k == 9 else ("caption", "subtitles")[k % 2] for k in range(len(TEXTS))]),
+            "clip_score": pa.array([None if k % 6 == 1 else k % 4 / 8 for k in range(len(TEXTS))], pa.float32()),
+            "tags": pa.array([None if k % 5 == 3 else TAGS[: k % 4] for k in range(len(TEXTS))], pa.list_(pa.string())),
             "clip_masked_image_embedding": pa.array([*lists[5:], *lists[:5]], pa.list_(pa.float16(), DIM)),
             "clip_frame_embeddings": pa.array(
                 [None if k % 6 == 4 else vectors[: k % 3 + 1].ravel() for k in range(len(TEXTS))],

@@ -165,6 +165,7 @@ def test_the_plot_is_a_drawing_with_every_policy(results: tuple[Result, Result])
         ({"samples_seen": 8}, "8 is no multiple of the batch_size 16"),
         ({"seeds": [0, 0]}, r"ablation\.yaml:\d+: seeds.*different"),
         ({"seeds": [2**70]}, r"ablation\.yaml:\d+: seeds.*below 2\^63"),
+        ({"train": str(ROOT / "pretrain/configs/uni_then_cross.yaml")}, "has `stages`.*one budget.*without `stages`"),
         ({"train": "gone.yaml"}, r"train: there is no file .*gone\.yaml"),
         ({"evaluate": {"dataset": "../x/versions"}}, r"evaluate\.dataset: .* holds not one but these: none"),
         ({"evaluate": {"dataset": "unknown"}}, "has no version 'unknown'"),

@@ -70,6 +70,10 @@ def test_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path, monkeypa
         with Saver(tmp_path, module, optimizer) as saver:
             saver.save(number)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000003", "step-00000004"]
+    for number, keep, there in ((5, 1, ["step-00000005"]), (6, None, ["step-00000005", "step-00000006"])):
+        with Saver(tmp_path, module, optimizer, keep=keep) as saver:
+            saver.save(number)
+        assert sorted(path.name for path in tmp_path.iterdir()) == there
 
 
 def test_a_write_that_was_cut_off_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -190,6 +190,45 @@ def test_temperature_draws_languages_by_n_to_the_alpha(tmp_path: Path) -> None:
     assert shares == [0.8, pytest.approx(root, abs=0.01), pytest.approx(0.5, abs=0.01)]
 
 
+@pytest.mark.family("F09")
+@pytest.mark.parametrize(
+    ("alpha", "weighted"), [(1.0, False), (0.7, False), (0.5, True), (0.5, False), (0.3, False), (0.0, False)]
+)
+def test_share_of_a_language_is_its_number_to_the_alpha(tmp_path: Path, alpha: float, weighted: bool) -> None:
+    """F09 (c): within 4 standard deviations of 12,000 draws, of four languages, in samples of one to four texts.
+
+    n is what a language has without the temperature: of a sample of four texts each is a quarter (with weights: by
+    these) of what the text of a sample of one is. That is the number of texts where samples have as many each.
+    """
+    samples = [sample(number) for number in range(60)]
+    for number, each in enumerate(samples):
+        each["texts"] = each["texts"][: 1 + (number % 4 if number < 40 else 0)]
+        for place, text in enumerate(each["texts"]):
+            text["clip_score"] = (0.2 + 0.1 * place) if weighted else 0.5
+    version = write_version(tmp_path, samples)
+    policy = {"language_alpha": alpha, **({"weight_column": "clip_score"} if weighted else {})}
+    settings = {"texts": policy, "captions_per_image": 1, "exclude_languages": []}
+    source = reader(version, tmp_path, where=[], **settings).sources[0]
+    without: Counter[str] = Counter()
+    for each in samples:
+        total = sum(text["clip_score"] for text in each["texts"])
+        for text in each["texts"]:
+            without[text["languages"][0]] += text["clip_score"] / total
+    power = {language: n**alpha for language, n in without.items()}
+    spoken = [text["languages"][0] for each in samples for text in each["texts"]]
+    num_draws = 12_000
+    epochs, rows = source.at(np.arange(num_draws))
+    drawn = Counter(
+        spoken[source.draw_texts(epoch, row, samples[row]["sample_uid"])[0]]
+        for epoch, row in zip(epochs.tolist(), rows.tolist(), strict=True)
+    )
+    assert len(drawn) == 4
+    for language, each_power in power.items():
+        share = each_power / sum(power.values())
+        assert abs(drawn[language] - num_draws * share) < 4 * (num_draws * share * (1 - share)) ** 0.5
+    assert set(Counter(rows.tolist()).values()) == {200} or alpha < 1
+
+
 @pytest.mark.family("F05")
 def test_captions_are_drawn_by_a_column_of_theirs(tmp_path: Path) -> None:
     first = sample(1)

@@ -43,8 +43,8 @@ def small(name: str, **changes: Any) -> dict[str, Any]:
     whole = load_config(CONFIGS / f"{name}.yaml", image_size=32).model_dump(mode="json")
     whole |= {"version": "latest", "where": [], "steps": 3, "batch_size": 8, "captions_per_image": 2, "num_workers": 1}
     whole |= {"num_threads": 1, "device": "cpu", "checkpoint_every": 100, "warmup_steps": 1, **changes}
-    text = whole["model"]["streams"].get("text", {}).get("embedding", {})
-    for embedding in (text, whole["model"].get("target_embedding") or {}):
+    streams = [each.get("embedding", {}) for each in whole["model"]["streams"].values()]
+    for embedding in (*streams, whole["model"].get("target_embedding") or {}):
         if "max_tokens" in embedding:
             embedding["max_tokens"] = 24
     return whole
@@ -67,13 +67,16 @@ def rich_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "cluster_image": index % 5,
             "cluster_text": index % 7,
         }
-        each["tags"] = [float(index % 8 == tag) for tag in range(256)]
-        for text in each["texts"]:
+        for number, text in enumerate(each["texts"]):
             text |= {"teacher_text": drawn(4), "older_text": drawn(4)}
-    of_texts = pa.struct([*tiny.TEXT, ("teacher_text", numbers), ("older_text", numbers)])
+            text["tag_targets"] = [int(index % 8 == tag) for tag in range(256)]
+            text["caption_negatives"] = [{"text": text["text"][::-1], "kind": "roles"}] * (number % 3)
+    negatives = pa.list_(pa.struct([("text", pa.string()), ("kind", pa.string())]))
+    of_tags = [("tag_targets", pa.list_(pa.uint8(), 256)), ("caption_negatives", negatives)]
+    of_texts = pa.struct([*tiny.TEXT, ("teacher_text", numbers), ("older_text", numbers), *of_tags])
     own = {"teacher_image": numbers, "older_image": numbers, "cluster_image": pa.int32(), "cluster_text": pa.int32()}
     columns = [field for field in tiny.SCHEMA if field.name != "texts"]
-    schema = pa.schema([*columns, ("texts", pa.list_(of_texts)), *own.items(), ("tags", numbers)])
+    schema = pa.schema([*columns, ("texts", pa.list_(of_texts)), *own.items()])
     root = tmp_path_factory.mktemp("rich")
     tiny.write_version(root, samples, name="rich", schema=schema)
     return root
