@@ -117,7 +117,7 @@ def test_a_jpeg_is_opened_once_and_decoded_once_at_each_scale(monkeypatch: pytes
     scales: list[int] = []
     plainly = simplejpeg.decode_jpeg
 
-    def counted(data: bytes, kind: str, min_height: int, min_width: int, buffer: None) -> np.ndarray:
+    def counted(data: bytes, kind: str, min_height: int, min_width: int, buffer: None) -> np.ndarray:  # noqa: ARG001
         scales.append(1200 // min_height)
         pixels: np.ndarray = plainly(data, kind, min_height=min_height, min_width=min_width)
         return pixels
