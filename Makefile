@@ -13,7 +13,7 @@ help:            ## this list
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else f"tamis needs Python 3.11 to 3.13; {sys.executable} is {v[0]}.{v[1]}: make PYTHON=/path/to/python3.11 ...")'
-	@echo "setting up .venv: about 6 GB, a few minutes the first time"
+	@echo "setting up .venv: about 8 GB, a few minutes the first time"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
@@ -25,7 +25,7 @@ demo: $(READY)   ## the main job on real pictures: corpus, curation, training, e
 demo-av: $(READY) ## the same for films: links to segments of video, audio and text, scored against how they were made
 	$(BIN)/python infra/demo/demo_av.py
 
-ablate: $(READY) ## does curation help? the demo's dirty pool against what is kept of it, three seeds (8 minutes)
+ablate: $(READY) ## does curation help? the demo's dirty pool against what is kept of it, three seeds (10 minutes)
 	$(BIN)/python infra/demo/ablate.py
 
 lint: $(READY)   ## ruff and mypy

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation.entries import file_digest
-from curation.table import publishing
+from curation.table import replacing
 
 ANY_LANGUAGE = "und"
 """BCP 47: undetermined. Entries of this language are for texts whose language has no entries of its own."""
@@ -156,8 +156,7 @@ def save(metadata: Metadata, path: Path) -> None:
     """Write a list as Parquet; the same list gives the same bytes. What is already there is replaced."""
     about = json.dumps(metadata.about, sort_keys=True, ensure_ascii=False).encode()
     table = metadata.table.cast(ENTRIES).replace_schema_metadata({FOOTER_KEY: about})
-    path.unlink(missing_ok=True)
-    with publishing(path.absolute()) as temporary:
+    with replacing(path.absolute()) as temporary:
         pq.write_table(
             table,
             temporary,

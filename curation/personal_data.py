@@ -76,13 +76,18 @@ _UK_NUMBER = re.compile(r"(?<!\w)([A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z]) ?\d{2} ?\
 _UK_PREFIXES_NOT_GIVEN = {"BG", "GB", "NK", "KN", "TN", "NT", "ZZ"}
 
 _MANY_DIGITS = re.compile(r"(?:\d[^\w]{0,3}){6}\d")
-_DIGITS = r"\(?\d(?:[ \u00a0().\-/–]{0,2}\d){6,14}"
-# a number in international form; one behind a word that announces it; American form (no area code
-# begins with 0 or 1); a Chinese mobile number
+_APART = r"[ \u00a0().\-/–]{0,2}"
+_DIGITS = rf"\(?\d(?:{_APART}\d){{6,14}}"
+_YEAR, _DAY = r"(?:19|20)\d\d", r"(?:0?[1-9]|[12]\d|3[01])"
+_DATE = rf"(?:{_YEAR}(?:[-./]{_DAY}[-./]{_DAY})?|{_DAY}[-./]{_DAY}[-./]{_YEAR})(?:[ T]\d\d?:\d\d(?::\d\d)?)?"
+# "call 2019 2020 2021", "phone 2019-05-12": of all pairs of four digits one in 2,500 is two years
+_DATES_ALONE = rf"\(?{_DATE}(?:{_APART}{_DATE}){{0,30}}(?!\w|{_APART}\d)"
+# a number in international form; one behind a word that announces it, if it is more than dates; American form (no area
+# code begins with 0 or 1); a Chinese mobile number
 _PHONE = re.compile(
     rf"(?<![\w+])\+{_DIGITS}(?!\w)"
     rf"|(?i:\b(?:tel|phone|telephone|telefon|telefono|teléfono|téléphone|fax|mobile?|cell|handy|whats ?app|call"
-    rf"|тел|телефон)\b|电话|電話|手机|전화)[.:：)\s]{{0,3}}(?P<announced>\+?{_DIGITS})(?!\w)"
+    rf"|тел|телефон)\b|电话|電話|手机|전화)[.:：)\s]{{0,3}}(?!{_DATES_ALONE})(?P<announced>\+?{_DIGITS})(?!\w)"
     r"|(?<![\w(.-])(?:\([2-9]\d{2}\) ?|[2-9]\d{2}[-.])\d{3}[-.]\d{4}(?![\w-])"
     r"|(?<![\w+.-])1[3-9]\d(?:\d{8}|[ -]\d{4}[ -]\d{4})(?![\w-])"
 )

@@ -200,8 +200,7 @@ def publishing(path: Path, durable: bool = True) -> Iterator[Path]:
     A rename would overwrite a rival attempt's file unnoticed. A killed attempt leaves only a temporary file, for
     `remove_temporaries`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}-{path.name}"
+    temporary = _temporary(path)
     try:
         yield temporary
         if durable:
@@ -214,17 +213,29 @@ def publishing(path: Path, durable: bool = True) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Replace a small file in one step: its readers see the old or the new text, never a mixture."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}-{path.name}"
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a private temporary path; on success sync it and put it in the place of what is there, which stays whole
+    until then. For files that a user names; parts are published."""
+    temporary = _temporary(path)
     try:
-        temporary.write_text(text, encoding="utf-8")
+        yield temporary
         sync(temporary)
         os.replace(temporary, path)
         sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Replace a small file in one step: its readers see the old or the new text, never a mixture."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _temporary(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}-{path.name}"
 
 
 def sync(path: Path) -> None:

@@ -28,7 +28,7 @@ from flows import (
     takedown_commands,
     training_commands,
 )
-from flows.explained import err, explained
+from flows.explained import Screen, err, explained
 
 app = typer.Typer(
     help="Sieve links into pre-training corpora, and corpora into models; every row keeps every signal and decision.",
@@ -38,7 +38,7 @@ app = typer.Typer(
 )
 app.add_typer(metadata_commands.app, name="metadata")
 app.add_typer(export_commands.app, name="export")
-out = Console(soft_wrap=True, highlight=False, emoji=False)
+out = Screen(soft_wrap=True, highlight=False, emoji=False)
 RecipeArgument = Annotated[Path, typer.Argument(help="The recipe (YAML).", show_default=False)]
 StoreArgument = Annotated[Path, typer.Argument(help="Folder of the store.", show_default=False)]
 StoreOption = Annotated[Path, typer.Option("--store", help="Folder of the store; made if it is not there.")]
@@ -176,7 +176,7 @@ def sql(
             return
         table = ask(found, query)
         if output is None:
-            _print(table.to_pylist()[:1000])
+            _print(table.slice(0, 1000).to_pylist())
             if table.num_rows > 1000:
                 err.print(f"... the first 1,000 of {table.num_rows:,} rows; write all with -o FILE.parquet")
         else:

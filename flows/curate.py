@@ -24,6 +24,7 @@ from flows.main_job import Options, closing, running, steps
 from pipelines.stage import Report, Run
 from pipelines.summary import report_rows
 from pipelines.views import open_store
+from pipelines.yaml_place import RecipeError
 
 server.prepare_environment()
 
@@ -52,6 +53,7 @@ def curate(
     address: serial | local | auto | ray://HOST:PORT, or http://HOST:8265, where the whole run is one Ray job.
     """
     say = teller()
+    check_given(recipe=recipe, store=store, links=links)
     nets = tuple(allow_net or ())
     options = Options(Path(recipe), Path(store), _paths(links), columns, nets, address, retry_failed, refresh)
     if address.startswith(("http://", "https://")):
@@ -186,6 +188,16 @@ def _job(options: Options, say: Report) -> dict[str, Any]:
     if status:
         raise RuntimeError(f"the Ray job ended with exit status {status}: see its last lines above")
     return {"recipe": options.recipe.name, "address": options.address}
+
+
+def check_given(**parameters: str | list[str] | None) -> None:
+    """Raises RecipeError, naming the parameter, where a path is empty: it would be read as the present folder."""
+    for name, value in parameters.items():
+        if value is not None and not all(each.strip() for each in ([value] if isinstance(value, str) else value)):
+            raise RecipeError(
+                f"the parameter {name!r} has an empty path ({value!r}): give one (-p {name}=...), or deploy again with "
+                "TAMIS_HOME, TAMIS_STORE and TAMIS_LINKS exported, which infra/prefect.yaml reads"
+            )
 
 
 def _paths(names: list[str] | None) -> tuple[Path, ...]:

@@ -15,7 +15,15 @@ from typing import Any, NoReturn
 import typer
 from rich.console import Console
 
-err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
+
+class Screen(Console):
+    """A terminal or a pipe; where nobody reads it, that is for `explained` to say (rich would end with 1)."""
+
+    def on_broken_pipe(self) -> None:
+        raise  # rich calls this where it has caught the BrokenPipeError
+
+
+err = Screen(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 TERMINATED = 128 + signal.SIGTERM
 """Exit status of a process that SIGTERM ended."""
 INTERRUPTED = 128 + signal.SIGINT

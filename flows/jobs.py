@@ -25,6 +25,8 @@ import requests
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
+from flows.main_job import arguments
+
 if TYPE_CHECKING:
     from flows.main_job import Options
 
@@ -73,20 +75,9 @@ def submit(options: Options, say: Callable[[str], None]) -> int:
 
 def entrypoint(options: Options) -> str:
     """The job's shell command. Python is this one where the head has it (a local `ray start`), else the image's."""
-    arguments = ["-m", "flows.cli", "run", str(options.recipe.absolute()), "--store", str(options.store.absolute())]
-    for link in options.links:
-        arguments += ["--links", str(link.absolute())]
-    if options.columns:
-        arguments += ["--columns", options.columns]
-    for network in options.allow_net:
-        arguments += ["--allow-net", network]
-    if options.retry_failed:
-        arguments.append("--retry-failed")
-    if options.refresh:
-        arguments.append("--refresh")
     python = f'"$(command -v {shlex.quote(sys.executable)} || command -v python3)"'
     # exec: the stop signal is to reach Python, not a shell around it
-    return f"exec {python} -u {shlex.join([*arguments, '--address', 'auto'])}"
+    return f"exec {python} -u {shlex.join(['-m', 'flows.cli', *arguments(options), '--address', 'auto'])}"
 
 
 def logical_id(options: Options) -> str:

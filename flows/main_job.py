@@ -5,10 +5,11 @@ The Prefect flow and the direct run walk the same list, so they do the same thin
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,22 @@ class Options:
     address: str = "local"
     retry_failed: bool = False
     refresh: bool = False
+
+
+def arguments(options: Options) -> list[str]:
+    """What `tamis` is given to run this from any folder: `run RECIPE --store ...`, but for the address."""
+    found = ["run", str(options.recipe.absolute()), "--store", str(options.store.absolute())]
+    for link in options.links:
+        found += ["--links", str(link.absolute())]
+    if options.columns:
+        found += ["--columns", options.columns]
+    for network in options.allow_net:
+        found += ["--allow-net", network]
+    if options.retry_failed:
+        found.append("--retry-failed")
+    if options.refresh:
+        found.append("--refresh")
+    return found
 
 
 def load(options: Options) -> Recipe:
@@ -160,7 +177,8 @@ def running(options: Options, say: Report) -> Iterator[Run]:
             outcome = "complete"
         finally:
             run.workers.close()
-            record(run, started, outcome)
+            again = replace(options, retry_failed=False, refresh=False)
+            record(run, started, outcome, shlex.join(["tamis", *arguments(again)]))
 
 
 def steps(run: Run, address: str) -> list[Step]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from flows import server
-from flows.curate import artifact, as_task, teller
+from flows.curate import artifact, as_task, check_given, teller
 from flows.main_job import figures
 from flows.training import train_config
 
@@ -24,6 +24,7 @@ def pretrain(config: str, store: str, address: str = "local") -> dict[str, Any]:
     from pretrain.evaluate import evaluate
 
     say = teller()
+    check_given(config=config, store=store)
     trained: list[Path] = []
     rows: list[dict[str, Any]] = []
 

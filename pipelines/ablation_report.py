@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 from markupsafe import Markup
 
-from curation.table import publishing, replace_text, write_parquet
+from curation.table import replace_text, replacing, write_parquet
 from pipelines.ablation import Ablation, Figure
 from pipelines.model_views import ABLATIONS
 from pipelines.report_charts import HEIGHT, WIDTH, Measured, intervals
@@ -23,8 +23,7 @@ _GAP, _HEAD = 20, 26
 def write(rows: Rows, ablation: Ablation, folder: Path) -> None:
     """Write both files, each whole or not at all. Written again, they are replaced."""
     path = folder / TABLE_FILE
-    path.unlink(missing_ok=True)
-    with publishing(path) as temporary:
+    with replacing(path) as temporary:
         write_parquet(temporary, pa.Table.from_pylist(rows, schema=ABLATIONS), {})
     replace_text(folder / PLOT_FILE, str(plot(rows, ablation)))
 

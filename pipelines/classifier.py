@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from curation.table import publishing, replace_text
+from curation.table import replace_text, replacing
 from curation.text_classifier import ClassifierError, ClassifierSettings, train_classifier
 from pipelines import database
 from pipelines.sources import SourceError
@@ -42,8 +42,7 @@ def train_on_store(
     except ClassifierError as error:
         raise SourceError(str(error)) from error
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.unlink(missing_ok=True)
-    with publishing(output.absolute()) as temporary:
+    with replacing(output.absolute()) as temporary:
         temporary.write_bytes(trained.data)
     card = {
         "format": FORMAT,

@@ -6,6 +6,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path
@@ -205,6 +206,20 @@ def arrow(con: Connection, sql: str, parameters: Mapping[str, object] | None = N
     """All rows of a query as one Arrow table."""
     relation = con.sql(sql, params=dict(parameters)) if parameters else con.sql(sql)
     return relation.to_arrow_table()
+
+
+def stoppable(con: Connection, sql: str) -> pa.Table:
+    """As `arrow`, but what a signal's handler raises, such as Ctrl-C's KeyboardInterrupt, ends the query.
+
+    DuckDB's own calls (2.0) keep the main thread, where handlers run, until they are done.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(arrow, con, sql)
+        try:
+            return asked.result()
+        except BaseException:
+            con.interrupt()
+            raise
 
 
 def batches(con: Connection, sql: str, rows_at_a_time: int) -> Iterator[pa.Table]:

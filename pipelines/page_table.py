@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curation.table import replacing
 from pipelines.page_links import Found, PageOptions, media_of_pages
 from pipelines.recipe import Columns
 from pipelines.sources import SourceError, find_files, read_links
@@ -34,7 +35,8 @@ def resolve(table: Path, column: str, output: Path, options: PageOptions) -> dic
     except ImportError as error:
         raise SourceError("pages are read by yt-dlp, which is not installed: pip install 'tamis[pages]'") from error
     rows = [row for each in found for row in _rows(each)]
-    pq.write_table(pa.Table.from_pylist(rows, schema=MEDIA_OF_PAGES), output)
+    with replacing(output.absolute()) as temporary:
+        pq.write_table(pa.Table.from_pylist(rows, schema=MEDIA_OF_PAGES), temporary)
     failed = sum(each.url is None for each in found)
     return {"pages": len(pages), "media": len(found) - failed, "failed": failed}
 

@@ -89,7 +89,7 @@ def facts(store: Store) -> dict[str, Any]:
         "balance": report_tables.balance(con, found),
         "models": report_runs.models(store),
         "runs": report_runs.runs(con),
-        "commands": report_runs.commands(store, state),
+        "commands": report_runs.commands(store),
         "kinds": KINDS,
     }
     con.close()

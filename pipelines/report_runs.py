@@ -11,7 +11,7 @@ from typing import Any
 from curation.table import read_part
 from pipelines import database, report_charts
 from pipelines.database import Connection
-from pipelines.store import State, Store
+from pipelines.store import Store, read_json
 
 Rows = list[dict[str, Any]]
 RUNS = 10
@@ -85,15 +85,15 @@ def runs(con: Connection) -> Rows:
     return rows
 
 
-def commands(store: Store, state: State) -> list[tuple[str, str]]:
+def commands(store: Store) -> list[tuple[str, str]]:
     """What to type to make this again, to check it and to ask it more: (command, what it does)."""
     root = shlex.quote(str(store.root))
-    links = " ".join(shlex.quote(source["name"]) for source in store.pool_sources())
-    recipe = shlex.quote(f"{state.recipe}.yaml") if state.recipe else "RECIPE.yaml"
+    records = (read_json(path, "stages") for path in sorted((store.root / "runs").glob("*.json"), reverse=True))
+    run = next((record["command"] for record in records if record.get("command")), f"tamis run RECIPE --store {root}")
     return [
         (
-            f"tamis run {recipe} --store {root}" + (f" --links {links}" if links else ""),
-            "the same run again: whatever is there is reused, a changed threshold runs select and pack only",
+            run,
+            "the last run again: whatever is there is reused, a changed threshold runs select and pack only",
         ),
         (f"tamis verify {root}", "check every part and shard against its checksums, and the accounts"),
         (f"tamis why {root} UID", "one sample's whole story; the uids stand below the pictures"),

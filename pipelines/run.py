@@ -109,8 +109,11 @@ def audit_store(con: database.Connection) -> list[str]:
     return problems
 
 
-def record(run: Run, started: float, outcome: str) -> None:
-    """Write the run's record: for `tamis status` and the view `runs`; nothing later depends on it."""
+def record(run: Run, started: float, outcome: str, command: str | None = None) -> None:
+    """Write the run's record: for `tamis status`, the view `runs` and the report; nothing later depends on it.
+
+    command: what makes the same run again, in a shell.
+    """
     began = datetime.fromtimestamp(started, UTC)
     name = began.strftime("%Y%m%dT%H%M%S.%fZ")
     content = {
@@ -119,6 +122,7 @@ def record(run: Run, started: float, outcome: str) -> None:
         "seconds": round(time.time() - started, 3),
         "recipe": run.recipe.name,
         "outcome": outcome,
+        "command": command,
         "stages": run.stages,
     }
     replace_text(run.store.root / "runs" / f"{name}.json", json.dumps(content, indent=1) + "\n")

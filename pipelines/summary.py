@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from curation.table import publishing
+from curation.table import replacing
 from pipelines import database
 from pipelines.sources import SourceError
 from pipelines.store import Store
@@ -100,7 +100,7 @@ def ask(store: Store, query: str) -> pa.Table:
     kinds = [str(each.type).rpartition(".")[2] for each in con.extract_statements(statement)]
     if kinds not in (["SELECT"], ["EXPLAIN"]):
         raise SourceError(f"only one SELECT is answered, this is {', '.join(kinds) or 'empty'}: a store is read-only")
-    table = database.arrow(con, statement)
+    table = database.stoppable(con, statement)
     return table.rename_columns(_apart(table.column_names))
 
 
@@ -124,8 +124,7 @@ def write_result(table: pa.Table, output: Path) -> None:
         if pa.types.is_interval(field.type):  # neither format knows it
             texts = [None if value is None else str(value) for value in table.column(place).to_pylist()]
             table = table.set_column(place, field.name, pa.array(texts, pa.string()))
-    output.unlink(missing_ok=True)
-    with publishing(output.absolute()) as temporary:
+    with replacing(output.absolute()) as temporary:
         if output.suffix == ".parquet":
             pq.write_table(table, temporary, compression="zstd")
         else:

@@ -11,11 +11,12 @@ import contextlib
 import logging
 import os
 import signal
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+
+from pipelines.ray_sessions import remove_old_sessions, session_folder
 
 log = logging.getLogger(__name__)
 ATTEMPTS = 3
@@ -170,7 +171,10 @@ class RayWorkers:
         import ray
 
         waiting = [(task, 1) for task in reversed(tasks)]
-        idle = list(actors)
+        idle: list[Any] = []
+        # where a node is lost, its workers' successors may wait for a place for ever: no task waits with them
+        starting = {actor.ready.remote(): actor for actor in actors}
+        num_not_started = 0
         running: dict[Any, tuple[Task, int, Any]] = {}
         failure: PartFailed | None = None
         while running or (waiting and failure is None):
@@ -178,11 +182,25 @@ class RayWorkers:
                 task, attempt = waiting.pop()
                 actor = idle.pop()
                 running[actor.run.remote(task.call, task.arguments)] = (task, attempt, actor)
-            ended, _ = ray.wait(list(running), num_returns=1, timeout=NOTICE_S)
+            ended, _ = ray.wait([*running, *starting], num_returns=1, timeout=NOTICE_S)
             if not ended:
-                log.warning("no task has ended for %d s (%s ...): long ones, or no free CPUs", NOTICE_S, task.name)
+                name = next((task.name for task, _, _ in running.values()), "none is running")
+                log.warning("no task has ended for %d s (%s ...): long ones, or no free CPUs", NOTICE_S, name)
                 continue
             (done,) = ended
+            if done in starting:
+                actor = starting.pop(done)
+                try:
+                    ray.get(done)
+                    idle.append(actor)
+                except ray.exceptions.RayError as error:
+                    num_not_started += 1
+                    if num_not_started < ATTEMPTS * len(actors):
+                        actor = self._replaced(actor)
+                        starting[actor.ready.remote()] = actor
+                    elif not (idle or running or starting):
+                        failure = PartFailed(f"{waiting[-1][0].name}: no worker starts: {error}")
+                continue
             task, attempt, actor = running.pop(done)
             try:
                 result = ray.get(done)
@@ -196,7 +214,8 @@ class RayWorkers:
                     failure.__cause__ = error
             except ray.exceptions.RayError as error:
                 # the worker's process is gone (killed, out of memory, its node lost): a new one tries the part again
-                idle.append(self._replaced(actor))
+                actor = self._replaced(actor)
+                starting[actor.ready.remote()] = actor
                 if attempt >= ATTEMPTS:
                     failure = PartFailed(f"{task.name}: its worker died {attempt} times: {error}")
                 waiting.append((task, attempt + 1))
@@ -220,6 +239,9 @@ class RayWorkers:
 class _PartWorker:
     """The actor: a process that keeps models, decoder and connections between parts."""
 
+    def ready(self) -> None:
+        """Returns once there is a process."""
+
     def run(self, call: Callable[..., dict[str, Any]], arguments: dict[str, Any]) -> dict[str, Any]:
         return call(**arguments)
 
@@ -241,10 +263,11 @@ def start_ray(address: str) -> bool:
     previous = signal.getsignal(signal.SIGTERM)
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address == "local":
+        remove_old_sessions(session_folder())
         options |= {
             "include_dashboard": False,
             "object_store_memory": OBJECT_STORE_BYTES,
-            "_temp_dir": tempfile.gettempdir() + "/tamis-ray",
+            "_temp_dir": str(session_folder()),
         }
     ray.init(address=address, **options)
     with contextlib.suppress(ValueError):  # not in the main thread: Ray left the handler alone

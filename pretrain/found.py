@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curation.table import publishing, read_part, write_parquet
+from curation.table import read_part, replacing, write_parquet
 
 Row = dict[str, Any]
 FIGURES = pa.schema(
@@ -73,8 +73,7 @@ def write(rows: list[Row], schema: pa.Schema, path: Path, run: str, version: str
     """Write rows as a Parquet file, whole or not at all. version: of all of them, where they do not say it."""
     fixed = {"run": run} if version is None else {"run": run, "version": version}
     table = pa.Table.from_pylist([{**row, **fixed} for row in rows], schema=schema)
-    path.unlink(missing_ok=True)
-    with publishing(path) as temporary:
+    with replacing(path) as temporary:
         write_parquet(temporary, table, {})
 
 

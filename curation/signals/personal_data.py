@@ -30,13 +30,13 @@ class PersonalData(TextSignal):
     `text_redacted`, the text with each piece replaced by its kind, such as `<EMAIL>`. Null without a text.
     Accounts (IBAN, ISO 13616), cards (Luhn, ISO/IEC 7812) and national numbers of 14 countries (Brazil, China, Finland,
     France, India, Italy, Korea, Mexico, Poland, Spain, Sweden, Turkey, the United Kingdom, the United States) count
-    where form and check digits are right. Phone numbers count in international form, behind a word such as "tel", in
-    American and in Chinese mobile form, and in the national forms of `regions`. Names and postal addresses are not
-    looked for. Unit: pieces. Model: none; the versions of the number tables are in the key. Source: the packages
-    python-stdnum and phonenumbers; public IP addresses and e-mail after FineWeb, arXiv 2406.17557.
+    where form and check digits are right. Phone numbers count in international form, behind a word such as "tel" (years
+    and dates alone do not), in American and in Chinese mobile form, and in the national forms of `regions`. Names and
+    postal addresses are not looked for. Unit: pieces. Model: none; the versions of the number tables are in the key.
+    Source: the packages python-stdnum and phonenumbers; public IP addresses and e-mail after FineWeb, arXiv 2406.17557.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     regions: tuple[str, ...] = ("US", "GB")
     """Countries (ISO 3166) whose national phone numbers, written in groups, count too; each costs 0.2 ms a text that

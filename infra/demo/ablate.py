@@ -5,7 +5,7 @@
 
 Builds the demo's crawl with captions as bad as crawls have them before anyone filters (dirt.py), runs the demo's recipe
 on it, crawls the same pictures without dirt to evaluate on, and runs `tamis ablate infra/demo/ablation/ablation.yaml`.
-Some twenty minutes on two cores; killed and run again, it goes on.
+Some ten minutes on two cores; killed and run again, it goes on.
 """
 
 from __future__ import annotations

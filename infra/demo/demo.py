@@ -36,6 +36,7 @@ def main() -> None:
         cwd=ROOT, env=environment(FOLDER), capture_output=True, text=True, check=True,
     ).stdout.split()[-1]  # fmt: skip
     print(f"\nthe demo took {time.monotonic() - started:.0f} s. Try next:")
+    print(f"  open {store / 'report' / 'index.html'} in a browser: the funnel, kept and rejected pictures, the model")
     print(f"  {shown} why {store} {url}")
     print(f"  {shown} sql {store} report/languages")
     print(f'  {shown} sql {store} "select rejected_by, count(*) as n from ledger group by all order by n desc"')

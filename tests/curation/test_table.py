@@ -20,6 +20,7 @@ from curation.table import (
     read_part,
     remove_temporaries,
     replace_text,
+    replacing,
     write_part,
 )
 from tests.stores import environment
@@ -127,6 +128,19 @@ def test_an_error_while_writing_publishes_nothing(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         fail()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_while_replacing_keeps_the_old_file(tmp_path: Path) -> None:
+    def fail() -> None:
+        with replacing(tmp_path / "a") as temporary:
+            temporary.write_text("half")
+            assert (tmp_path / "a").read_text() == "old"
+            raise RuntimeError
+
+    (tmp_path / "a").write_text("old")
+    with pytest.raises(RuntimeError):
+        fail()
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a", "old")]
 
 
 def test_replace_text(tmp_path: Path) -> None:

@@ -205,6 +205,13 @@ def test_a_recipe_that_cannot_run_fails_the_flow_before_anything_is_made(crawl: 
     assert not (tmp_path / "store").exists()
 
 
+@pytest.mark.parametrize("empty", [{"store": ""}, {"links": [""]}])
+def test_an_empty_path_is_not_the_present_folder(crawl: Crawl, tmp_path: Path, empty: dict[str, Any]) -> None:
+    """What a deployment holds whose variables were not set."""
+    with pytest.raises(RecipeError, match=f"'{next(iter(empty))}' has an empty path.*TAMIS_STORE"):
+        curate(**{**arguments(crawl, tmp_path / "store"), **empty})
+
+
 def test_a_stage_that_fails_fails_the_run(crawl: Crawl, prefect_results: Path, tmp_path: Path) -> None:
     links = tmp_path / "broken.parquet"
     links.write_bytes(b"PAR1 this is none")
@@ -217,7 +224,8 @@ def test_a_stage_that_fails_fails_the_run(crawl: Crawl, prefect_results: Path, t
     assert completed_since(store, began) is None
     kept = [json.loads(path.read_text()) for path in prefect_results.iterdir()]
     assert kept  # the exception's text
-    assert all("broken.parquet" in str(each) or "typo.yaml" in str(each) for each in kept)  # and none is a pickle
+    said = ("broken.parquet", "typo.yaml", "empty path")
+    assert all(any(words in str(each) for words in said) for each in kept)  # and none is a pickle
 
 
 @pytest.fixture(scope="module")

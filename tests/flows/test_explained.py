@@ -59,9 +59,10 @@ def test_a_value_of_an_option_is_named(capsys: pytest.CaptureFixture[str]) -> No
     assert "height: Input should be greater than 0 (value: -5)" in capsys.readouterr().err
 
 
-def test_nobody_reads(tmp_path: Path) -> None:
+@pytest.mark.parametrize("say", ["print", "Screen(highlight=False).print"])
+def test_nobody_reads(tmp_path: Path, say: str) -> None:
     """More than a pipe holds, to a reader that goes after the first line: no error, no traceback."""
-    code = "from flows.explained import explained\nwith explained():\n for i in range(99999): print('line', i)"
+    code = f"from flows.explained import *\nsay = {say}\nwith explained():\n for i in range(99999): say('line', i)"
     command = f'{sys.executable} -c "{code}" | head -1; exit ${{PIPESTATUS[0]}}'
     done = subprocess.run(
         ["bash", "-c", command], capture_output=True, text=True, env=environment(), cwd=tmp_path, check=False

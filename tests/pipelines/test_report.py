@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -21,7 +22,7 @@ from pipelines.report import address, visible, write_report
 from pipelines.store import Store
 from pipelines.views import open_store
 from tests.pipelines.loopback import Request, Server
-from tests.stores import SIGNALS, links_file, recipe, rows, run
+from tests.stores import NETWORKS, SIGNALS, links_file, recipe, rows, run
 
 SCRIPT = "<script>alert('one')</script> a red house"
 CLOSING = "</style></title></svg> a green boat <img src=x onerror=alert(2)>"
@@ -192,6 +193,13 @@ def test_the_figures_of_a_finished_store(finished: Path) -> None:
     assert f"in {found['groups']} groups" in page.text
     assert page.text.count("survivor") >= min(12, found["groups"])
     assert "near copy" in page.text
+
+
+def test_what_it_says_to_type_is_the_run_again(hostile: tuple[Path, Path]) -> None:
+    store, links = hostile
+    wanted = ["run", str(store.parent / "r.yaml"), "--store", str(store), "--links", str(links)]
+    wanted += [word for network in NETWORKS for word in ("--allow-net", network)]
+    assert f" {shlex.join(['tamis', *wanted])} the last run again" in page_of(store)[1].text
 
 
 def test_the_same_store_gives_the_same_page(finished: Path, tmp_path: Path) -> None:

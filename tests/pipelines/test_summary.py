@@ -1,6 +1,10 @@
 """Questions in SQL: one SELECT, read only, nothing outside of the store; results as files that run nothing."""
 
 import csv
+import os
+import re
+import signal
+import threading
 from pathlib import Path
 
 import pyarrow as pa
@@ -105,6 +109,9 @@ def test_results_as_files(store: Store, tmp_path: Path) -> None:
     assert found[0]["rejected_by"].startswith("[")
     with pytest.raises(SourceError, match=r"\.parquet or \.csv"):
         write_result(table, tmp_path / "out.txt")
+    with pytest.raises(pa.ArrowException):  # Parquet has no unions: the file that was there stays
+        write_result(ask(store, "select union_value(number := 1) as a"), tmp_path / "deep" / "out.parquet")
+    assert pq.read_table(tmp_path / "deep" / "out.parquet").to_pylist() == table.to_pylist()
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["deep", "out.csv", "out.parquet"]
 
 
@@ -118,6 +125,34 @@ def test_no_cell_begins_like_a_formula(store: Store, tmp_path: Path, cell: str) 
     write_result(asked, tmp_path / "out.csv")
     with (tmp_path / "out.csv").open(newline="") as file:
         assert not any(value.startswith("=") for row in csv.reader(file) for value in row)
+
+
+def test_the_questions_of_the_readme(store: Store) -> None:
+    """Each is answered, and every view that the page names is there."""
+    page = (Path(__file__).parents[2] / "sql" / "README.md").read_text(encoding="utf-8")
+    questions = re.findall(r'^    tamis sql STORE (?:"([^"]+)"|(\w+))', page, re.MULTILINE)
+    assert len(questions) >= 6
+    for quoted, name in questions:
+        assert ask(store, quoted or name).num_rows > 0, quoted or name
+    listed = {row["name"] for row in listing(store)}
+    named = {name for cell in re.findall(r"^\| (`.+?) \|", page, re.MULTILINE) for name in re.findall(r"`(\w+)`", cell)}
+    assert len(named) > 20
+    assert named <= listed | {"evaluation_matches"}
+
+
+def test_a_signal_ends_a_question(store: Store) -> None:
+    def stop(*_: object) -> None:
+        raise InterruptedError
+
+    before = signal.signal(signal.SIGUSR1, stop)
+    timer = threading.Timer(1, os.kill, (os.getpid(), signal.SIGUSR1))
+    timer.start()
+    try:
+        with pytest.raises(InterruptedError):  # the question alone would take years
+            ask(store, "select count(*) from ledger a, ledger b, ledger c, ledger d, ledger e where a.text < e.text")
+    finally:
+        timer.join()
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_the_listing_and_the_status(store: Store, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 import os
 import signal
 import sys
+import textwrap
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +37,15 @@ def dies(log: str, times: int) -> dict[str, Any]:
     if note(log) <= times:
         os.kill(os.getpid(), signal.SIGKILL)
     return {"tries": os.path.getsize(log)}
+
+
+def meets(folder: str) -> dict[str, Any]:
+    """How many processes are here at a time: each waits for a second one."""
+    (Path(folder) / str(os.getpid())).touch()
+    end = time.monotonic() + 60
+    while len(list(Path(folder).iterdir())) < 2 and time.monotonic() < end:
+        time.sleep(0.01)
+    return {"processes": len(list(Path(folder).iterdir()))}
 
 
 def full_disk(log: str, times: int) -> dict[str, Any]:
@@ -96,11 +107,12 @@ def pool() -> Iterator[RayWorkers]:
 class TestRay:
     """One local Ray for all of them."""
 
-    def test_all_parts_on_several_processes(self, pool: RayWorkers) -> None:
+    def test_all_parts_on_several_processes(self, pool: RayWorkers, tmp_path: Path) -> None:
+        tasks = [Task(f"meeting {i}", meets, {"folder": str(tmp_path)}) for i in range(2)]
+        assert [result for _, result in pool.run(tasks)] == [{"processes": 2}] * 2
         done = list(pool.run(squares(12)))
         assert Counter(task.name for task, _ in done) == Counter(f"square of {i}" for i in range(12))
         assert os.getpid() not in {result["pid"] for _, result in done}
-        assert len({result["pid"] for _, result in done}) == 2
 
     def test_sigterm_is_still_ours(self, pool: RayWorkers) -> None:
         list(pool.run(squares(1)))
@@ -111,6 +123,18 @@ class TestRay:
         done = {task.name: result for task, result in pool.run([*squares(3), deadly, *squares(3)])}
         assert done["deadly"] == {"tries": 2}
         assert len(done) == 4
+
+    def test_no_task_waits_with_a_worker_that_has_no_place(self, pool: RayWorkers) -> None:
+        """As after the loss of a node: the pool holds a CPU, so one of the workers that take one each cannot start."""
+        list(pool.run(squares(4)))
+        cpus = int(pool._cluster()["CPU"])
+        if cpus < 2:
+            pytest.skip("no place for any")
+        crowd = RayWorkers("auto", count=cpus)
+        try:
+            assert len(list(crowd.run(squares(3 * cpus)))) == 3 * cpus
+        finally:
+            crowd.close()
 
     def test_the_deaths_of_one_part_are_not_held_against_others(self, pool: RayWorkers, tmp_path: Path) -> None:
         # more deaths than two actors with three restarts each would survive
