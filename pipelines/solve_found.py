@@ -18,7 +18,7 @@ from pipelines.group_ranks import dedupe_media
 from pipelines.rule_sql import PREFIX
 from pipelines.select_duplicates import NEEDS, decontaminate, dedupe_semantic, dedupe_texts, gives, tables_read
 from pipelines.sparse import Sparse
-from pipelines.uid_index import UidIndex
+from pipelines.uid_index import Keys, UidIndex
 from pipelines.views import SEARCHES
 
 FOUND = {
@@ -109,14 +109,15 @@ def _located(decider: Decider, search: str) -> pa.Table:
 
 def _locate(decider: Decider, search: str, uids: list[str]) -> pa.Table:
     named = database.arrow(decider.con, FOUND[search]).column("uid").combine_chunks()
-    index = UidIndex(decider.worker(), named)
+    index, num = UidIndex(Keys.of(named)), len(named)
+    del named
 
     def read(batch: int) -> np.ndarray:
         table = decider.rows.read(batch, uids)
-        found = [index.find(decider.worker(), table.column(name).combine_chunks()) >= 0 for name in uids]
+        found = [index.find(table.column(name).combine_chunks()) >= 0 for name in uids]
         return np.flatnonzero(np.logical_or.reduce(found))
 
     pieces = [_PLACES.empty_table()]
-    for batch, rows in decider.each(read) if len(named) else ():
+    for batch, rows in decider.each(read) if num else ():
         pieces.append(pa.table([np.full(len(rows), batch, np.int32), rows], schema=_PLACES))
     return pa.concat_tables(pieces)

@@ -1,4 +1,4 @@
-"""Millions of strings as two arrays, which a file can hold and every process map."""
+"""Millions of numbers and strings as arrays, gathered in files, which a file can hold and every process map."""
 
 from __future__ import annotations
 
@@ -13,6 +13,34 @@ import pyarrow.compute as pc
 
 _MOST_SMALL = 2**31 - 1
 """Bytes that Arrow's `string` can hold; beyond it is a `large_string`."""
+
+
+class ArrayWriter:
+    """Gathers numbers of one type in a nameless file, so that they take no memory. A context manager."""
+
+    def __init__(self, folder: Path | None, kind: type[np.generic]) -> None:
+        """`folder`: where the room is taken; None: where temporary files are."""
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+        self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        self._kind = np.dtype(kind)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, numbers: np.ndarray) -> None:
+        """Append them."""
+        if len(numbers):
+            self._file.write(np.ascontiguousarray(numbers, self._kind).view(np.uint8).data)
+
+    def done(self) -> np.ndarray:
+        """All of them, in their order: pages of the file, which lives as long as they do."""
+        self._file.flush()
+        count = self._file.tell() // self._kind.itemsize
+        return np.memmap(self._file, self._kind, "r", shape=(count,)) if count else np.zeros(0, self._kind)
 
 
 class Strings:
@@ -39,34 +67,33 @@ class Strings:
 
 
 class StringsWriter:
-    """Gathers strings in a nameless file, so that they take no memory until they are asked for. A context manager."""
+    """Gathers strings in nameless files, so that they take no memory until they are asked for. A context manager."""
 
     def __init__(self, folder: Path | None) -> None:
         """`folder`: where the room is taken; None: where temporary files are."""
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-        self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
-        self._lengths: list[np.ndarray] = [np.zeros(0, np.int32)]
+        self._letters, self._lengths = ArrayWriter(folder, np.uint8), ArrayWriter(folder, np.int32)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        self._letters.__exit__()
+        self._lengths.__exit__()
 
     def add(self, strings: pa.Array) -> None:
         """Append them; they have no nulls."""
-        self._lengths.append(pc.binary_length(strings).to_numpy().astype(np.int32))
-        begins = np.frombuffer(strings.buffers()[1], np.int32)[strings.offset : strings.offset + len(strings) + 1]
-        if len(strings):
-            self._file.write(memoryview(strings.buffers()[2])[begins[0] : begins[-1]])
+        if len(strings) == 0:
+            return
+        self._lengths.add(pc.binary_length(strings).to_numpy())
+        _, offsets, data = strings.buffers()
+        width = np.int64 if pa.types.is_large_string(strings.type) else np.int32
+        begins = np.frombuffer(offsets, width)[strings.offset : strings.offset + len(strings) + 1]
+        if begins[-1] > begins[0]:
+            self._letters.add(np.frombuffer(data, np.uint8)[begins[0] : begins[-1]])
 
     def done(self) -> Strings:
-        """All of them, in their order; the letters are pages of the file, which lives as long as they do."""
-        self._file.flush()
-        size = self._file.tell()
-        kind = np.int32 if size <= _MOST_SMALL else np.int64
-        begins = np.zeros(sum(map(len, self._lengths)) + 1, kind)
-        np.cumsum(np.concatenate(self._lengths), out=begins[1:])
-        letters = np.memmap(self._file, np.uint8, "r", shape=(size,)) if size else np.zeros(0, np.uint8)
+        """All of them, in their order; the letters are pages of a file, which lives as long as they do."""
+        letters, lengths = self._letters.done(), self._lengths.done()
+        begins = np.zeros(len(lengths) + 1, np.int32 if len(letters) <= _MOST_SMALL else np.int64)
+        np.cumsum(lengths, out=begins[1:])
         return Strings(begins, letters)
