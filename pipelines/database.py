@@ -207,8 +207,11 @@ def arrow(con: Connection, sql: str, parameters: Mapping[str, object] | None = N
     return relation.to_arrow_table()
 
 
-def batches(con: Connection, sql: str, rows_at_a_time: int) -> Iterator[pa.Table]:
+def batches(
+    con: Connection, sql: str, rows_at_a_time: int, parameters: Mapping[str, object] | None = None
+) -> Iterator[pa.Table]:
     """The rows of a query, as many at a time; none that is empty."""
-    for batch in con.sql(sql).to_arrow_reader(rows_at_a_time):
+    relation = con.sql(sql, params=dict(parameters)) if parameters else con.sql(sql)
+    for batch in relation.to_arrow_reader(rows_at_a_time):
         if batch.num_rows:
             yield pa.Table.from_batches([batch])

@@ -160,8 +160,10 @@ class PoolRows:
         whole = self._whole("table", key, columns)
         found = self._cache.table(name, whole)
         if found is None:
-            found = find()
-            self._cache.put_table(name, whole, found)
+            made = find()
+            self._cache.put_table(name, whole, made)
+            kept = self._cache.table(name, whole)
+            found = made if kept is None else kept
         return found
 
     def remembered_arrays(self, name: str, key: object, columns: Sequence[str], find: Callable[[], Arrays]) -> Arrays:

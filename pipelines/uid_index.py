@@ -128,12 +128,12 @@ def _rises(high: np.ndarray, low: np.ndarray) -> bool:
 def _first_of_each(high: np.ndarray, shift: np.uint64, bits: int) -> np.ndarray:
     """int32 (2^bits + 1): the first place whose key begins with these bits, or with larger ones."""
     first = np.full((1 << bits) + 1, high.size, np.int32)
-    begin = 0
+    reached = np.int64(0)
     for place in range(high.size):
-        end = np.int64(high[place] >> shift) + 1
-        for each in range(begin, end):
-            first[each] = place
-        begin = end if end > begin else begin
+        head = np.int64(high[place] >> shift)
+        while reached <= head:
+            first[reached] = place
+            reached += np.int64(1)
     return first
 
 
