@@ -81,13 +81,14 @@ def load(path: Path) -> dict[str, np.ndarray]:
     start = 16 + int.from_bytes(content[8:16], "little")
     try:
         header = json.loads(bytes(content[16:start]))
-    except ValueError as error:
+        placed, size, digest = header["arrays"], header["size"], header["xxh3"]
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     body = content[start:]
-    if len(body) != header["size"] or _xxh3(mapping, start) != header["xxh3"]:
+    if len(body) != size or _xxh3(mapping, start) != digest:
         raise ValueError(f"{path} is damaged: its content is not what was written")
     arrays = {}
-    for place in header["arrays"]:
+    for place in placed:
         count = int(np.prod(place["shape"]))
         flat = np.frombuffer(body, np.dtype(place["type"]), count, place["begin"])
         arrays[place["name"]] = flat.reshape(place["shape"])

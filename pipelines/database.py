@@ -147,8 +147,9 @@ def _collect(node: object, names: dict[str, None]) -> None:
             _collect(child, names)
 
 
-def check_expression(expression: str, types: Mapping[str, pa.DataType], wanted: str | None = None) -> None:
-    """Bind `expression` against columns of these types without running it; raises ValueError with DuckDB's reason.
+def check_expression(expression: str, types: Mapping[str, pa.DataType], wanted: str | None = None) -> str:
+    """Bind `expression` against columns of these types without running it; returns its SQL type, raises ValueError with
+    DuckDB's reason.
 
     `wanted` is the SQL type that it must have, such as BOOLEAN; NUMBER stands for all numeric ones.
     """
@@ -156,6 +157,7 @@ def check_expression(expression: str, types: Mapping[str, pa.DataType], wanted: 
     fits = found.partition("(")[0] in NUMERIC if wanted == "NUMBER" else found == wanted
     if wanted is not None and not fits and found != '"NULL"':
         raise ValueError(f"it is of type {found}, not {wanted}")
+    return found
 
 
 def check_in_where(expression: str, types: Mapping[str, pa.DataType]) -> None:

@@ -19,8 +19,10 @@ from pipelines.buckets import Buckets, even_bounds
 from pipelines.decide import VERSION, Decider, passed_before
 from pipelines.group_table import GroupTable
 from pipelines.rule_sql import PREFIX
-from pipelines.strings import ArrayWriter, Strings, StringsWriter
+from pipelines.strings import ArrayWriter, StringsWriter, strings_of
 
+LAYOUT = 2
+"""Of the arrays that are kept: uids as numbers since 2."""
 _BUCKET_ROWS = 1 << 20
 """Media that are put in order at a time: some 100 MB."""
 
@@ -36,7 +38,7 @@ class GroupRanks:
     def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
         self._begins, self._rows, self._medium = (arrays[name] for name in ("begins", "rows", "medium"))
         self.order, self.first = arrays["order"], arrays["first"]
-        self.samples, self.groups = Strings.of(arrays, "samples"), Strings.of(arrays, "groups")
+        self.samples, self.groups = strings_of(arrays, "samples"), strings_of(arrays, "groups")
         self.group_of = np.empty(len(self.order), np.int32)
         self.group_of[self.order] = np.repeat(np.arange(len(self.first) - 1, dtype=np.int32), np.diff(self.first))
 
@@ -91,7 +93,9 @@ def dedupe_media(decider: Decider, n: int, item: Dedupe) -> Survived:
     """Who survives of each duplicate group, of the rows that passed the rules before `n`."""
     reads = decider.reads[n]
     find, columns = partial(_find, decider, item.prefer, reads), ["media_uid", "sample_uid", *reads]
-    ranks = GroupRanks(decider.arrays_of("groups", ["groups", VERSION, item.prefer], ["duplicates"], columns, find))
+    ranks = GroupRanks(
+        decider.arrays_of("groups", ["groups", VERSION, LAYOUT, item.prefer], ["duplicates"], columns, find)
+    )
     passed = np.zeros(len(ranks.order), bool)
 
     def good(batch: int) -> np.ndarray:

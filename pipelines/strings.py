@@ -9,10 +9,13 @@ from typing import IO, Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+
+from pipelines.digests import DIGITS, letters_of, read_digests, spelled
 
 _MOST_SMALL = 2**31 - 1
 """Bytes that Arrow's `string` can hold; beyond it is a `large_string`."""
+_PIECE = 1 << 20
+"""Digests that are spelled out at a time."""
 
 
 class ArrayWriter:
@@ -51,11 +54,6 @@ class Strings:
         make = pa.StringArray if begins.dtype == np.int32 else pa.LargeStringArray
         self._array = make.from_buffers(len(begins) - 1, pa.py_buffer(begins), pa.py_buffer(letters))
 
-    @classmethod
-    def of(cls, arrays: Mapping[str, np.ndarray], name: str) -> Strings:
-        """Those that `arrays` wrote down as `name`."""
-        return cls(arrays[f"{name} begins"], arrays[f"{name} letters"])
-
     def arrays(self, name: str) -> dict[str, np.ndarray]:
         """What a file has to hold."""
         return {f"{name} begins": self.begins, f"{name} letters": self.letters}
@@ -66,33 +64,75 @@ class Strings:
         return found if found.type == pa.string() else found.cast(pa.string())
 
 
+class Digests:
+    """Strings of 32 hexadecimal digits each, such as uids, in 16 bytes each: `numbers` is uint64 (N, 2)."""
+
+    def __init__(self, numbers: np.ndarray) -> None:
+        self.numbers = numbers
+
+    def arrays(self, name: str) -> dict[str, np.ndarray]:
+        """What a file has to hold."""
+        return {f"{name} numbers": self.numbers}
+
+    def take(self, places: pa.Array) -> pa.Array:
+        """The strings at these places, null for null."""
+        valid = places.is_valid().to_numpy(zero_copy_only=False)
+        letters = spelled(self.numbers[places.drop_null().to_numpy()])
+        begins = np.zeros(len(places) + 1, np.int64)
+        np.cumsum(np.where(valid, DIGITS, 0), out=begins[1:])
+        bits = np.packbits(valid, bitorder="little")
+        buffers = [pa.py_buffer(begins), pa.py_buffer(letters), pa.py_buffer(bits)]
+        return pa.LargeStringArray.from_buffers(len(places), *buffers).cast(pa.string())
+
+
+def strings_of(arrays: Mapping[str, np.ndarray], name: str) -> Strings | Digests:
+    """Those that `arrays` wrote down as `name`."""
+    if f"{name} numbers" in arrays:
+        return Digests(arrays[f"{name} numbers"])
+    return Strings(arrays[f"{name} begins"], arrays[f"{name} letters"])
+
+
 class StringsWriter:
     """Gathers strings in nameless files, so that they take no memory until they are asked for. A context manager."""
 
     def __init__(self, folder: Path | None) -> None:
         """`folder`: where the room is taken; None: where temporary files are."""
         self._letters, self._lengths = ArrayWriter(folder, np.uint8), ArrayWriter(folder, np.int32)
+        self._numbers = ArrayWriter(folder, np.uint64)
+        self._all_digests = True
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._letters.__exit__()
-        self._lengths.__exit__()
+        for writer in (self._letters, self._lengths, self._numbers):
+            writer.__exit__()
 
     def add(self, strings: pa.Array) -> None:
         """Append them; they have no nulls."""
-        if len(strings) == 0:
-            return
-        self._lengths.add(pc.binary_length(strings).to_numpy())
-        _, offsets, data = strings.buffers()
-        width = np.int64 if pa.types.is_large_string(strings.type) else np.int32
-        begins = np.frombuffer(offsets, width)[strings.offset : strings.offset + len(strings) + 1]
-        if begins[-1] > begins[0]:
-            self._letters.add(np.frombuffer(data, np.uint8)[begins[0] : begins[-1]])
+        begins, letters = letters_of(strings)
+        if self._all_digests:
+            high, low, others = read_digests(begins, letters)
+            if not others.any():
+                self._numbers.add(np.stack([high, low], axis=1).reshape(-1))
+                return
+            self._all_digests = False
+            self._spell_out()
+        self._letters.add(letters[begins[0] : begins[-1]])
+        self._lengths.add(np.diff(begins))
 
-    def done(self) -> Strings:
-        """All of them, in their order; the letters are pages of a file, which lives as long as they do."""
+    def _spell_out(self) -> None:
+        """Append the letters of the digests that came before a string that is none."""
+        numbers = self._numbers.done().reshape(-1, 2)
+        for start in range(0, len(numbers), _PIECE):
+            piece = numbers[start : start + _PIECE]
+            self._letters.add(spelled(piece))
+            self._lengths.add(np.full(len(piece), DIGITS, np.int32))
+
+    def done(self) -> Strings | Digests:
+        """All of them, in their order; they are pages of a file, which lives as long as they do."""
+        if self._all_digests:
+            return Digests(self._numbers.done().reshape(-1, 2))
         letters, lengths = self._letters.done(), self._lengths.done()
         begins = np.zeros(len(lengths) + 1, np.int32 if len(letters) <= _MOST_SMALL else np.int64)
         np.cumsum(lengths, out=begins[1:])

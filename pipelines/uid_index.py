@@ -7,26 +7,22 @@ from typing import Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import xxhash
 
 from curation.compiled import compiled
+from pipelines.digests import letters_of, read_digests
 
 _PIECE = 1 << 20
 """Uids that are looked up at a time."""
-_OTHER = 128
-"""Bit that marks what is no hexadecimal digit."""
-_DIGITS = np.full(256, _OTHER, np.uint8)
-_DIGITS[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
 
 
 @dataclass(frozen=True)
 class Keys:
     """Strings as numbers of 128 bits, uint64 (N) each half.
 
-    32 hexadecimal digits, as every uid of this project has them (`curation.urls.uid`), are the number that they spell:
-    as exact as the string, and in its order. Any other string is its XXH3 of 128 bits; that two of N have the same is
-    less likely than N^2 / 2^129, the chance of two equal uids.
+    Digests, as every uid of this project is one, are the number that they spell: as exact as the string, and in its
+    order. Any other string is its XXH3 of 128 bits; that two of N have the same is less likely than N^2 / 2^129, the
+    chance of two equal uids.
     """
 
     high: np.ndarray
@@ -34,14 +30,9 @@ class Keys:
 
     @classmethod
     def of(cls, strings: pa.Array) -> Self:
-        """Of `string` or `large_string`; a null has some key."""
-        if len(strings) == 0:
-            return cls(np.zeros(0, np.uint64), np.zeros(0, np.uint64))
-        _, offsets, data = strings.buffers()
-        width = np.int64 if pa.types.is_large_string(strings.type) else np.int32
-        begins = np.frombuffer(offsets, width)[strings.offset : strings.offset + len(strings) + 1]
-        letters = np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(0, np.uint8)
-        high, low, others = _spelled(begins, letters, _DIGITS)
+        """Of `string` or `large_string` without nulls."""
+        begins, letters = letters_of(strings)
+        high, low, others = read_digests(begins, letters)
         for row in np.flatnonzero(others).tolist():
             number = xxhash.xxh3_128_intdigest(letters[begins[row] : begins[row + 1]].tobytes())
             high[row], low[row] = number >> 64, number & (1 << 64) - 1
@@ -82,9 +73,10 @@ class UidIndex:
         return np.concatenate([np.zeros(0, np.int32), *map(self._find, pieces)])
 
     def _find(self, wanted: pa.Array) -> np.ndarray:
-        found = self.find_keys(Keys.of(wanted))
-        if wanted.null_count:
-            found[pc.is_null(wanted).to_numpy(zero_copy_only=False)] = -1
+        if not wanted.null_count:
+            return self.find_keys(Keys.of(wanted))
+        found = np.full(len(wanted), -1, np.int32)
+        found[wanted.is_valid().to_numpy(zero_copy_only=False)] = self.find_keys(Keys.of(wanted.drop_null()))
         return found
 
     def find_keys(self, wanted: Keys) -> np.ndarray:
@@ -93,26 +85,6 @@ class UidIndex:
         if self._places is not None and len(self._places):
             at = np.where(at < 0, np.int32(-1), self._places[at])
         return at
-
-
-@compiled
-def _spelled(begins: np.ndarray, letters: np.ndarray, digits: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The halves of each number of 32 digits, and which strings are none."""
-    num = begins.size - 1
-    high, low, others = np.zeros(num, np.uint64), np.zeros(num, np.uint64), np.ones(num, np.bool_)
-    for row in range(num):
-        begin = begins[row]
-        if begins[row + 1] - begin != 32:
-            continue
-        first, second, marks = np.uint64(0), np.uint64(0), np.uint8(0)
-        for place in range(16):
-            left, right = digits[letters[begin + place]], digits[letters[begin + place + 16]]
-            first = (first << np.uint64(4)) | np.uint64(left)
-            second = (second << np.uint64(4)) | np.uint64(right)
-            marks |= left | right
-        if marks < 16:
-            high[row], low[row], others[row] = first, second, False
-    return high, low, others
 
 
 @compiled
