@@ -16,6 +16,8 @@ _OTHER = 128
 _VALUES = np.full(256, _OTHER, np.uint8)
 _LETTERS = np.frombuffer(b"0123456789abcdef", np.uint8)
 _VALUES[_LETTERS] = np.arange(16)
+_PAIRS = np.array([f"{byte:02x}".encode() for byte in range(256)]).view(np.uint16)
+"""The two letters of each byte, side by side."""
 
 
 class Halves(NamedTuple):
@@ -43,7 +45,7 @@ def read_digests(begins: np.ndarray, letters: np.ndarray) -> Halves:
 
 def spelled(numbers: np.ndarray) -> np.ndarray:
     """uint8 (32 N): the letters of numbers, uint64 (N, 2)."""
-    letters: np.ndarray = _spell(numbers, _LETTERS)
+    letters: np.ndarray = _PAIRS[numbers.astype(">u8").view(np.uint8)].view(np.uint8).reshape(-1)
     return letters
 
 
@@ -64,15 +66,3 @@ def _read(begins: np.ndarray, letters: np.ndarray, values: np.ndarray) -> tuple[
         if marks < 16:
             high[row], low[row], others[row] = first, second, False
     return high, low, others
-
-
-@compiled
-def _spell(numbers: np.ndarray, digits: np.ndarray) -> np.ndarray:
-    letters = np.empty(32 * numbers.shape[0], np.uint8)
-    for row in range(numbers.shape[0]):
-        for half in range(2):
-            rest, end = numbers[row, half], 32 * row + 16 * (half + 1)
-            for place in range(1, 17):
-                letters[end - place] = digits[rest & np.uint64(15)]
-                rest = rest >> np.uint64(4)
-    return letters
