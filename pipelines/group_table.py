@@ -6,10 +6,10 @@ of its first member.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -37,7 +37,7 @@ class _Piece(NamedTuple):
 
 
 class GroupTable:
-    """Members (M) and their groups. Memory: 21 bytes a member, 56 for a moment while they are read.
+    """Members (M) and their groups. Memory: 21 bytes a member, 37 while they are read.
 
     index: of the uids. group: int32 (M), the number of each one's group.
     """
@@ -53,13 +53,14 @@ class GroupTable:
         if found is None:
             raise ValueError("the table duplicates has a media_uid twice")
         uids, names, self._sizes = found
-        self.index = UidIndex(Keys.joined(uids))
+        self.index = UidIndex(uids)
         self.group = self._numbered(names)
 
-    def _read(self) -> tuple[list[Keys], list[Keys], list[int]] | None:
+    def _read(self) -> tuple[Keys, Keys, list[int]] | None:
         """Keys of the uids and of the names of groups, and the members of each piece; None if the uids do not rise."""
-        uids: list[Keys] = []
-        names: list[Keys] = []
+        num_rows = sum(rows for rows, _ in self._pieces)
+        uids, names = Keys.room(num_rows), Keys.room(num_rows)  # a page of it is taken when it is written to
+        sizes: list[int] = []
         last: str | None = None
         for _, piece in self._decider.each(self._piece, range(len(self._pieces))):
             if piece.ends is not None and last is not None and piece.ends[0] <= last:
@@ -67,9 +68,12 @@ class GroupTable:
             if not piece.rises:
                 return None
             last = piece.ends[1] if piece.ends is not None else last
-            uids.append(piece.uids)
-            names.append(piece.names)
-        return uids, names, [len(each.high) for each in uids]
+            begin = sum(sizes)
+            uids.put(begin, piece.uids)
+            names.put(begin, piece.names)
+            sizes.append(len(piece.uids.high))
+        num = sum(sizes)
+        return uids[:num], names[:num], sizes
 
     def _piece(self, number: int) -> _Piece:
         uids, names = self._columns(number, DUPLICATES.names)
@@ -79,18 +83,17 @@ class GroupTable:
 
     def _columns(self, number: int, names: Sequence[str]) -> list[pa.Array]:
         """Columns of the members of a piece."""
-        table = self._pieces[number](columns=list(dict.fromkeys([*names, _GROUP])))
+        table = self._pieces[number][1](columns=list(dict.fromkeys([*names, _GROUP])))
         table = table.filter(pc.is_valid(table.column(_GROUP)))
         return [table.column(name).combine_chunks() for name in names]
 
-    def _numbered(self, names: list[Keys]) -> np.ndarray:
-        """The number of each member's group. The names are used up."""
-        group = np.concatenate([np.zeros(0, np.int32), *map(self.index.find_keys, names)])
+    def _numbered(self, names: Keys) -> np.ndarray:
+        """The number of each member's group."""
+        group = self.index.find_keys(names)
         if (group < 0).any():  # names are those of members, where the stage dedupe gave them
-            keys = Keys.joined(names)
-            pairs = np.stack([keys.high, keys.low], axis=1)
+            pairs = np.stack([names.high, names.low], axis=1)
             group = np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int32)
-        names.clear()
+        del names
         first = np.zeros(int(group.max(initial=-1)) + 1, np.int32)
         first[group[::-1]] = np.arange(len(group) - 1, -1, -1, dtype=np.int32)  # the last one written stays
         numbers: np.ndarray = first[group]
@@ -110,13 +113,16 @@ class GroupTable:
             yield found
 
 
-def _pieces(given: pa.Table | Sequence[Path]) -> list[Any]:
-    """What reads columns of each piece: `columns` -> table."""
+def _pieces(given: pa.Table | Sequence[Path]) -> list[tuple[int, Callable[..., pa.Table]]]:
+    """Number of rows of each piece, and what reads its `columns`."""
     if isinstance(given, pa.Table):
         starts = range(0, given.num_rows, _PIECE_ROWS)
-        return [lambda columns, start=start: given.slice(start, _PIECE_ROWS).select(columns) for start in starts]
+        slices = [given.slice(start, _PIECE_ROWS) for start in starts]
+        return [(each.num_rows, lambda columns, each=each: each.select(columns)) for each in slices]
     return [
-        partial(read_group, path, number) for path in given for number in range(pq.read_metadata(path).num_row_groups)
+        (footer.row_group(number).num_rows, partial(read_group, path, number))
+        for path, footer in ((path, pq.read_metadata(path)) for path in given)
+        for number in range(footer.num_row_groups)
     ]
 
 

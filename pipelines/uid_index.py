@@ -39,16 +39,28 @@ class Keys:
         return cls(high, low)
 
     @classmethod
+    def room(cls, num: int) -> Self:
+        """For so many, yet unwritten."""
+        return cls(np.empty(num, np.uint64), np.empty(num, np.uint64))
+
+    def put(self, begin: int, some: Keys) -> None:
+        """Write some from a place on."""
+        end = begin + len(some.high)
+        self.high[begin:end], self.low[begin:end] = some.high, some.low
+
+    def __getitem__(self, places: slice) -> Keys:
+        return Keys(self.high[places], self.low[places])
+
+    @classmethod
     def joined(cls, pieces: list[Keys]) -> Self:
         """One after the other. The pieces are used up, so that no two copies of all are there at a time."""
         num = sum(len(piece.high) for piece in pieces)
-        high, low = np.empty(num, np.uint64), np.empty(num, np.uint64)
-        end = num
+        whole = cls.room(num)
         while pieces:
             piece = pieces.pop()
-            begin = end - len(piece.high)
-            high[begin:end], low[begin:end], end = piece.high, piece.low, begin
-        return cls(high, low)
+            num -= len(piece.high)
+            whole.put(num, piece)
+        return whole
 
 
 class UidIndex:
