@@ -36,7 +36,8 @@ class FittedSignal(Signal):
 
     @abstractmethod
     def fit_pool(self, parts: Iterable[pa.Table]) -> pa.Table:
-        """The fit, from the columns `reads` of all rows of the pool, which come part by part.
+        """The fit, from the columns `reads` of all rows of the pool, which come part by part, each time that they are
+        gone through.
 
         It may hold a bounded number of rows of the pool at a time, never all of them.
         """

@@ -25,6 +25,8 @@ A rule is told apart by its first key, whose value is its name, the name under w
       most: 35
     - weight: by_quality            how often a kept row is drawn in training; travels with it into the version
       value: least(1.0, clip_score / 0.3)
+    - gate: fair_to_languages       reject nothing; end the run where a rule keeps far less of a language than of all
+      of: best_matching
 
 Predicates, orders and values look at one row: sums and windows over many rows are what `top`, `quota`, `dedupe` and
 `balance` are for. A row for which one of them is null (a signal is missing) is rejected.
@@ -289,7 +291,37 @@ class Balance(Step):
         return self
 
 
-KINDS = ("rule", "top", "quota", "dedupe", "decontaminate", "balance", "weight")
+class Gate(Step):
+    """Rejects no row, but ends the run before anything is packed where a rule above keeps too little of some group.
+
+    Counted are the texts that pass all rules before the rule `of`; kept are those that pass it, too. A group of at
+    least `min_texts` counted texts whose share kept is below `least` times that of all counted texts is treated badly:
+    a score of an English model rejects most of what it cannot read, and nobody sees it in the sum. The counts of every
+    group stand in the selection (`selections/<name>.json`) and in the manifest of the version; they add up to those of
+    all. That `least` is a half is this project's choice.
+    """
+
+    gate: Name
+    of: Name
+    """The rule above, by its name, whose keeping is judged."""
+    per: Sql = "language"
+    """SQL expression: the group of a text; null is a group, too (`unknown`)."""
+    least: float = Field(default=0.5, gt=0, le=1)
+    """Of a group's share kept, over that of all."""
+    min_texts: int = Field(default=20, ge=1)
+    """Groups with fewer counted texts are counted, but not judged: of five texts one more or less is a fifth."""
+    multilingual: bool = False
+    """Declares that what scores the texts can read every group, so that a lower share is the texts' own doing: the
+    groups are then named and nothing ends."""
+    otherwise: Literal["fail", "warn"] = "fail"
+    """What becomes of the run: it ends, or says so and goes on."""
+
+    @property
+    def name(self) -> str:
+        return self.gate
+
+
+KINDS = ("rule", "top", "quota", "dedupe", "decontaminate", "balance", "weight", "gate")
 PolicyItem = Annotated[
     Annotated[Rule, Tag("rule")]
     | Annotated[Top, Tag("top")]
@@ -297,7 +329,8 @@ PolicyItem = Annotated[
     | Annotated[Dedupe, Tag("dedupe")]
     | Annotated[Decontaminate, Tag("decontaminate")]
     | Annotated[Balance, Tag("balance")]
-    | Annotated[Weight, Tag("weight")],
+    | Annotated[Weight, Tag("weight")]
+    | Annotated[Gate, Tag("gate")],
     Discriminator(
         lambda value: next(
             (kind for kind in KINDS if (kind in value if isinstance(value, dict) else hasattr(value, kind))), None

@@ -22,6 +22,7 @@ from flows import (
     evalset_commands,
     export_commands,
     metadata_commands,
+    noise_commands,
     pages,
     policy_commands,
     takedown_commands,
@@ -281,6 +282,7 @@ evalset_commands.register(app, explained, _print, _say)
 pages.register(app)
 policy_commands.register(app, explained, _print, _say)
 takedown_commands.register(app, explained, _say)
+noise_commands.register(app, explained, _say)
 ablation_commands.register(app, explained, _print, _say)
 training_commands.register(app, explained, _print, _say)
 

@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-_BITS = 16
-"""Of a number that tell its bin: 65,536 bins, so that few of many values share the one that is sorted."""
+from curation.ordered_bins import NUM_BINS, bins
 
 
 class Cut(NamedTuple):
@@ -32,27 +31,16 @@ def cut_at(pieces: Sequence[np.ndarray], place: int) -> Cut:
     `pieces`: float32 or float64. Memory beyond them: that of one piece and of the values in one bin.
     """
     kind = np.result_type(np.float32, *pieces)
-    counts = np.zeros(1 << _BITS, np.int64)
+    counts = np.zeros(NUM_BINS, np.int64)
     for piece in pieces:
-        counts += np.bincount(_bins(piece, kind), minlength=1 << _BITS)
+        counts += np.bincount(bins(piece, kind), minlength=NUM_BINS)
     upto = np.cumsum(counts[::-1])
     at = int(np.searchsorted(upto, place))
-    chosen, before = (1 << _BITS) - 1 - at, int(upto[at - 1]) if at else 0
-    inside = np.concatenate([piece.astype(kind, copy=False)[_bins(piece, kind) == chosen] for piece in pieces])
+    chosen, before = (NUM_BINS) - 1 - at, int(upto[at - 1]) if at else 0
+    inside = np.concatenate([piece.astype(kind, copy=False)[bins(piece, kind) == chosen] for piece in pieces])
     from_below = len(inside) - (place - before)
     value = np.partition(inside, from_below)[from_below]
     return Cut(float(value), before + int((inside > value).sum()), int((inside == value).sum()))
-
-
-def _bins(values: np.ndarray, kind: np.dtype) -> np.ndarray:
-    """The first bits of each value, so turned that a larger value has larger ones; zeros of both signs are one."""
-    unsigned = np.uint32 if kind == np.float32 else np.uint64
-    width = 8 * kind.itemsize
-    bits = (values.astype(kind, copy=False) + kind.type(0)).view(unsigned)
-    sign = unsigned(1 << (width - 1))
-    turned = np.where(bits & sign, ~bits, bits | sign)
-    bins: np.ndarray = (turned >> unsigned(width - _BITS)).astype(np.int64)
-    return bins
 
 
 def more_than(pieces: list[np.ndarray], at_most: int) -> np.ndarray:

@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from curation.policy import Balance, Decontaminate, Dedupe, PolicyItem, Quota, Rule, Top, Weight
+from curation.policy import Balance, Decontaminate, Dedupe, Gate, PolicyItem, Quota, Rule, Top, Weight
 from pipelines import balance, database
 from pipelines.balance import PROBABILITY
 from pipelines.decided import FIXED, Asked
@@ -279,6 +279,8 @@ class Decider:
                 return f"(not {PREFIX}lost_{n})"
             case Weight() as weight:
                 return f"coalesce({finite(weight.value)} > 0, false)"
+            case Gate():
+                return "true"
             case Balance():
                 this, so_far = f"{PROBABILITY}{n}", balance.prior(balances(self.policy, n))
                 return f"({this} is null or coalesce(draw / coalesce({so_far}, 1.0) < {this}, false))"

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
-from curation.policy import Balance, Decontaminate, Dedupe, Policy, PolicyItem, Quota, Rule, Top, Weight
+from curation.policy import Balance, Decontaminate, Dedupe, Gate, Policy, PolicyItem, Quota, Rule, Top, Weight
 from curation.table import open_part
 from pipelines import balance, database
 from pipelines.rule_sql import PREFIX, balances, double, finite, sparse_names
@@ -90,6 +90,8 @@ class Asked:
                 return sparse_names(n, item)
             case Balance():
                 return [f"{balance.PROBABILITY}{k}" for k in balances(self.policy, n + 1)]
+            case Gate():  # it rejects nothing
+                return []
         return self.reads[n]
 
     def stored(self, table: pa.Table, answers: pa.Table) -> pa.Table:
@@ -174,6 +176,8 @@ class Asked:
                 fields = {name: f"{PREFIX}{name}_{n}" for name in gives(item)}
             case Balance():
                 fields = {"keep_probability": balance.prior(balances(self.policy, n + 1)), "draw": "draw"}
+            case Gate():
+                fields = {}
         pairs = ", ".join(f"{database.literal(name)}: {value}" for name, value in fields.items())
         return f"to_json({{{pairs}}})::varchar" if fields else "'{}'"
 

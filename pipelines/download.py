@@ -127,7 +127,7 @@ def download(run: Run) -> dict[str, Any]:
     """Fetch every part of the pool that has not been fetched with these limits."""
     parts, stats = run_parts(run, "download", download_tasks(run))
     run.state.tables["media"] = [run.store.relative(part.path) for part in parts]
-    for of_segments in ("sources", "texts"):  # until the stage `segment` has cut these parts
+    for of_segments in ("sources", "texts"):  # until `segment` has cut these parts and `enrich` written about them
         run.state.tables.pop(of_segments, None)
     outcome: Counter[str] = Counter()
     for part in parts:

@@ -107,16 +107,22 @@ def fit_signal(
     reads: dict[str, str],
 ) -> dict[str, Any]:
     """Fit on all parts, one in memory at a time, and publish the fit. Runs in a worker."""
-    table = signal.fit_pool(_columns(signal, sources, levels))
+    table = signal.fit_pool(_Parts(signal, sources, levels))
     stats = {"signal": signal.key(), "reads": reads}
     write_part(folder, 0, key, table, identity=content_digest(table), stats=stats)
     return {}
 
 
-def _columns(signal: FittedSignal, sources: list[Sources], levels: dict[str, Level]) -> Iterator[pa.Table]:
-    names = list(dict.fromkeys(signal.reads()))
-    for media, texts, upstream in sources:
-        rows = media_rows(media, upstream, levels, names)
-        if signal.level == "text":
-            rows = text_rows(texts, rows, upstream, levels, names)
-        yield rows.select(names)
+class _Parts:
+    """The columns that a signal reads, part by part; a fit may go through them more than once."""
+
+    def __init__(self, signal: FittedSignal, sources: list[Sources], levels: dict[str, Level]) -> None:
+        self._level, self._names = signal.level, list(dict.fromkeys(signal.reads()))
+        self._sources, self._levels = sources, levels
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        for media, texts, upstream in self._sources:
+            rows = media_rows(media, upstream, self._levels, self._names)
+            if self._level == "text":
+                rows = text_rows(texts, rows, upstream, self._levels, self._names)
+            yield rows.select(self._names)

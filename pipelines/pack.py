@@ -28,7 +28,7 @@ from pipelines.pack_plan import Plan, has_segments, plan_version
 from pipelines.pack_segments import MODALITIES, pack_segment_shard
 from pipelines.plan_file import num_texts, stored_bytes, without_places
 from pipelines.rule_sql import columns_read
-from pipelines.selections import note_version
+from pipelines.selections import gates_of_present, note_version
 from pipelines.sources import file_digest
 from pipelines.stage import Run, Wanted, run_parts
 from pipelines.workers import Task
@@ -89,6 +89,8 @@ def _packed(run: Run, plan: Plan) -> dict[str, Any]:
         ]
         facts["decontamination"] = write_removed(folder, removed, facts["decontamination"])
         manifest = {**_contents(folder, version_digest, plan, shards), **facts}
+        gates = gates_of_present(run.store, run.state)  # no part of the digest: the pool's other rows count in them
+        manifest |= {"gates": gates} if gates else {}
         replace_text(
             folder / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
         )

@@ -87,6 +87,8 @@ def plan_version(run: Run, scratch: Path) -> Plan:
     has_weights = any(isinstance(item, Weight) for item in run.round.policy)
     names = dict.fromkeys([*settings.text_columns, *(["sampling_weight"] if has_weights else [])])
     fields = "".join(f", k.{database.quoted(n)} as {database.quoted(TEXT + n)}" for n in names)
+    if "generated_for" in columns and not of_segments:  # a training run draws by it; of segments it is always there
+        fields += f', k.text_source as "{TEXT}source"'
     extra = _extra(settings, of_segments)
     more = "".join(f", k.{database.quoted(n)}" for n in extra) + pack_faces.plan_field(settings.blur_faces)
     sql = database.query("pack/plan_segments" if of_segments else "pack/plan")

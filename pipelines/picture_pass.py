@@ -46,7 +46,7 @@ def from_pictures(
         return {}
     # of a segment the picture in its middle
     source = "frame" if "frame" in pq.read_schema(media).names else "bytes"
-    items = _Lazily(read_part(media, [source]).column(0))
+    items = Lazily(read_part(media, [source]).column(0))
     found = {each.table_name(): as_table(each.of_files(items), each.writes())
              for each in signals if isinstance(each, FileSignal)}  # fmt: skip
     pictures = [each for each in signals if isinstance(each, ImageSignal)]
@@ -54,7 +54,7 @@ def from_pictures(
 
 
 def _decoded(
-    items: _Lazily, signals: Sequence[ImageSignal], limits: DecodeLimits, num_decoders: int
+    items: Lazily, signals: Sequence[ImageSignal], limits: DecodeLimits, num_decoders: int
 ) -> dict[str, pa.Table]:
     made: dict[str, list[pa.Table]] = {signal.table_name(): [] for signal in signals}
     many = AT_A_TIME_PREPARED if all(signal.prepares for signal in signals) else AT_A_TIME
@@ -97,7 +97,7 @@ def _compute(signals: Sequence[ImageSignal], batch: list[Seen | None], made: dic
         made[signal.table_name()].append(signal.compute_images(images))
 
 
-class _Lazily(Sequence[bytes | None]):
+class Lazily(Sequence[bytes | None]):
     """A column of bytes of which one value at a time becomes a Python object."""
 
     def __init__(self, column: pa.ChunkedArray) -> None:

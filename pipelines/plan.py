@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from curation.table import find_part
 from pipelines.download import wanted_parts
 from pipelines.duplicates import planned as planned_duplicates
+from pipelines.enrich import planned_enrich
 from pipelines.ingest import pending_sources
 from pipelines.score import planned_signals
 from pipelines.segment_stage import planned_segments
@@ -37,11 +38,19 @@ def plan(run: Run) -> list[Planned]:
         lines.append(Planned("score, dedupe, select, pack", "depends on what is downloaded", ""))
         return lines
     run.state.tables["media"] = [run.store.relative(part.path) for part in there]
+    for made_later in ("sources", "texts"):  # as after a download
+        run.state.tables.pop(made_later, None)
     if run.recipe.segment is not None:
         missing, present = planned_segments(run, there)
         lines.append(Planned("segment", _parts(missing), _parts(present)))
         if missing:
             lines.append(Planned("score, dedupe, select, pack", "depends on the segments", ""))
+            return lines
+    if run.recipe.enrich:
+        missing, present = planned_enrich(run)
+        lines.append(Planned("enrich", _parts(missing), _parts(present)))
+        if missing:
+            lines.append(Planned("score, dedupe, select, pack", "depends on the texts", ""))
             return lines
     for index, each in enumerate(run.recipe.all_rounds()):
         run.round_index = index

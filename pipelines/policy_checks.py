@@ -7,7 +7,8 @@ from functools import partial
 
 import pyarrow as pa
 
-from curation.policy import Balance, Decontaminate, Dedupe, PolicyItem, Quota, Rule, Top, Weight
+from curation.policy import Balance, Decontaminate, Dedupe, Gate, PolicyItem, Quota, Rule, Top, Weight
+from curation.step import suggest
 from pipelines.balance import balanced_by
 from pipelines.database import check_expression, columns_of
 from pipelines.decided import MAX_RULES
@@ -28,6 +29,11 @@ def check_policy(
         here = (*prefix, "policy", position)
         if item.name in names:
             raise RecipeError(f"{places(*here)}: two rules are called {item.name!r}")
+        if isinstance(item, Gate) and item.of not in names:
+            raise RecipeError(
+                f"{places(*here, 'of')}: no rule above the gate is called {item.of!r}; "
+                f"{suggest(item.of, sorted(names))}"
+            )
         names.add(item.name)
         check_rule_sql(item, types, partial(places, *here))
 
@@ -66,6 +72,8 @@ def _row_wise_fields(item: PolicyItem) -> list[tuple[str, str, str | None]]:
             return [("per", item.per, None)]
         case Weight():
             return [("value", item.value, "NUMBER")]
+        case Gate():
+            return [("per", item.per, None)]
         case Balance():
             return [("where", item.where, "BOOLEAN"), *balanced_by(item)]
         case Dedupe() | Decontaminate():

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import pyarrow as pa
-from pydantic import BeforeValidator, Field, SerializeAsAny, StringConstraints, ValidationError, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from curation.av.cutting_up import SegmentOptions
 from curation.av.packing import PackMedia
 from curation.duplicate_search import SegmentSearch, SemanticSearch, TextSearch
+from curation.generator import GENERATED
 from curation.lsh import MAX_RADIUS
 from curation.near_duplicates import DEFAULT_RADIUS
 from curation.policy import Policy, PolicyItem, Rule
@@ -20,9 +19,11 @@ from curation.schema import LINKS, MEDIA, SEGMENT_TEXTS, SEGMENTS, TEXTS, UNSEEN
 from curation.signal import Signal
 from curation.step import Step, suggest
 from pipelines.download_options import Download
+from pipelines.enrich_checks import check_generators
 from pipelines.search_checks import check_searches
 from pipelines.segment_checks import check_segments
 from pipelines.space_checks import check_spaces
+from pipelines.used_steps import UsedGenerator, UsedSignal
 from pipelines.yaml_place import Places, RecipeError, load
 
 Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]*$", max_length=60)]
@@ -154,49 +155,6 @@ class Pack(Step):
         return [*named, *([(("blur_faces", "boxes"), self.blur_faces.boxes)] if self.blur_faces else [])]
 
 
-def _import_signal(value: object) -> object:
-    if isinstance(value, Signal):
-        return value
-    if not isinstance(value, dict) or not isinstance(value.get("use"), str):
-        raise ValueError("a signal is a mapping with `use`: the import path of its class")
-    module_name, _, class_name = value["use"].rpartition(".")
-    if not module_name.startswith("curation.signals."):
-        choices = signal_paths()
-        raise ValueError(f"use: {value['use']!r} is not below curation.signals; {suggest(value['use'], choices)}")
-    try:
-        found = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError):
-        raise ValueError(f"use: there is no signal {value['use']!r}; {suggest(value['use'], signal_paths())}") from None
-    if not (isinstance(found, type) and issubclass(found, Signal)) or inspect.isabstract(found):
-        raise ValueError(f"use: {value['use']!r} is not a signal")
-    try:
-        return found.model_validate({name: field for name, field in value.items() if name != "use"})
-    except ValidationError as error:
-        mistake = error.errors()[0]
-        field = mistake.get("ctx", {}).get("field") or ".".join(map(str, mistake["loc"]))
-        raise ValueError(f"{class_name}.{field}: {mistake['msg']}") from None
-
-
-def signal_paths() -> list[str]:
-    """Import paths of all signals that come with the project."""
-    import pkgutil
-
-    import curation.signals
-
-    paths = []
-    for module in pkgutil.iter_modules(curation.signals.__path__, "curation.signals."):
-        members = vars(importlib.import_module(module.name)).values()
-        paths += [
-            f"{module.name}.{member.__name__}"
-            for member in members
-            if isinstance(member, type) and issubclass(member, Signal) and member.__module__ == module.name
-        ]
-    return sorted(paths)
-
-
-UsedSignal = Annotated[SerializeAsAny[Signal], BeforeValidator(_import_signal)]
-
-
 def require_media(policy: list[PolicyItem]) -> None:
     """Put the rule `downloaded` before all others, unless the policy has one of that name."""
     if not any(item.name == "downloaded" for item in policy):
@@ -227,6 +185,8 @@ class Recipe(Step):
     download: Download = Download()
     segment: SegmentOptions | None = None
     """How videos and sounds become segments; required where `source.modality` is not `image`, and only there."""
+    enrich: list[UsedGenerator] = []
+    """What writes texts beside those of the links, before anything is scored (`curation.generator`)."""
     signals: list[UsedSignal] = []
     duplicates: DuplicateSearch = DuplicateSearch()
     policy: Policy | None = None
@@ -277,6 +237,7 @@ def load_recipe(path: Path) -> Recipe:
 
     recipe, places = load(path, Recipe)
     check_segments(recipe, places)
+    check_generators(recipe, places)
     for index, each in enumerate(recipe.all_rounds()):
         prefix: tuple[int | str, ...] = ("rounds", index) if recipe.rounds else ()
         types = column_types(recipe, recipe.signals_until(index), places)
@@ -297,6 +258,7 @@ def column_types(recipe: Recipe, signals: list[Signal], places: Places) -> dict[
     schemas = (MEDIA, TEXTS) if recipe.segment is None else (SEGMENTS, SEGMENT_TEXTS)
     types = {field.name: field.type for schema in schemas for field in schema if field.name not in UNSEEN}
     types |= dict.fromkeys(recipe.source.columns.extra, pa.string())
+    types |= {field.name: field.type for field in GENERATED if recipe.enrich}
     where: list[tuple[int | str, ...]] = [("signals", i) for i in range(len(recipe.signals))]
     where += [("rounds", r, "signals", i) for r, each in enumerate(recipe.rounds) for i in range(len(each.signals))]
     providers: dict[str, str] = {}
@@ -337,6 +299,7 @@ def _check_columns(recipe: Recipe, types: dict[str, pa.DataType], places: Places
     of_texts = {
         *(TEXTS if recipe.segment is None else SEGMENT_TEXTS).names,
         *recipe.source.columns.extra,
+        *GENERATED.names,
         "keep_probability",
         "sampling_weight",
     } - {"sample_uid"}

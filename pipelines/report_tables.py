@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from curation.policy import Balance, Decontaminate, Dedupe, Policy, PolicyItem, Quota, Rule, Top, Weight
+from curation.policy import Balance, Decontaminate, Dedupe, Gate, Policy, PolicyItem, Quota, Rule, Top, Weight
 from curation.reasons import reason
 from pipelines import database, report_charts
 from pipelines.database import Connection
@@ -57,6 +57,8 @@ def explained(item: PolicyItem) -> str:
             return f"{what} {item.at_most:,} {item.unit} for each {item.per}"
         case Weight():
             return f"weight {item.value}"
+        case Gate():
+            return f"of {item.of}, each {item.per} at least {100 * item.least:.4g}% of what all keep"
         case Decontaminate():
             return f"not in {', '.join(item.against)}"
         case Dedupe(of="texts"):

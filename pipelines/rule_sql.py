@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from curation.policy import Balance, Decontaminate, Dedupe, PolicyItem, Quota, Rule, Top, Weight
+from curation.policy import Balance, Decontaminate, Dedupe, Gate, PolicyItem, Quota, Rule, Top, Weight
 from pipelines import balance, database
 from pipelines.row_wise import ordering_expression
 from pipelines.select_duplicates import gives
@@ -23,6 +23,8 @@ def columns_read(item: PolicyItem) -> list[str]:
             return [*database.columns_of(item.per), *ordering]
         case Weight():
             return database.columns_of(item.value)
+        case Gate():
+            return database.columns_of(item.per)
         case Dedupe():
             return database.columns_of(ordering_expression(item.prefer))
         case Balance():

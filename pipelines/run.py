@@ -12,6 +12,7 @@ from typing import Any
 from curation.table import replace_text
 from pipelines import database
 from pipelines.duplicates import find_all
+from pipelines.enrich import enrich
 from pipelines.ingest import ingest
 from pipelines.pack import pack
 from pipelines.refresh import download_stage
@@ -25,13 +26,14 @@ STAGES: dict[str, Callable[[Run], dict[str, Any]]] = {
     "ingest": lambda run: ingest(run.recipe, run.store),
     "download": download_stage,
     "segment": segment,
+    "enrich": enrich,
     "score": score,
     "dedupe": find_all,
     "select": select,
     "pack": pack,
 }
 """Every stage under its one name, in order."""
-FIRST_ROUND_ONLY = ("ingest", "download", "segment")
+FIRST_ROUND_ONLY = ("ingest", "download", "segment", "enrich")
 """Later rounds begin at `score`: links and media are the same."""
 ROWS_SHOWN = 5
 
@@ -56,6 +58,7 @@ def stage_calls(run: Run) -> list[StageCall]:
     for index, each in enumerate(run.recipe.all_rounds()):
         names = [name for name in STAGES if index == 0 or name not in FIRST_ROUND_ONLY]
         names = [name for name in names if name != "segment" or run.recipe.segment is not None]
+        names = [name for name in names if name != "enrich" or run.recipe.enrich]
         calls += [StageCall(name, index, each.name) for name in names]
     return calls
 

@@ -15,6 +15,7 @@ from curation.step import digest
 from curation.table import Part, find_part, write_part
 from pipelines.decide import VERSION, Decider
 from pipelines.decided import hardly_repeat
+from pipelines.gates import close_gates, gate_counts, judge
 from pipelines.pool_rows import PoolRows
 from pipelines.rule_sql import columns_read
 from pipelines.select_duplicates import tables_read
@@ -57,7 +58,10 @@ def planned_parts(run: Run) -> list[Part | None]:
 
 
 def select(run: Run, threads: int | None = None) -> dict[str, Any]:
-    """Decide about every text of the pool; reuses the stored decisions where policy and signals are the same."""
+    """Decide about every text of the pool; reuses the stored decisions where policy and signals are the same.
+
+    Raises GateClosed where a gate of the policy does not let it through; the decisions are there to be looked at.
+    """
     rows = PoolRows(run.store, run.state, keeps_columns=True)
     key, folder = select_key(run, rows), run.store.table(TABLE)
     found = {index: find_part(folder, index, digest(key, index)) for index in range(len(rows.sizes))}
@@ -76,6 +80,7 @@ def select(run: Run, threads: int | None = None) -> dict[str, Any]:
                     **decider.asked_policy().facts(),
                     "kept": pc.sum(decisions.column("kept")).as_py() or 0,
                     "rejected_by": {name: count for name, count in sorted(rejections.items()) if count},
+                    **gate_counts(decider, batch, bits),
                 }
                 unique = hardly_repeat(decisions)
                 return write_part(folder, batch, digest(key, batch), decisions, stats=stats, unique=unique)
@@ -85,7 +90,9 @@ def select(run: Run, threads: int | None = None) -> dict[str, Any]:
     parts = [part for _, part in sorted(found.items()) if part is not None]
     run.state.tables[TABLE] = [run.store.relative(part.path) for part in parts]
     run.state.policy_name = run.round.name
-    keep_selection(run.store, run.state, run.label, key, policy)
+    judged = judge(policy, (part.stats.get("gates", {}) for part in parts))
+    keep_selection(run.store, run.state, run.label, key, policy, [each.as_json() for each in judged])
+    close_gates(judged, run.say)
     return {
         "texts": sum(part.num_rows for part in parts),
         "kept": sum(part.stats["kept"] for part in parts),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,9 @@ class Selection:
     """Signal table -> its columns."""
     version: str | None = None
     """The version packed from it."""
+    gates: list[dict[str, Any]] = field(default_factory=list)
+    """What each gate of the policy found: its settings, texts counted and kept in all and of each group, and the
+    groups that are treated badly."""
 
     def items(self) -> list[PolicyItem]:
         """The policy."""
@@ -52,8 +55,10 @@ class Selection:
         return [store.root / name for name in self.tables.get(table, [])]
 
 
-def keep_selection(store: Store, state: State, label: str, key: str, policy: Sequence[PolicyItem]) -> str:
-    """Write down what was decided, and make it the present selection; returns its name."""
+def keep_selection(
+    store: Store, state: State, label: str, key: str, policy: Sequence[PolicyItem], gates: Sequence[dict[str, Any]] = ()
+) -> str:
+    """Write down what was decided and what its gates found, and make it the present selection; returns its name."""
     name = f"{label}-{key[:NAME_DIGITS]}"
     known = {each.name: each for each in selections(store)}
     if name not in known:
@@ -66,6 +71,7 @@ def keep_selection(store: Store, state: State, label: str, key: str, policy: Seq
             tables={**state.tables, "texts": texts},
             signals=dict(state.signals),
             columns={table: _columns(store, state, table) for table in sorted(state.signals)},
+            gates=list(gates),
         )
         _write(store, made)
     state.selection = name
@@ -82,6 +88,11 @@ def note_version(store: Store, state: State, version: str) -> None:
     for each in selections(store):
         if each.name == state.selection and each.version != version:
             _write(store, Selection(**{**asdict(each), "version": version}))
+
+
+def gates_of_present(store: Store, state: State) -> list[dict[str, Any]]:
+    """What the gates of the present selection found; empty without any."""
+    return next((each.gates for each in selections(store) if each.name == state.selection), [])
 
 
 def rename_version(store: Store, old: str, new: str | None) -> None:

@@ -50,8 +50,8 @@ from pipelines.takedown_versions import seal_anew
 from pipelines.takedowns import FOLDER, KEPT, LOOKED_AT, Takedowns, taken
 from pipelines.views import open_store
 
-UIDS = ("media_uid", "uid")
-"""Columns by which parts of signals and of vectors name a medium."""
+UIDS = ("media_uid", "uid", "generated_for")
+"""Columns by which parts of signals, of vectors and of written texts name a medium."""
 BASE = ("links", "texts", "media", "segments", "segment_texts")
 NO_CONTENT = ("decisions", "duplicates", "duplicate_edges", "segment_matches", "semantic_edges", "evaluation_matches")
 """Tables that say which media belong together or are kept, and nothing that was learned from their bytes."""

@@ -7,11 +7,9 @@ is sealed.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Collection, Iterator
-from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -22,12 +20,11 @@ import pyarrow.parquet as pq
 
 from curation.step import digest
 from curation.table import Part, read_groups, read_part, replace_text, write_part
-from pipelines.byte_index import write_index
 from pipelines.pack import NAME_DIGITS
 from pipelines.plan_file import num_texts
 from pipelines.selections import rename_version
-from pipelines.sources import file_digest
 from pipelines.store import Store
+from pipelines.version_shards import link, shard_entry
 
 
 def seal_anew(
@@ -68,18 +65,19 @@ def _sealed(folder: Path, manifest: dict[str, Any], held: dict[str, list[str]], 
         if shard["name"] in held:
             part = _without(folder / shard["name"], new, index, digest(version, index), meant, lost)
             if part is not None:
-                shards.append(_entry(new, part, shard))
+                shards.append(shard_entry(new, part, shard))
             continue
         for name in (shard["name"], *([shard["ranges"]] if "ranges" in shard else []),
                      *shard.get("media_ranges", {}).values()):  # fmt: skip
-            _link(folder / name, new / name)
+            link(folder / name, new / name)
         shards.append(shard)
     if not shards:
         shutil.rmtree(new, ignore_errors=True)
         return None
-    removed = (manifest.get("decontamination") or {}).get("file")
-    if removed is not None:
-        _link(folder / removed, new / removed)
+    for made_of in ("decontamination", "noise"):
+        beside = (manifest.get(made_of) or {}).get("file")
+        if beside is not None:
+            link(folder / beside, new / beside)
     languages = Counter(manifest["languages"])
     languages.subtract(lost)
     content = {
@@ -94,15 +92,6 @@ def _sealed(folder: Path, manifest: dict[str, Any], held: dict[str, list[str]], 
     }
     replace_text(new / "manifest.json", json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
     return new.name
-
-
-def _link(old: Path, new: Path) -> None:
-    """The same file under another name."""
-    if not old.exists():
-        return  # an index, which the next run makes again
-    new.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(FileExistsError):
-        os.link(old, new)
 
 
 def _without(shard: Path, folder: Path, index: int, key: str, meant: pa.Array, lost: Counter[str]) -> Part | None:
@@ -128,17 +117,3 @@ def _without(shard: Path, folder: Path, index: int, key: str, meant: pa.Array, l
     plain = [field.name for field in schema if pa.types.is_binary(field.type)]
     reader = pa.RecordBatchReader.from_batches(schema, chain([first], made))
     return write_part(folder, index, key, reader, stats={"num_texts": num_texts(left)}, plain=plain)
-
-
-def _entry(folder: Path, part: Part, before: dict[str, Any]) -> dict[str, Any]:
-    """What the manifest says of a shard."""
-    found = {
-        "name": part.path.name,
-        "num_samples": part.num_rows,
-        "num_texts": part.stats["num_texts"],
-        "size_bytes": part.path.stat().st_size,
-        "sha256": file_digest(part.path),
-        "ranges": write_index(folder, part),
-    }
-    more = {name: write_index(folder, part, name) for name in before.get("media_ranges", {})}
-    return {**found, **({"media_ranges": more} if more else {})}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from curation.generator import GENERATED
 from curation.metadata_lists import ENTRIES
 from curation.schema import MEDIA, SEGMENT_TEXTS, SEGMENTS, TEXTS, UNSEEN
 from curation.table import open_part
@@ -64,6 +65,7 @@ def open_store(store: Store, state: State | None = None, locked: bool = False) -
     con = database.connect(allowed=store.root if locked else None)
     database.create_view(con, "media", store.files(state, "media"), MEDIA)
     database.create_view(con, "texts", store.texts_files(state), TEXTS)
+    _create_generated(con)
     has_segments = "sources" in state.tables
     database.create_view(con, "sources", store.files(state, "sources"), MEDIA)
     database.create_view(con, "source_texts", store.texts_files() if has_segments else [], TEXTS)
@@ -128,6 +130,14 @@ def _ledger(columns: set[str], has_segments: bool) -> str:
         sql = f"{sql}\n)\n{database.query('views/segment_ledger')}"
         return f"create view ledger as with rows as {source}, plain as (\n{sql}"
     return f"create view ledger as with rows as {source} {sql}"
+
+
+def _create_generated(con: database.Connection) -> None:
+    """View `generated_texts`: those of the texts that generators wrote (the stage `enrich`), with their columns."""
+    if "generated_for" in _columns(con, "texts"):
+        con.execute("create view generated_texts as select * from texts where generator is not null")
+    else:
+        database.create_view(con, "generated_texts", [], pa.schema([*TEXTS, *GENERATED]))
 
 
 def _create_entries(con: database.Connection, store: Store, state: State) -> None:

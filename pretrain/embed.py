@@ -110,7 +110,8 @@ class TwoTowerScorer:
 
     def prepare_image(self, image: np.ndarray, height_px: int, width_px: int) -> np.ndarray:
         """(image_size, image_size, 3) uint8 of a picture, or a reduced copy of one, of `height_px` x `width_px`."""
-        return self._square(image, (height_px, width_px)).copy()
+        square = self._square(image, (height_px, width_px))
+        return square.copy() if np.may_share_memory(square, image) else square
 
     def _square(self, image: np.ndarray, original: tuple[int, int] | None = None) -> np.ndarray:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:

@@ -10,7 +10,7 @@ import pytest
 from tests.stores import LOOSE, NETWORKS, Served, digests, links_file, recipe, run_arguments, tamis, tamis_alone
 
 COMMANDS = ["run", "plan", "status", "why", "sql", "train", "eval", "classifier", "report", "verify"]
-COMMANDS += ["curve", "select", "diff", "sweep", "seen", "takedown"]
+COMMANDS += ["curve", "select", "diff", "sweep", "seen", "takedown", "noise"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -59,17 +59,18 @@ class Refused(Exception):
         self.reason = reason
 
 
-def decode(data: bytes, short_side_px: int, wanted: int, limits: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
-    """Answer to one request: the JSON object and the bytes or arrays behind it (none where not wanted or refused)."""
+def decode(data: bytes, asked: Any, wanted: int, room: Any, limits: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
+    """Answer to one request: the JSON object and the bytes or arrays behind it (none where not wanted or refused).
+    asked: the short side in pixels, or JSON. room: see `views.answer`."""
     out: dict[str, Any] = {}
     try:
         if wanted == serving.STORED:
             return out, [_stored(data, limits, out)]
         if wanted == serving.VIEWS:
-            return out, _views(data[short_side_px:], json.loads(data[:short_side_px]), limits, out)
+            return out, _views(data, json.loads(asked), room, limits, out)
         if wanted == serving.BLURRED:
-            return out, [_blurred(data[short_side_px:], json.loads(data[:short_side_px]), limits, out)]
-        return out, [_decode(data, short_side_px, wanted == serving.PIXELS, limits, out)]
+            return out, [_blurred(data, json.loads(asked), limits, out)]
+        return out, [_decode(data, asked, wanted == serving.PIXELS, limits, out)]
     except Refused as error:
         out.update(reason=error.reason, detail=str(error)[:MAX_DETAIL_CHARS])
     except MemoryError:
@@ -131,10 +132,10 @@ def _decode(data: bytes, short_side_px: int, want_pixels: bool, limits: dict[str
     return pixels
 
 
-def _views(data: bytes, asked: list[list[Any]], limits: dict[str, Any], out: dict[str, Any]) -> list[Any]:
+def _views(data: bytes, asked: list[Any], room: Any, limits: dict[str, Any], out: dict[str, Any]) -> list[Any]:
     plain = _plain_source(data, limits, out)
     if plain is not None:
-        arrays: list[Any] = views.answer(plain, asked, 1, making, out)
+        arrays: list[Any] = views.answer(plain, asked, 1, making, out, room)
         out["has_alpha"] = False
         return arrays
     image = _open(data, limits, out)

@@ -25,7 +25,10 @@ from typing import Any, BinaryIO
 REQUEST = struct.Struct("<QIB")
 ANSWER = struct.Struct("<IQ")
 CHECKS, PIXELS, STORED, VIEWS, BLURRED, SEVERAL = range(6)
-Answered = tuple[dict[str, Any], list[Any]]  # the JSON object, and the bytes or arrays behind it
+Answered = tuple[dict[str, Any], list[Any]]
+"""The JSON object, and the bytes or arrays behind it; of what was decoded to the start of the room given, its size."""
+Decode = Callable[[bytes, int | bytes, int, memoryview | None], Answered]
+"""Of the bytes, the short side or the JSON that came before them, what is wanted, and where it may be put."""
 
 
 class Shared:
@@ -39,6 +42,8 @@ class Shared:
 
     def put(self, pieces: Sequence[Any], at: int = 0) -> int | None:
         """Lay bytes or arrays there, one behind the other; returns how many bytes, None if there is no room."""
+        if len(pieces) == 1 and isinstance(pieces[0], int):
+            return pieces[0]
         flat = [memoryview(piece).cast("B") for piece in pieces if len(piece)]
         num_bytes = sum(map(len, flat))
         if at + num_bytes > len(self._made):
@@ -48,14 +53,19 @@ class Shared:
             at += len(each)
         return num_bytes
 
-    def several(self, sizes: list[int], decode: Callable[[bytes], Answered]) -> dict[str, Any]:
+    def room(self, at: int = 0) -> memoryview:
+        """Where what is made of a picture may go."""
+        return self._made[at:]
+
+    def several(self, sizes: list[int], decode: Callable[[bytes, memoryview], Answered]) -> dict[str, Any]:
         """The answers for the pictures that lie there, as far as there is room for them."""
         answers: list[dict[str, Any]] = []
         num_bytes: list[int] = []
         at = 0
         for size in sizes:
-            answer, made = decode(bytes(self._pictures[at : at + size]))
-            taken = self.put(made, sum(num_bytes))
+            start = sum(num_bytes)
+            answer, made = decode(bytes(self._pictures[at : at + size]), self.room(start))
+            taken = self.put(made, start)
             if taken is None:
                 break
             answers.append(answer)
@@ -69,11 +79,10 @@ def serve(
     source: BinaryIO,
     sink: BinaryIO,
     shared: Shared | None,
-    decode: Callable[[bytes, int, int], Answered],
+    decode: Decode,
     begin: Callable[[], None],
 ) -> None:
-    """Say that it is ready (an empty answer), then answer requests until the input ends. decode: of the bytes, the
-    short side and what is wanted. begin: called before each answer."""
+    """Say that it is ready (an empty answer), then answer requests until the input ends. begin: called before each."""
     sink.write(ANSWER.pack(0, 0))
     sink.flush()
     while request := source.read(REQUEST.size):
@@ -88,12 +97,15 @@ def serve(
         if wanted == SEVERAL:
             assert shared is not None
             of_each, before, sizes = json.loads(data)
-            start = before.encode()
-            answer = shared.several(sizes, lambda picture: decode(start + picture, len(start), of_each))  # noqa: B023
-        else:
-            answer, made = decode(data, short_side_px, wanted)
+            encoded = before.encode()
+            answer = shared.several(sizes, lambda picture, room: decode(picture, encoded, of_each, room))  # noqa: B023
+        elif wanted in (VIEWS, BLURRED):
+            room = None if shared is None else shared.room()
+            answer, made = decode(data[short_side_px:], data[:short_side_px], wanted, room)
             if wanted == VIEWS and shared is not None and shared.put(made) is not None:
                 made = []
+        else:
+            answer, made = decode(data, short_side_px, wanted, None)
         body = b"".join(memoryview(each).cast("B") for each in made if len(each))
         encoded = json.dumps(answer).encode()
         sink.write(ANSWER.pack(len(encoded), len(body)) + encoded)

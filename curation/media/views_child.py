@@ -25,6 +25,8 @@ class Source:
         self._data, self._size, self._opened, self._making = data, size, opened, making
         self._by_scale: dict[int, Any] = {}
         self._whole: Any = None
+        self.room: memoryview | None = None  # a JPEG may be decoded to there
+        self._in_room: Any = None
         # a file that is not whole is left to Pillow, which names its flaw
         self._scales = is_plain_jpeg and data.rfind(b"\xff\xd9", -64) >= 0
 
@@ -40,6 +42,9 @@ class Source:
         target = max(1, round(width / factor)), max(1, round(height / factor))
         scale = next((n for n in (8, 4, 2) if factor >= MARGIN * n), 1) if self._scales else 1
         return self._making.resize(self._scaled(scale), target, self._scales, TWO_STEPS)
+
+    def is_in_room(self, pixels: Any) -> bool:
+        return pixels is self._in_room
 
     def _roughly(self, factor: float) -> Any:
         import cv2
@@ -74,19 +79,32 @@ class Source:
 
         width, height = -(-self._size[0] // scale), -(-self._size[1] // scale)
         try:
-            pixels = simplejpeg.decode_jpeg(self._data, "RGB", min_height=height, min_width=width)
+            room, self.room = self.room, None
+            if room is not None and height * width * 3 > len(room):
+                room = None
+            pixels = simplejpeg.decode_jpeg(self._data, "RGB", min_height=height, min_width=width, buffer=room)
         except ValueError:
             return None
-        return pixels if pixels.shape == (height, width, 3) else None
+        if pixels.shape != (height, width, 3):
+            return None
+        if room is not None:
+            self._in_room = pixels
+        return pixels
 
 
-def answer(source: Source, asked: list[list[Any]], orientation: int, making: Any, out: dict[str, Any]) -> list[Any]:
+def answer(
+    source: Source,
+    asked: list[list[Any]],
+    orientation: int,
+    making: Any,
+    out: dict[str, Any],
+    room: memoryview | None = None,
+) -> list[Any]:
     """The views asked for ([short side, exact] each), upright; their sizes go into `out`. A view that is asked for
-    twice is sent once."""
-    made: dict[tuple[int, bool], Any] = {}
-    for short_side_px, exact in asked:
-        key = (int(short_side_px), bool(exact))
-        if key not in made:
-            made[key] = making.turn(source.view(*key), orientation)
-    out["view_sizes"] = [list(pixels.shape[:2]) for pixels in made.values()]
-    return list(made.values())
+    twice is sent once. room: where the only view may be decoded to at once; then its size in bytes is returned."""
+    keys = list(dict.fromkeys((int(short_side_px), bool(exact)) for short_side_px, exact in asked))
+    if len(keys) == 1 and orientation == 1:
+        source.room = room
+    made = [making.turn(source.view(*key), orientation) for key in keys]
+    out["view_sizes"] = [list(pixels.shape[:2]) for pixels in made]
+    return [made[0].nbytes] if source.is_in_room(made[0]) else made

@@ -43,7 +43,7 @@ from curation.signals.picture_statistics import PictureStatistics  # noqa: E402
 from curation.table import write_part  # noqa: E402
 from pipelines import picture_pass  # noqa: E402
 from pretrain.embed import TwoTowerScorer, has_bfloat16  # noqa: E402
-from pretrain.encoders.open_clip_model import normalised  # noqa: E402
+from pretrain.normalising import normalised  # noqa: E402
 
 BATCH = 64
 WORDS = [

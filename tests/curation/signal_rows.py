@@ -112,6 +112,7 @@ def text_rows() -> pa.Table:
             "clap_text_embedding": pa.array(lists, pa.list_(pa.float16(), DIM)),
             "clap_audio_embedding": pa.array([*lists[2:], *lists[:2]], pa.list_(pa.float16(), DIM)),
             "text_source": pa.array([None if k == 9 else ("caption", "subtitles")[k % 2] for k in range(len(TEXTS))]),
+            "clip_score": pa.array([None if k % 6 == 1 else k % 4 / 8 for k in range(len(TEXTS))], pa.float32()),
             "clip_masked_image_embedding": pa.array([*lists[5:], *lists[:5]], pa.list_(pa.float16(), DIM)),
             "clip_frame_embeddings": pa.array(
                 [None if k % 6 == 4 else vectors[: k % 3 + 1].ravel() for k in range(len(TEXTS))],

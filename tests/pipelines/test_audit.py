@@ -124,6 +124,7 @@ def test_a_healthy_store_has_no_findings(finished: Path, tmp_path: Path) -> None
 def test_every_audit_is_tested() -> None:
     names = {name.removeprefix("audit/") for name in database.queries("audit")}
     elsewhere = {"scores_are_finite", "text_survivors", "semantic_survivors", "decontaminated"}
+    elsewhere |= {"generated_texts"}  # test_enrich.py
     elsewhere |= {"sources_in_segments", "source_texts_in_segments"}  # test_video_audio.py
     assert names == {audit_name for audit_name, _, _ in DAMAGE} | elsewhere
 

@@ -85,18 +85,18 @@ def test_each_picture_is_decoded_once_for_all_signals(tmp_path: Path, monkeypatc
     path = part(tmp_path, 20)
     asked: list[tuple[int, int]] = []
     read: list[int] = []
-    several, one_at_a_time = ViewDecoder.views_of_several, picture_pass._Lazily.__getitem__
+    several, one_at_a_time = ViewDecoder.views_of_several, picture_pass.Lazily.__getitem__
 
     def counted(decoder: ViewDecoder, items: Sequence[bytes], wanted: Sequence[View]) -> Iterator[Decoded]:
         asked.extend((hash(item), len(wanted)) for item in items)
         return several(decoder, items, wanted)
 
-    def taken(column: picture_pass._Lazily, at: int) -> bytes | None:
+    def taken(column: picture_pass.Lazily, at: int) -> bytes | None:
         read.append(at)
         return one_at_a_time(column, at)
 
     monkeypatch.setattr(ViewDecoder, "views_of_several", counted)
-    monkeypatch.setattr(picture_pass._Lazily, "__getitem__", taken)
+    monkeypatch.setattr(picture_pass.Lazily, "__getitem__", taken)
     signals = [Mean(name="a"), Mean(name="b", side=32), Mean(name="c"), Prepared(name="d"), Mean(name="e", side=16)]
     found = from_pictures(path, [*signals, Mean(name="f", side=8)], DecodeLimits(), 2)
     assert len(found) == 6
@@ -117,7 +117,7 @@ def test_a_jpeg_is_opened_once_and_decoded_once_at_each_scale(monkeypatch: pytes
     scales: list[int] = []
     plainly = simplejpeg.decode_jpeg
 
-    def counted(data: bytes, kind: str, min_height: int, min_width: int) -> np.ndarray:
+    def counted(data: bytes, kind: str, min_height: int, min_width: int, buffer: None) -> np.ndarray:
         scales.append(1200 // min_height)
         pixels: np.ndarray = plainly(data, kind, min_height=min_height, min_width=min_width)
         return pixels

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines.recipe import load_recipe, signal_paths
+from pipelines.recipe import load_recipe
+from pipelines.used_steps import signal_paths
 from pipelines.yaml_place import MAX_BYTES, RecipeError
 from tests.stores import LOOSE, recipe
 

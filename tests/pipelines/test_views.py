@@ -38,12 +38,12 @@ LEDGER = {
 
 NOT_SEARCHED = {f"{name}{end}" for name in ("semantic_edges", "evaluation_matches") for end in ("", "__empty")}
 OF_SEGMENTS = ("sources", "source_texts", "segments", "segment_texts", "segment_matches")
-NOT_SEARCHED |= {f"{name}{end}" for name in OF_SEGMENTS for end in ("", "__empty")}
+NOT_SEARCHED |= {f"{name}{end}" for name in (*OF_SEGMENTS, "generated_texts") for end in ("", "__empty")}
 NOT_SEARCHED |= {
     f"{name}{end}" for name in ("metrics", "outcomes", "models", "forgetting", "ablations") for end in ("", "__empty")
 }
-"""Tables of searches that the finished store's recipe does not ask for, of segments, which it does not have, and of
-trained models."""
+"""Tables of searches and texts that the finished store's recipe does not ask for, of segments, which it does not have,
+and of trained models."""
 
 
 NOT_ASKED_FOR = {"report/semantic_duplicates", "report/decontamination"}

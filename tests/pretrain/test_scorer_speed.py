@@ -18,7 +18,7 @@ from pretrain.batching import BatchSize, fits
 from pretrain.config import ConfigError
 from pretrain.embed import MAX_CHARACTERS, TwoTowerScorer, computes_bfloat16, has_bfloat16
 from pretrain.encoders.causal_text import CausalText
-from pretrain.encoders.open_clip_model import normalised
+from pretrain.normalising import normalised
 
 TEXTS = ["a", "a photo of a cat on a mat", "", "zwei Hunde, ein Ball und noch viel mehr im Garten hinter dem Haus"]
 VISION: dict[str, Any] = {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 16}

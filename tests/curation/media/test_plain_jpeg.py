@@ -75,8 +75,8 @@ ASKED = b"[[60, true], [40, false]]"
 
 def as_it_is(data: bytes, given: dict[str, Any]) -> Any:
     """What is stored of it, and two views."""
-    seen, made = child.decode(ASKED + data, len(ASKED), child.serving.VIEWS, given)
-    return child.decode(data, 0, child.serving.STORED, given), seen, [each.tobytes() for each in made]
+    seen, made = child.decode(data, ASKED, child.serving.VIEWS, None, given)
+    return child.decode(data, 0, child.serving.STORED, None, given), seen, [each.tobytes() for each in made]
 
 
 def as_pillow_would(data: bytes, given: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Any:

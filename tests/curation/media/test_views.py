@@ -109,6 +109,24 @@ def test_large_answers_pass_the_pipe_and_are_the_same(monkeypatch: pytest.Monkey
     assert all(np.array_equal(a, b) for a, b in zip(wanted, found, strict=True))
 
 
+def test_pixels_decoded_straight_to_shared_memory_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A JPEG's only view is decoded to where the answer lies; with another beside it, or without room, it is copied."""
+    datas = [picture(900, 640), picture(900, 640, "PNG"), picture(640, 900), picture(900, 640)[:-300]]
+
+    def is_beside(decoder: ViewDecoder, others: list[View]) -> list[bytes | None]:
+        found = decoder.views_of_several(datas, [View(300, exact=False), *others])
+        return [each.views and each.views[0].tobytes() for each in found]
+
+    with ViewDecoder() as decoder:
+        wanted = is_beside(decoder, [View(64)])
+        assert [each is None for each in wanted] == [False, False, False, True]
+        assert is_beside(decoder, []) == wanted
+    monkeypatch.setattr("curation.media.child.OUT_BYTES", 2_000_000)  # for one of them, 1.7 MB
+    monkeypatch.setattr(shared_pages, "OUT_BYTES", 2_000_000)
+    with ViewDecoder() as narrow:
+        assert is_beside(narrow, []) == wanted
+
+
 def test_a_pool_keeps_the_order_and_isolates_poison() -> None:
     datas: list[bytes | None] = [picture(40 + n, 40, "PNG", seed=n) for n in range(30)]
     datas[3], datas[7] = None, b"no picture"
