@@ -20,6 +20,8 @@ from curation.table import publishing
 
 _MAGIC = b"TAMISAR1"
 _ALIGNMENT = 64
+_PIECE_BYTES = 2**26
+"""Of a file that is verified: what came before is let go, or all of a large file would count as memory in use."""
 
 
 def cache_folder() -> Path | None:
@@ -72,20 +74,33 @@ def load(path: Path) -> dict[str, np.ndarray]:
     with path.open("rb") as file:
         if os.fstat(file.fileno()).st_size < 16:
             raise ValueError(f"{path} is no file of arrays")
-        content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    content = memoryview(mapping)
     if bytes(content[:8]) != _MAGIC:
         raise ValueError(f"{path} is no file of arrays")
     start = 16 + int.from_bytes(content[8:16], "little")
     try:
         header = json.loads(bytes(content[16:start]))
-    except ValueError as error:
+        placed, size, digest = header["arrays"], header["size"], header["xxh3"]
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     body = content[start:]
-    if len(body) != header["size"] or xxhash.xxh3_64_hexdigest(body) != header["xxh3"]:
+    if len(body) != size or _xxh3(mapping, start) != digest:
         raise ValueError(f"{path} is damaged: its content is not what was written")
     arrays = {}
-    for place in header["arrays"]:
+    for place in placed:
         count = int(np.prod(place["shape"]))
         flat = np.frombuffer(body, np.dtype(place["type"]), count, place["begin"])
         arrays[place["name"]] = flat.reshape(place["shape"])
     return arrays
+
+
+def _xxh3(mapping: mmap.mmap, start: int) -> str:
+    """Digest of what lies behind `start`."""
+    whole, content = xxhash.xxh3_64(), memoryview(mapping)
+    for begin in range(0, len(content), _PIECE_BYTES):
+        end = min(begin + _PIECE_BYTES, len(content))
+        whole.update(content[max(begin, start) : end])
+        if len(content) > _PIECE_BYTES:
+            mapping.madvise(mmap.MADV_DONTNEED, begin, end - begin)
+    return whole.hexdigest()

@@ -191,6 +191,12 @@ def read_groups(path: Path, columns: list[str] | None = None) -> Iterator[pa.Tab
             yield file.read_row_group(group, columns=columns)
 
 
+def read_group(path: Path, group: int, columns: list[str] | None = None) -> pa.Table:
+    """`read_part`, of one row group alone."""
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        return file.read_row_group(group, columns=columns, use_threads=False)
+
+
 @contextmanager
 def publishing(path: Path, durable: bool = True) -> Iterator[Path]:
     """Give a private temporary path; on success sync it and link it in place if nothing is there yet.

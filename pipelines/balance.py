@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -66,7 +67,10 @@ def solve_balance(decider: Decider, n: int, item: Balance) -> None:
     def drawn(batch: int) -> pa.Table:
         columns = {"scope": scope, "group_key": f"({item.by})::varchar", "unused_draw": unused}
         found, passed = decider.asked(batch, n, decider.reads[n], columns)
-        return found.filter(pc.and_(found.column("scope"), passed)).drop_columns(["scope"])
+        found = found.filter(pc.and_(pc.and_(found.column("scope"), passed), pc.is_valid(found.column("group_key"))))
+        if item.t is None:
+            return found.drop_columns(["scope"])
+        return found.group_by("group_key").aggregate([([], "count_all")]).rename_columns(["group_key", "texts"])
 
     def counted(batch: int) -> pa.Table:
         found, passed = decider.asked(
@@ -80,7 +84,7 @@ def solve_balance(decider: Decider, n: int, item: Balance) -> None:
 
     if item.by is not None:
         for batch, found in decider.each(drawn):
-            decider.fill("grouped", batch, found.filter(pc.is_valid(found.column("group_key"))))
+            decider.fill("grouped", batch, found)
         shares = _shares(decider.con, item) if decider.sizes else SHARES.empty_table()
         decider.drop("grouped")
         decider.solved[n] = {"shares": shares}
@@ -127,17 +131,19 @@ def _ids(entries: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _shares(con: database.Connection, item: Balance) -> pa.Table:
-    """The part of each group's texts, by their unused draws, that stays. in: grouped (group_key, unused_draw)"""
-    sizes = database.rows(con, "select group_key, count(*) as texts from grouped group by group_key order by group_key")
+    """The part of each group's texts, by their unused draws, that stays. in: grouped (group_key, unused_draw; with `t`
+    texts: how many a batch has)"""
+    texts = "sum(texts)::bigint" if item.t is not None else "count(*)"
+    sizes = database.arrow(
+        con, f"select group_key, {texts} as texts from grouped group by group_key order by group_key"
+    )
+    counts = sizes.column("texts").to_numpy()
     if item.t is not None:
-        found = [{"group_key": row["group_key"], "share": min(1.0, item.t / row["texts"])} for row in sizes]
-        return pa.Table.from_pylist(found, SHARES)
-    counts = [row["texts"] for row in sizes]
-    allowed = [min(item.most, count) for count in counts] if item.most is not None else None
+        return pa.table([sizes.column("group_key"), np.minimum(1.0, item.t / counts)], schema=SHARES)
+    allowed = np.minimum(item.most, counts) if item.most is not None else counts
     if item.exponent is not None and item.fraction is not None:
-        allowed = temperature_quotas(counts, item.exponent, item.fraction * sum(counts))
-    quotas = [{"group_key": row["group_key"], "allowed": n} for row, n in zip(sizes, allowed or (), strict=True)]
-    con.register("found", pa.Table.from_pylist(quotas, pa.schema({"group_key": pa.string(), "allowed": pa.int64()})))
+        allowed = temperature_quotas(counts, item.exponent, item.fraction * counts.sum())
+    con.register("found", pa.table({"group_key": sizes.column("group_key"), "allowed": pa.array(allowed, pa.int64())}))
     shares = database.arrow(con, database.query("select/quota"))
     con.unregister("found")
     return shares

@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from curation import array_file
 from curation.table import TEMPORARY_PREFIX, part_path
+from pipelines.spilled import stream_of, table_of
 
 MAX_BYTES_A_ROW = 40
 """Wider columns (captions, lists of many ids) are not kept twice. A uid has 36."""
@@ -28,6 +29,8 @@ MAX_FOLDER_BYTES_A_ROW = 400
 """Of all files together, for each row of the pool: some sixty columns of numbers and a few of uids."""
 MIN_FOLDER_BYTES = 2**28
 """That may stay however small the pool is."""
+_LARGE_BYTES = 2**26
+"""Of a table that is written to a file before it is written to its own, so that it is not twice in memory."""
 SUFFIX = ".arrays"
 _KEY, _TABLE = "key", "table"
 
@@ -89,10 +92,12 @@ class ColumnCache:
 
     def _table(self, name: str, batch: int, key: str) -> pa.Table | None:
         found = self.arrays(name, key, batch)
-        return pa.ipc.open_stream(pa.py_buffer(found[_TABLE])).read_all() if found is not None else None
+        return table_of(found[_TABLE]) if found is not None else None
 
     def _put_table(self, name: str, batch: int, key: str, table: pa.Table) -> None:
-        if self.writes:
+        if self.writes and table.nbytes > _LARGE_BYTES:
+            self.put_arrays(name, key, {_TABLE: stream_of([table], table.schema, self.folder)}, batch)
+        elif self.writes:
             sink = pa.BufferOutputStream()
             with pa.ipc.new_stream(sink, table.schema) as stream:
                 stream.write_table(table)

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from pipelines import database
+from pipelines.cut import cut_at, narrow
 from pipelines.decide import Decider
 from pipelines.pool_rows import Rows
 from pipelines.row_wise import check_row_wise
@@ -47,10 +49,11 @@ def curve(rows: Rows, options: CurveOptions, threads: int | None = None) -> pa.T
     for threshold in options.thresholds:
         if not math.isfinite(threshold):
             raise SourceError(f"the threshold {threshold} is no finite number")
+    kinds = []
     for expression, wanted in ((options.value, "NUMBER"), (options.where, "BOOLEAN")):
         try:
             database.columns_of(expression)
-            database.check_expression(expression, rows.types, wanted)
+            kinds.append(database.check_expression(expression, rows.types, wanted))
             check_row_wise(expression, rows.types)
         except ValueError as error:
             known = ", ".join(sorted(rows.types))
@@ -58,7 +61,9 @@ def curve(rows: Rows, options: CurveOptions, threads: int | None = None) -> pa.T
     with Decider(rows, [], threads=threads) as decider:
         thresholds = tuple(sorted(set(options.thresholds))) or _thresholds(decider, options)
         sign = -1 if options.below else 1
-        parameters = {"thresholds": [float(t) for t in thresholds], "sign": sign}
+        # as in a policy: a number beside a value of single precision is compared in single precision
+        compared = [float(np.float32(t)) if kinds[0] == "FLOAT" else float(t) for t in thresholds]
+        parameters = {"thresholds": compared, "sign": sign}
 
         def bins(batch: int) -> pa.Table:
             with decider.candidates(_valued(decider, options, batch), "valued") as con:
@@ -96,21 +101,18 @@ def _valued(decider: Decider, options: CurveOptions, batch: int) -> pa.Table:
 def _thresholds(decider: Decider, options: CurveOptions) -> tuple[float, ...]:
     """Round values between the first and the last hundredth of the texts."""
 
-    def values(batch: int) -> pa.Table:
+    def values(batch: int) -> np.ndarray:
         names = ["text_uid", *database.columns_of(options.value), *database.columns_of(options.where)]
         with decider.candidates(_read(decider, batch, names)) as con:
             value = finite(options.value)
             where = f"coalesce(({options.where}\n), false) and {value} is not null"
-            return database.arrow(con, f"select {value} as value from candidates where {where}")
+            return narrow(database.arrow(con, f"select {value} from candidates where {where}").column(0).to_numpy())
 
-    found = pa.concat_tables([rows for _, rows in decider.each(values)])
-    decider.con.register("found", found)
-    ((low, high),) = decider.con.execute(
-        "select quantile_disc(value, 0.01), quantile_disc(value, 0.99) from found"
-    ).fetchall()
-    decider.con.unregister("found")
-    if low is None:
+    pieces = [found for _, found in decider.each(values)]
+    num = sum(map(len, pieces))
+    if num == 0:
         raise SourceError(f"{options.value} has no value in any text that counts")
+    low, high = (cut_at(pieces, place).value for place in (num - num // 100, 1 + num // 100))
     return round_steps(low, high)
 
 

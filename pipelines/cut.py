@@ -55,5 +55,6 @@ def more_than(pieces: list[np.ndarray], at_most: int) -> np.ndarray:
     if len(values) <= at_most:
         return values[:0]
     # in order, a value that stands once more than allowed stands there again so many places further on
-    found: np.ndarray = np.unique(values[at_most:][values[at_most:] == values[: len(values) - at_most]])
+    over = values[at_most:][values[at_most:] == values[: len(values) - at_most]]
+    found: np.ndarray = over[np.append(True, over[1:] != over[:-1])[: len(over)]]
     return found

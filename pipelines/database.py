@@ -148,8 +148,9 @@ def _collect(node: object, names: dict[str, None]) -> None:
             _collect(child, names)
 
 
-def check_expression(expression: str, types: Mapping[str, pa.DataType], wanted: str | None = None) -> None:
-    """Bind `expression` against columns of these types without running it; raises ValueError with DuckDB's reason.
+def check_expression(expression: str, types: Mapping[str, pa.DataType], wanted: str | None = None) -> str:
+    """Bind `expression` against columns of these types without running it; returns its SQL type, raises ValueError with
+    DuckDB's reason.
 
     `wanted` is the SQL type that it must have, such as BOOLEAN; NUMBER stands for all numeric ones.
     """
@@ -157,6 +158,7 @@ def check_expression(expression: str, types: Mapping[str, pa.DataType], wanted: 
     fits = found.partition("(")[0] in NUMERIC if wanted == "NUMBER" else found == wanted
     if wanted is not None and not fits and found != '"NULL"':
         raise ValueError(f"it is of type {found}, not {wanted}")
+    return found
 
 
 def check_in_where(expression: str, types: Mapping[str, pa.DataType]) -> None:
@@ -222,8 +224,11 @@ def stoppable(con: Connection, sql: str) -> pa.Table:
             raise
 
 
-def batches(con: Connection, sql: str, rows_at_a_time: int) -> Iterator[pa.Table]:
+def batches(
+    con: Connection, sql: str, rows_at_a_time: int, parameters: Mapping[str, object] | None = None
+) -> Iterator[pa.Table]:
     """The rows of a query, as many at a time; none that is empty."""
-    for batch in con.sql(sql).to_arrow_reader(rows_at_a_time):
+    relation = con.sql(sql, params=dict(parameters)) if parameters else con.sql(sql)
+    for batch in relation.to_arrow_reader(rows_at_a_time):
         if batch.num_rows:
             yield pa.Table.from_batches([batch])

@@ -12,17 +12,19 @@ from functools import partial
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from curation.policy import Dedupe
-from curation.table import read_groups
 from pipelines import database
+from pipelines.buckets import Buckets, even_bounds
 from pipelines.decide import VERSION, Decider, passed_before
-from pipelines.strings import Strings, StringsWriter
-from pipelines.uid_index import UidIndex
-from pipelines.views import DUPLICATES
+from pipelines.group_table import GroupTable
+from pipelines.rule_sql import PREFIX
+from pipelines.strings import ArrayWriter, StringsWriter, strings_of
 
-_NO_ROWS = np.zeros(0, np.int32)
+LAYOUT = 2
+"""Of the arrays that are kept: uids as numbers since 2."""
+_BUCKET_ROWS = 1 << 20
+"""Media that are put in order at a time: some 100 MB."""
 
 
 class GroupRanks:
@@ -36,7 +38,7 @@ class GroupRanks:
     def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
         self._begins, self._rows, self._medium = (arrays[name] for name in ("begins", "rows", "medium"))
         self.order, self.first = arrays["order"], arrays["first"]
-        self.samples, self.groups = Strings.of(arrays, "samples"), Strings.of(arrays, "groups")
+        self.samples, self.groups = strings_of(arrays, "samples"), strings_of(arrays, "groups")
         self.group_of = np.empty(len(self.order), np.int32)
         self.group_of[self.order] = np.repeat(np.arange(len(self.first) - 1, dtype=np.int32), np.diff(self.first))
 
@@ -91,7 +93,9 @@ def dedupe_media(decider: Decider, n: int, item: Dedupe) -> Survived:
     """Who survives of each duplicate group, of the rows that passed the rules before `n`."""
     reads = decider.reads[n]
     find, columns = partial(_find, decider, item.prefer, reads), ["media_uid", "sample_uid", *reads]
-    ranks = GroupRanks(decider.arrays_of("groups", ["groups", VERSION, item.prefer], ["duplicates"], columns, find))
+    ranks = GroupRanks(
+        decider.arrays_of("groups", ["groups", VERSION, LAYOUT, item.prefer], ["duplicates"], columns, find)
+    )
     passed = np.zeros(len(ranks.order), bool)
 
     def good(batch: int) -> np.ndarray:
@@ -104,43 +108,6 @@ def dedupe_media(decider: Decider, n: int, item: Dedupe) -> Survived:
     return Survived(ranks, ranks.survivors(passed))
 
 
-class _Named:
-    """The media that are in groups, by the names that the stage dedupe gave: groups as numbers, and ranks of uids."""
-
-    def __init__(self, con: database.Connection, uids: pa.Array, groups: pa.Array) -> None:
-        """con: of one thread. uids: different ones; groups: the name of the group of each."""
-        self.index = UidIndex(con, uids)
-        self.group, self.names = self.index.find(con, groups), uids
-        if (self.group < 0).any():  # groups are mostly named after one of their members
-            encoded = groups.dictionary_encode()
-            self.group, self.names = encoded.indices.to_numpy(), encoded.dictionary
-        in_order = pc.all(pc.less(uids[:-1], uids[1:])).as_py() is not False
-        self.rank = np.empty(len(uids), np.int32)
-        self.rank[slice(None) if in_order else pc.array_sort_indices(uids).to_numpy()] = np.arange(len(uids))
-
-    @classmethod
-    def of(cls, decider: Decider) -> _Named:
-        """From the table `duplicates`; media that are in no group are not among them."""
-        given = decider.searches.get("duplicates", ())
-        tables = [given] if isinstance(given, pa.Table) else (group for path in given for group in read_groups(path))
-        columns: list[list[pa.ChunkedArray]] = [[] for _ in DUPLICATES.names]
-        for table in tables:  # a row group at a time: of a large pool the whole table is several gigabytes
-            grouped = table.filter(pc.is_valid(table.column("duplicate_group")))
-            for column, name in zip(columns, DUPLICATES.names, strict=True):
-                column.append(grouped.column(name))
-        groups, uids = _one(columns.pop()), _one(columns.pop())
-        return cls(decider.worker(), uids, groups)
-
-
-def _one(columns: list[pa.ChunkedArray]) -> pa.Array:
-    """Columns of strings in one piece; beyond 2 GB of letters as a `large_string`."""
-    chunks = [chunk for column in columns for chunk in column.chunks]
-    columns.clear()
-    if sum(chunk.nbytes for chunk in chunks) >= 2**31:
-        chunks = [chunk.cast(pa.large_string()) for chunk in chunks]
-    return pa.concat_arrays(chunks) if chunks else pa.array([], pa.string())
-
-
 @dataclass(frozen=True)
 class _Found:
     """What one batch has of duplicate groups."""
@@ -150,7 +117,7 @@ class _Found:
     media: np.ndarray
     """int32: their media, numbered from 0 in the order of their first text."""
     places: np.ndarray
-    """int32: of each of these media its place among the named uids."""
+    """int32: of each of these media its number in `GroupTable`."""
     samples: pa.Array
     """sample_uid of each medium."""
     preferred: pa.Table
@@ -158,51 +125,70 @@ class _Found:
 
 
 def _find(decider: Decider, prefer: str, reads: Sequence[str]) -> dict[str, np.ndarray]:
-    """The arrays of `GroupRanks`."""
-    named = _Named.of(decider)
-    begins, rows, media, places, total = [0], [_NO_ROWS], [_NO_ROWS], [_NO_ROWS], 0
-    with StringsWriter(decider.spill) as samples:
-        for batch, found in decider.each(partial(_grouped, decider, reads, named)):
+    """The arrays of `GroupRanks`.
+
+    The pool is read once. What the preference needs of each medium goes to disk, in ranges of groups, and each range is
+    put in order by itself: beside the arrays, which are pages of files, memory is that of the table of groups.
+    """
+    table, spill = GroupTable(decider), decider.spill
+    begins, total = [0], 0
+    with (
+        ArrayWriter(spill, np.int32) as rows,
+        ArrayWriter(spill, np.int32) as medium,
+        StringsWriter(spill) as samples,
+        Buckets(spill, even_bounds(table.group, _BUCKET_ROWS)) as members,
+    ):
+        for _, found in decider.each(partial(_grouped, decider, reads, table)):
             begins.append(begins[-1] + len(found.rows))
-            rows.append(found.rows)
-            media.append(found.media + np.int32(total))
-            places.append(found.places)
+            rows.add(found.rows)
+            medium.add(found.media + np.int32(total))
             samples.add(found.samples)
+            num = len(found.places)
             numbers = {
-                "member": pa.array(np.arange(total, total + len(found.places), dtype=np.int32)),
-                "group_number": pa.array(named.group[found.places]),
-                "uid_place": pa.array(named.rank[found.places]),
+                f"{PREFIX}member": pa.array(np.arange(total, total + num, dtype=np.int32)),
+                f"{PREFIX}group": pa.array(table.group[found.places]),
+                f"{PREFIX}place": pa.array(found.places),
             }
             preferred = dict(zip(found.preferred.column_names, found.preferred.columns, strict=True))
-            decider.fill("members", batch, pa.table(numbers | preferred))
-            total += len(found.places)
-        place = np.concatenate(places)
-        order = _NO_ROWS
-        if total:
-            sql = database.query("select/preferred").replace("{prefer}", prefer)
-            order = database.arrow(decider.con, sql).column("member").to_numpy()
-            decider.drop("members")
-        group = named.group[place[order]]
-        first = np.flatnonzero(np.concatenate([np.ones(min(1, total), bool), group[1:] != group[:-1]]))
-        names = named.names.take(pa.array(group[first])).cast(pa.string())
-        del named
-        arrays = {"begins": np.array(begins), "rows": np.concatenate(rows), "medium": np.concatenate(media),
-                  "order": order, "first": np.append(first, total).astype(np.int32)}  # fmt: skip
-        with StringsWriter(decider.spill) as groups:
+            members.add(table.group[found.places], pa.table(numbers | preferred))
+            total += num
+        del table.index  # the order needs memory of its own
+        arrays = {"begins": np.array(begins), "rows": rows.done(), "medium": medium.done()}
+        arrays |= samples.done().arrays("samples")
+        return arrays | _in_order(decider, prefer, table, members)
+
+
+def _in_order(decider: Decider, prefer: str, table: GroupTable, members: Buckets) -> dict[str, np.ndarray]:
+    """`order`, `first` and `groups` of `GroupRanks`."""
+    sql = database.query("select/preferred").replace("{prefer}", prefer)
+    total, firsts, numbers = 0, [np.zeros(0, np.int32)], [np.zeros(0, np.int32)]
+    with ArrayWriter(decider.spill, np.int32) as order, StringsWriter(decider.spill) as groups:
+        for bucket in members.tables():
+            decider.con.register("members", bucket)
+            found = database.arrow(decider.con, sql)
+            decider.con.unregister("members")
+            order.add(found.column(f"{PREFIX}member").to_numpy())
+            group = found.column(f"{PREFIX}group").to_numpy()
+            first = np.flatnonzero(np.concatenate([[True], group[1:] != group[:-1]]))
+            firsts.append((first + total).astype(np.int32))
+            numbers.append(group[first])
+            total += len(group)
+        for names in table.names(np.concatenate(numbers)):
             groups.add(names)
-            return arrays | samples.done().arrays("samples") | groups.done().arrays("groups")
+        first = np.append(np.concatenate(firsts), np.int32(total))
+        return {"order": order.done(), "first": first} | groups.done().arrays("groups")
 
 
-def _grouped(decider: Decider, reads: Sequence[str], named: _Named, batch: int) -> _Found:
+def _grouped(decider: Decider, reads: Sequence[str], table: GroupTable, batch: int) -> _Found:
     """The texts of one batch whose medium is in a group; a medium is what its first text says it is."""
     names = dict.fromkeys(["media_uid", "sample_uid", *reads])
-    table = decider.rows.read(batch, list(names), keep=False)
-    place = named.index.find(decider.worker(), table.column("media_uid").combine_chunks())
+    read = decider.rows.read(batch, list(names), keep=False)
+    place = table.index.find(read.column("media_uid").combine_chunks())
     rows = np.flatnonzero(place >= 0).astype(np.int32)
     different, first, media = np.unique(place[rows], return_index=True, return_inverse=True)
     by_text = np.argsort(first)
     number = np.empty(len(by_text), np.int32)
     number[by_text] = np.arange(len(by_text))
-    table = table.take(pa.array(rows[first[by_text]]))
-    samples = table.column("sample_uid").combine_chunks()
-    return _Found(rows, number[media], different[by_text], samples, table.select(list(reads)))
+    read = read.take(pa.array(rows[first[by_text]]))
+    samples = read.column("sample_uid").combine_chunks()
+    return _Found(rows, number[media], different[by_text], samples, read.select(list(reads)))

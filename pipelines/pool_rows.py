@@ -160,16 +160,19 @@ class PoolRows:
         whole = self._whole("table", key, columns)
         found = self._cache.table(name, whole)
         if found is None:
-            found = find()
-            self._cache.put_table(name, whole, found)
+            made = find()
+            self._cache.put_table(name, whole, made)
+            kept = self._cache.table(name, whole)
+            found = made if kept is None else kept
         return found
 
     def remembered_arrays(self, name: str, key: object, columns: Sequence[str], find: Callable[[], Arrays]) -> Arrays:
         whole = self._whole("arrays", key, columns)
         found = self._arrays.get(whole) or self._cache.arrays(name, whole)
         if found is None:
-            found = find()
-            self._cache.put_arrays(name, whole, found)
+            made = find()
+            self._cache.put_arrays(name, whole, made)
+            found = self._cache.arrays(name, whole) or made  # of its file only what is looked at is in memory
         self._arrays[whole] = found  # a sweep asks for it in every cell, and keeps no files
         return found
 

@@ -23,6 +23,7 @@ from pipelines.decide import Decider, cannot_be_asked, passed_before
 from pipelines.rule_sql import PREFIX, finite
 from pipelines.solve_found import solve_found
 from pipelines.sparse import Sparse
+from pipelines.spilled import result_of
 
 
 def solve(decider: Decider) -> None:
@@ -144,14 +145,14 @@ def _over_quota(decider: Decider, n: int, item: Quota) -> pa.Table:
     for batch, found in decider.each(crowded) if many.num_rows else ():
         decider.fill("members", batch, found)
     if not many.num_rows:
-        rejected = pa.table({"batch": [], "row": [], "num": [], "place": []}, schema=_REJECTED)
+        rejected = _REJECTED.empty_table()
     else:
         decider.con.execute(
             f"create view crowded as select batch, row, ({item.per}\n) as per, {unit} as unit_uid, counted, "
             f"row_number() over (partition by ({item.per}\n) order by {order}{keyed}) as place from members"
         )
         parameters = {"at_most": item.at_most, "thin": item.more == "thin"}
-        rejected = database.arrow(decider.con, database.query("select/crowded"), parameters).cast(_REJECTED)
+        rejected = result_of(decider.con, database.query("select/crowded"), _REJECTED, decider.spill, parameters)
         decider.con.execute("drop view crowded")
     decider.drop("members")
     return rejected

@@ -18,7 +18,8 @@ from pipelines.group_ranks import dedupe_media
 from pipelines.rule_sql import PREFIX
 from pipelines.select_duplicates import NEEDS, decontaminate, dedupe_semantic, dedupe_texts, gives, tables_read
 from pipelines.sparse import Sparse
-from pipelines.uid_index import UidIndex
+from pipelines.spilled import result_of
+from pipelines.uid_index import Keys, UidIndex
 from pipelines.views import SEARCHES
 
 FOUND = {
@@ -27,6 +28,8 @@ FOUND = {
     "evaluation": "select distinct uid from evaluation_matches",
 }
 """SQL: the uids (of media or texts) that a search names."""
+_NAMED_ROWS = 1 << 18
+"""Uids of a search that are read at a time."""
 _PLACES = pa.schema([("batch", pa.int32()), ("row", pa.int64())])
 SQL_KINDS = {"semantic_similarity": pa.float64(), "evaluation_distance": pa.int32(),
              "evaluation_similarity": pa.float64()}  # fmt: skip
@@ -75,12 +78,13 @@ def _rejected(decider: Decider, n: int, item: Dedupe | Decontaminate) -> pa.Tabl
     for batch, found in decider.each(work, batches):
         decider.fill("work", batch, found)
     names = gives(item)
+    schema = pa.schema([*_PLACES, *((name, SQL_KINDS.get(name, pa.string())) for name in names)])
     if not batches:
-        return pa.schema([*_PLACES, *((name, SQL_KINDS.get(name, pa.string())) for name in names)]).empty_table()
+        return schema.empty_table()
     fields = ", ".join(f"{name}_{n} as {name}" for name in names)
-    return database.arrow(
-        decider.con, f"select batch, row, {fields} from ({_judged(decider.con, n, item)}) where not pass_{n}"
-    )
+    judged = _judged(decider.con, n, item)
+    sql = f"select batch, row, {fields} from ({judged}) where not pass_{n} order by batch, row"
+    return result_of(decider.con, sql, schema, decider.spill)
 
 
 def _judged(con: database.Connection, n: int, item: Dedupe | Decontaminate) -> str:
@@ -108,15 +112,19 @@ def _located(decider: Decider, search: str) -> pa.Table:
 
 
 def _locate(decider: Decider, search: str, uids: list[str]) -> pa.Table:
-    named = database.arrow(decider.con, FOUND[search]).column("uid").combine_chunks()
-    index = UidIndex(decider.worker(), named)
+    named = [
+        Keys.of(piece.column("uid").combine_chunks())
+        for piece in database.batches(decider.con, FOUND[search], _NAMED_ROWS)
+    ]
+    num = sum(len(piece.high) for piece in named)
+    index = UidIndex(Keys.joined(named))
 
     def read(batch: int) -> np.ndarray:
         table = decider.rows.read(batch, uids)
-        found = [index.find(decider.worker(), table.column(name).combine_chunks()) >= 0 for name in uids]
+        found = [index.find(table.column(name).combine_chunks()) >= 0 for name in uids]
         return np.flatnonzero(np.logical_or.reduce(found))
 
     pieces = [_PLACES.empty_table()]
-    for batch, rows in decider.each(read) if len(named) else ():
+    for batch, rows in decider.each(read) if num else ():
         pieces.append(pa.table([np.full(len(rows), batch, np.int32), rows], schema=_PLACES))
     return pa.concat_tables(pieces)

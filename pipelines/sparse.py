@@ -11,7 +11,7 @@ class Sparse:
     """Columns of the rows named by (batch, row); all other rows are null. `table` has these two columns and others."""
 
     def __init__(self, table: pa.Table) -> None:
-        self.table = _ordered(table).combine_chunks()
+        self.table = _ordered(table)
         self._batches = self.table.column("batch").to_numpy()
 
     def rows(self, batch: int) -> np.ndarray:

@@ -135,7 +135,7 @@ def _count(
         return database.rows(
             decider.con,
             "select language, sum(texts)::bigint as texts, sum(samples)::bigint as samples, "
-            "sum(pool_texts)::bigint as pool_texts, sum(texts) / sum(pool_texts) as keep_rate from counted "
+            "sum(pool_texts)::bigint as pool_texts, sum(texts) / nullif(sum(pool_texts), 0) as keep_rate from counted "
             "group by language order by language is not null, pool_texts desc, language",
         )
 
@@ -155,5 +155,5 @@ def shown(table: pa.Table, names: Sequence[str], languages: int = 6) -> list[dic
     return lines
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}%"
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f}%"

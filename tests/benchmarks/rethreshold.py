@@ -4,10 +4,11 @@
 
 Makes a store whose tables have the layout of a real one (media without bytes; one text a sample but for one in fifty;
 30% of the media in duplicate groups of 2-4; up to 6 entries a text from a Zipf law over 100,000), then runs the stage
-`select` for several policies, each in a fresh process, and reports wall and CPU seconds and peak memory. The first use
-of a column or of a duplicate search costs more than the next (pipelines/column_cache.py): in the order of POLICIES each
-is made ready by those before it; with --cold every policy is run without anything kept, then again, when only its own
-figures are new. With --check the decisions are made again with one thread, and must have the same bytes.
+`select` for several policies, each in a fresh process, and reports wall and CPU seconds and peak memory (with pages of
+mapped files; in brackets without). The first use of a column or of a duplicate search costs more than the next
+(pipelines/column_cache.py): in the order of POLICIES each is made ready by those before it; with --cold every policy is
+run without anything kept, then again, when only its own figures are new. With --check the decisions are made again with
+one thread, and must have the same bytes.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -75,6 +77,9 @@ POLICIES: dict[str, list[dict[str, Any]]] = {
     "larger pictures, dedupe, top 20%": [*cheap(300), DEDUPE, top(0.2)],
     "dedupe, top 20%, balance": [*CHEAP, DEDUPE, top(0.2), {"balance": "metaclip", "t": 2000}],
     "dedupe, top 30%, balance": [*CHEAP, DEDUPE, top(0.3), {"balance": "metaclip", "t": 2000}],
+    "quota of 1,000 samples a language": [CHEAP[0], {"quota": "spoken", "per": "language", "at_most": 1000}],
+    "languages balanced": [CHEAP[0], {"balance": "spoken", "by": "language", "exponent": 0.5, "fraction": 0.3}],
+    "weight": [CHEAP[0], {"weight": "drawn", "value": "clip_score"}],
 }
 """In this order: a policy is made ready by those before it as it would be by the work of a day."""
 
@@ -194,16 +199,43 @@ def select_once(root: Path, policy: list[dict[str, Any]], threads: int) -> dict[
     store = Store.open(root)
     run = Run(Recipe.model_validate({"name": "bench", "policy": policy}), store, SerialWorkers(), store.state())
     begun, cpu = time.monotonic(), time.process_time()
-    counts = select(run, threads)
+    with AnonymousMemory() as anonymous:
+        counts = select(run, threads)
     took, cpu = time.monotonic() - begun, time.process_time() - cpu
     state = hashlib.sha256()
     for path in store.files(run.state, "decisions"):
         state.update(hashlib.sha256(path.read_bytes()).digest())
         path.unlink()
     # not ru_maxrss, which begins with that of the process that started this one
-    (peak_kb,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    peak = int(peak_kb) / 2**20
-    return {**counts, "wall_s": took, "cpu_s": cpu, "peak_gib": peak, "sha256": state.hexdigest()}
+    peak = {"peak_gib": gib("VmHWM"), "anonymous_gib": anonymous.peak}
+    return {**counts, "wall_s": took, "cpu_s": cpu, **peak, "sha256": state.hexdigest()}
+
+
+def gib(field: str) -> float:
+    """A line of the kernel's account of this process."""
+    (kb,) = re.findall(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(kb) / 2**20
+
+
+class AnonymousMemory:
+    """A context manager: the most memory of this process that is no page of a file, looked at every 50 ms."""
+
+    def __init__(self) -> None:
+        self.peak = 0.0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._ended.wait(0.05):
+            self.peak = max(self.peak, gib("RssAnon"))
 
 
 def main() -> None:
@@ -247,7 +279,10 @@ def main() -> None:
 
 
 def shown(found: dict[str, Any]) -> str:
-    return f"{found['wall_s']:.1f} s wall, {found['cpu_s']:.1f} s CPU, {found['peak_gib']:.2f} GiB"
+    return (
+        f"{found['wall_s']:.1f} s wall, {found['cpu_s']:.1f} s CPU, {found['peak_gib']:.2f} GiB "
+        f"({found['anonymous_gib']:.2f} anonymous)"
+    )
 
 
 def run_alone(root: Path, name: str, threads: int) -> dict[str, Any]:

@@ -205,6 +205,7 @@ def test_a_recipe_that_cannot_run_fails_the_flow_before_anything_is_made(crawl: 
     assert not (tmp_path / "store").exists()
 
 
+@pytest.mark.usefixtures("prefect_results")
 @pytest.mark.parametrize("empty", [{"store": ""}, {"links": [""]}])
 def test_an_empty_path_is_not_the_present_folder(crawl: Crawl, tmp_path: Path, empty: dict[str, Any]) -> None:
     """What a deployment holds whose variables were not set."""

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from pipelines.curve import CurveOptions, curve, round_steps, shown, write_page
 from pipelines.pool_rows import TableRows
 from pipelines.sources import SourceError
+from tests.pipelines.policies import decisions
+from tests.pipelines.policies import row as fields
 
 SCHEMA = pa.schema(
     [
@@ -115,3 +117,22 @@ def test_what_cannot_be_measured_is_named(options: CurveOptions, said: str) -> N
     with pytest.raises(SourceError) as caught:
         curve(TableRows(table([(1, 0.5, "en", True)])), options)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("threshold", [0.7, 0.1, 0.3])
+@pytest.mark.parametrize("below", [False, True])
+def test_a_threshold_that_scores_equal_is_met_as_in_a_policy(threshold: float, below: bool) -> None:
+    pool = table([(i, threshold, "en", True) for i in range(3)])
+    (row,) = (
+        row
+        for row in curve(TableRows(pool), CurveOptions("clip_score", (threshold,), below=below)).to_pylist()
+        if row["kind"] == "all"
+    )
+    kept = [
+        each["kept"]
+        for each in decisions(
+            [fields(n, n, clip_score=threshold) for n in range(3)],
+            [{"rule": "clip", "keep": f"clip_score {'<=' if below else '>='} {threshold}"}],
+        ).values()
+    ]
+    assert (row["threshold"], row["kept"]) == (threshold, sum(kept)) == (threshold, 3)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines import strings
-from pipelines.strings import Strings, StringsWriter
+from pipelines.strings import Digests, Strings, StringsWriter, strings_of
 from tests.pipelines.policies import decisions, row
 
 Row = dict[str, Any]
@@ -76,10 +76,35 @@ def test_strings_in_a_file(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
         for some in (["a", "", "bcd"], [], ["é", "zzz"]):
             writer.add(pa.array(["xx", *some], pa.string())[1:])
         made = writer.done()
-    again = Strings.of(made.arrays("x"), "x")
+    assert isinstance(made, Strings)
+    again = strings_of(made.arrays("x"), "x")
+    assert isinstance(again, Strings)
     assert again.begins.dtype == (np.int32 if most > 4 else np.int64)
     taken = again.take(pa.array([4, None, 0, 3, 1], pa.int32()))
     assert taken.type == pa.string()
     assert taken.to_pylist() == ["zzz", None, "a", "é", ""]
-    with StringsWriter(None) as writer:
-        assert writer.done().take(pa.array([None], pa.int32())).to_pylist() == [None]
+
+
+UID = st.integers(0, 2**128 - 1).map("{:032x}".format)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.lists(UID, max_size=4), max_size=4), st.lists(st.just("odd") | UID, max_size=3), st.data())
+def test_uids_take_16_bytes_until_something_else_comes(
+    pieces: list[list[str]], last: list[str], data: st.DataObject
+) -> None:
+    whole = [uid for piece in [*pieces, last] for uid in piece]
+    with pytest.MonkeyPatch.context() as patch, StringsWriter(None) as writer:
+        patch.setattr(strings, "_PIECE", 3)
+        for piece in [*pieces, last]:
+            writer.add(pa.array(["xx", *piece], pa.string())[1:])
+        made = writer.done()
+    again = strings_of(made.arrays("x"), "x")
+    assert isinstance(again, Strings if "odd" in last else Digests)
+    if isinstance(again, Digests):
+        assert again.numbers.nbytes == 16 * len(whole)
+    places = data.draw(st.lists(st.none() | st.integers(0, len(whole) - 1), max_size=9)) if whole else [None]
+    taken = again.take(pa.array([0, *places], pa.int32())[1:]) if whole else again.take(pa.array(places, pa.int32()))
+    assert taken.type == pa.string()
+    assert taken.to_pylist() == [None if place is None else whole[place] for place in places]
+    taken.validate(full=True)

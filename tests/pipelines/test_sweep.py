@@ -55,6 +55,22 @@ def test_every_cell_is_what_its_policy_decides() -> None:
     assert list(lines[0])[:5] == ["wide.least", "best.fraction", "texts", "samples", "rate"]
 
 
+class OneEmptyBatch(TableRows):
+    """As a pool whose only part has no rows."""
+
+    @property
+    def sizes(self) -> list[int]:
+        return [0]
+
+
+def test_of_no_texts_there_is_no_rate() -> None:
+    grid = read_grid(["wide.least=0,16"], None)
+    found = cells(TypeAdapter(Policy).validate_python(POLICY), grid)
+    table = sweep(OneEmptyBatch(COLUMNS.empty_table()), found, {}, [].append)
+    assert [(line["texts"], line["pool_texts"], line["keep_rate"]) for line in table.to_pylist()] == [(0, 0, None)] * 2
+    assert [line["rate"] for line in shown(table, list(grid))] == ["", ""]
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

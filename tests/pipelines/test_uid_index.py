@@ -1,4 +1,6 @@
-"""Places of uids, against a dictionary; also where all hashes are the same."""
+"""Places of uids, against a dictionary: digests, other strings, and numbers that lie unevenly or begin alike."""
+
+import random
 
 import numpy as np
 import pyarrow as pa
@@ -6,25 +8,45 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import database, uid_index
-from pipelines.uid_index import UidIndex
+from pipelines import uid_index
+from pipelines.uid_index import Keys, UidIndex
 
-UIDS = st.text("abé0", max_size=3)
+NUMBERS = st.one_of(st.integers(0, 20), st.integers(0, 2**128 - 1), st.integers(2**64 - 5, 2**64 + 5))
+UIDS = st.text("abé0", max_size=3) | NUMBERS.map("{:032x}".format) | st.just("A" * 32) | st.just("g" + 31 * "0")
 
 
-@settings(max_examples=20, deadline=None)
-@given(st.lists(UIDS, unique=True, max_size=40), st.lists(st.none() | UIDS, max_size=40), st.sampled_from([None, 1, 3]))
-def test_every_uid_is_found_where_it_is(known: list[str], wanted: list[str | None], hashes: int | None) -> None:
-    con = database.connect(threads=1)
+@settings(max_examples=40, deadline=None)
+@given(st.lists(UIDS, unique=True, max_size=40), st.lists(st.none() | UIDS, max_size=40), st.booleans())
+def test_every_uid_is_found_where_it_is(known: list[str], wanted: list[str | None], in_order: bool) -> None:
+    known = sorted(known) if in_order else known
     place = {uid: n for n, uid in enumerate(known)}
-    with pytest.MonkeyPatch.context() as patch:
-        if hashes is not None:
-            patch.setattr(
-                uid_index,
-                "hashes",
-                lambda _, uids: np.array([len(u or "") % hashes for u in uids.to_pylist()], np.uint64),
-            )
-        for kind in (pa.string(), pa.large_string()):
-            found = UidIndex(con, pa.array(known, kind)).find(con, pa.array(wanted, pa.string()))
-            assert found.tolist() == [place.get(uid, -1) if uid is not None else -1 for uid in wanted]
-    con.close()
+    some = wanted + [uid for uid in known if random.Random(uid).random() < 0.5]
+    for kind in (pa.string(), pa.large_string()):
+        index = UidIndex(Keys.of(pa.array(["x", *known], kind)[1:]))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(uid_index, "_PIECE", 7)
+            found = index.find(pa.array([None, *some], pa.string())[1:])
+        assert found.tolist() == [place.get(uid, -1) if uid is not None else -1 for uid in some]
+
+
+@given(st.lists(NUMBERS, max_size=20))
+def test_digests_are_the_numbers_that_they_spell(numbers: list[int]) -> None:
+    keys = Keys.of(pa.array([f"{number:032x}" for number in numbers], pa.string()))
+    assert [int(high) << 64 | int(low) for high, low in zip(keys.high, keys.low, strict=True)] == numbers
+    again = Keys.joined([Keys.of(pa.array([f"{number:032x}"])) for number in numbers])
+    assert again.high.tolist() == keys.high.tolist()
+    assert again.low.tolist() == keys.low.tolist()
+
+
+def test_other_strings_have_keys_of_their_own() -> None:
+    others = ["", "0", "00", "0" * 31, "0" * 33, "A" * 32, "a" * 31 + "G", "é" * 16, "/" * 32, ":" * 32, "`" * 32]
+    keys = Keys.of(pa.array(["0" * 32, "a" * 32, *others]))
+    assert len(set(zip(keys.high.tolist(), keys.low.tolist(), strict=True))) == len(others) + 2
+
+
+def test_many_digests() -> None:
+    chance = np.random.default_rng(5)
+    uids = [chance.bytes(16).hex() for _ in range(3000)]
+    index = UidIndex(Keys.of(pa.array(uids)))
+    assert index.find(pa.array(uids)).tolist() == list(range(3000))
+    assert (index.find(pa.array([chance.bytes(16).hex() for _ in range(3000)])) == -1).all()

@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-import textwrap
 import time
 from collections import Counter
 from collections.abc import Iterator
