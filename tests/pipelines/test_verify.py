@@ -4,9 +4,12 @@ import random
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from curation.table import read_part
+from pipelines import database
 from pipelines.store import Store
 from pipelines.verify import verify_store
 
@@ -50,6 +53,37 @@ def test_flipped_bytes_in_parts(store: Store, table: str) -> None:
         path.write_bytes(whole)
     assert found >= 4
     assert problems(store) == []
+
+
+def test_a_header_that_duckdb_alone_refuses_is_told_with_its_file(store: Store) -> None:
+    """No checksum guards the header of a page."""
+    path = sorted((store.root / "tables" / "decisions").iterdir())[0]
+    whole, before = path.read_bytes(), read_part(path)
+    for place in range(4, 400):
+        flip(path, place)
+        if pyarrow_reads(path, before) and not duckdb_reads(path):
+            break
+        path.write_bytes(whole)
+    (said,) = problems(store)
+    assert said.startswith(f"{path}: DuckDB cannot read it: ")
+
+
+def pyarrow_reads(path: Path, wanted: pa.Table) -> bool:
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            return bool(file.read().equals(wanted))
+    except (pa.ArrowException, OSError, ValueError):
+        return False
+
+
+def duckdb_reads(path: Path) -> bool:
+    con = database.connect()
+    try:
+        database.create_view(con, "part", [path])
+        database.arrow(con, "select * from part")
+    except database.SqlError:
+        return False
+    return True
 
 
 def test_flipped_bytes_in_shards_are_found_everywhere(store: Store) -> None:
