@@ -75,7 +75,8 @@ def load(path: Path, model: type[Model]) -> tuple[Model, Places]:
     except (yaml.YAMLError, RecursionError) as error:
         raise RecipeError(f"{path}: is not valid YAML: {error}") from error
     if not isinstance(values, dict):
-        raise RecipeError(f"{path}: a recipe is a mapping of fields, this is {type(values).__name__}")
+        hint = ": rules stand under `policy:`" if isinstance(values, list) else ""
+        raise RecipeError(f"{path}: a file of fields (`name: value`) is wanted, this is {type(values).__name__}{hint}")
     try:
         return model.model_validate(values), places
     except ValidationError as error:

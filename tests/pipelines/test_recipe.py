@@ -181,8 +181,8 @@ def test_an_empty_policy_still_keeps_nothing_without_bytes(tmp_path: Path) -> No
     [
         ("name: [unclosed", "is not valid YAML"),
         ("name: x\n bad: indent", "is not valid YAML"),
-        ("- a\n- list\n", "a recipe is a mapping"),
-        ("", "a recipe is a mapping"),
+        ("- a\n- list\n", "a file of fields"),
+        ("", "a file of fields"),
         ("name: x\npolicy: []\nname: y\n", ":3: name: this field stands in line 1 already"),
         ("name: x\npack:\n  columns: []\n  columns: [url]\npolicy: []\n", ":4: columns: this field"),
         ("[" * 2000, "is not valid YAML"),
