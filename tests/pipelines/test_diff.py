@@ -217,7 +217,7 @@ def test_the_command_line(folder: Path, tmp_path: Path) -> None:
         ('{"policy": [{"rule": "a", "keep": "widht_px > 3"}]}', ":1: policy[0].keep: "),
         ('{"policy": [{"rule": "a", "keep": "clip_score > 3"}]}', "clip_score"),
         ('{"polcy": []}', "did you mean 'policy'"),
-        ("[]", "a recipe is a mapping"),
+        ("[]", "a file of fields"),
     ],
 )
 def test_a_policy_that_the_store_cannot_decide(folder: Path, tmp_path: Path, content: str, said: str) -> None:
