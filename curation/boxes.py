@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 from pydantic import model_validator
 
+from curation.file_digest import known_digest
 from curation.signal import Image, ImageSignal
-from curation.weights import file_digest
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom, as shares 0-1 of the picture's width and height."""
@@ -63,7 +63,7 @@ class BoxSignal(ImageSignal):
         return self.weights or self.default_weights()
 
     def key_extras(self) -> dict[str, object]:
-        return {"weights": file_digest(self.file())}
+        return {"weights": known_digest(self.file())}
 
     def needs_model(self) -> bool:
         return True

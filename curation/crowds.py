@@ -1,4 +1,4 @@
-"""Crowds: hashes that more looks share than are compared all with all; and all near-duplicates of a pool in memory.
+"""Crowds: hashes that more looks share than are compared all with all.
 
 Recompressions of one popular picture have one perceptual hash or a few. The square of their number is too much to
 compare and to store, but it need not be: only groups matter. So of the pairs with a look of a crowd those are left out
@@ -23,16 +23,12 @@ import numpy as np
 
 from curation.components import Merged
 from curation.near_duplicates import (
-    DEFAULT_RADIUS,
     Bucket,
     Entries,
-    Hashes,
     NearDuplicates,
     Thumbnails,
-    entries_of,
     joins,
     merged,
-    search,
     verified,
 )
 from curation.thumbnail_match import KINDS, MIN_DETAIL_BITS, SURE, detail
@@ -107,22 +103,3 @@ def _place_among_equal(values: np.ndarray) -> np.ndarray:
     found = np.empty(len(values), np.int64)
     found[order] = np.arange(len(values)) - begin
     return found
-
-
-def near_duplicates(
-    hashes: Hashes, thumbnails: Thumbnails, radius: int = DEFAULT_RADIUS, max_equal: int | None = None
-) -> NearDuplicates:
-    """All near-duplicates among N looks, in the order of their digests; of crowds those that join their groups."""
-    entries = entries_of(hashes)
-    in_crowd = crowded(hashes.own, MAX_EQUAL if max_equal is None else max_equal)[entries.row]
-    crowd, rest = entries.where(in_crowd), entries.where(~in_crowd)
-    groups = Groups(len(hashes.own))
-    found = [search_crowds(crowd, other, thumbnails, radius, None, groups) for other in (None, rest)]
-    return merged([search(rest, None, thumbnails, radius), *found])
-
-
-def crowded(own: np.ndarray, max_equal: int) -> np.ndarray:
-    """bool (N): whether more than `max_equal` looks share the hash."""
-    _, inverse, counts = np.unique(own, return_inverse=True, return_counts=True)
-    crowd: np.ndarray = counts[inverse] > max_equal
-    return crowd

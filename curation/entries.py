@@ -5,7 +5,6 @@ What each mode means, and where it comes from, stands in `curation.entry_forms`.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -96,12 +95,6 @@ def build_tables(entries: Sequence[str], mode: Mode, first_id: int = 0) -> dict[
     if mode == "strict2":
         return entry_automaton.build(list(forms), ids)._asdict()
     return entry_trie.build([form.encode() for form in forms], ids)._asdict()
-
-
-@lru_cache(maxsize=8)
-def file_digest(path: Path, _mtime_ns: int) -> str:
-    """SHA-256 of a file; the second argument makes the cache notice a file that was replaced."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @lru_cache(maxsize=512)

@@ -45,6 +45,7 @@ class Sample:
     """What a generator sees of one sample whose medium is there.
 
     texts: rows of the table `texts` as they came with the links, in the order of their positions, null texts left out.
+    links: the same with the null texts: of a picture without a caption, all that the link tables say of it.
     picture: uint8 (height, width, 3) where the generator asks for pictures and it decodes; of a segment one near its
     middle.
     """
@@ -52,6 +53,7 @@ class Sample:
     sample_uid: str
     texts: Sequence[Mapping[str, Any]]
     picture: np.ndarray | None = None
+    links: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)

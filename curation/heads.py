@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 from pydantic import model_validator
 
+from curation.file_digest import known_digest
 from curation.signal import ColumnSignal, Level, as_table
 from curation.similarity import unit_vectors
-from curation.weights import file_digest
 
 Layer = tuple[np.ndarray, np.ndarray]
 """float32 weight (out, in) and bias (out)."""
@@ -82,7 +82,7 @@ class EmbeddingHead(ColumnSignal):
         return self
 
     def key_extras(self) -> dict[str, object]:
-        return {"weights": file_digest(self.weights)}
+        return {"weights": known_digest(self.weights)}
 
     def table_name(self) -> str:
         return self.column

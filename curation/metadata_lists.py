@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curation.entries import file_digest
+from curation.file_digest import known_digest
 from curation.table import replacing
 
 ANY_LANGUAGE = "und"
@@ -174,9 +174,9 @@ def metadata_digest(name: str) -> str:
     """SHA-256 of what a list was loaded from, once per process and file."""
     path = find(name)
     if path.is_file():
-        return file_digest(path, path.stat().st_mtime_ns)
+        return known_digest(path)
     files = sorted(file for file in path.iterdir() if file.name.endswith(_SUFFIXES[1:]))
-    digests = [f"{file.name}:{file_digest(file, file.stat().st_mtime_ns)}" for file in files]
+    digests = [f"{file.name}:{known_digest(file)}" for file in files]
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 

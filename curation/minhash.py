@@ -13,7 +13,7 @@ the wanted similarity within a budget of hashes; for 0.8 and 0.99 it is r = 6, b
     meeting    0.001   0.012   0.064   0.222   0.535   0.865   0.992   1.000
 
 Every pair that meets is compared exactly, so nothing below the similarity is ever reported; what is missed is what the
-curve says. Texts of one normal form are one text here: they are linked as a star and only the first is compared.
+curve says. Of the texts of one normal form (`curation.shingles`) a search compares one.
 An order is a -> (a x + b) mod 2^32 with odd a over 32 mixed bits of a shingle's hash; a and b come from a counter by
 SplitMix64, so they are the same on every machine and with every version of numpy.
 """
@@ -79,12 +79,10 @@ def choose_bands(similarity: float, recall: float, max_hashes: int = MAX_HASHES)
     )
 
 
-def orders(num_hashes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """a (odd) and b of each order, uint32 (num_hashes), by SplitMix64 of (seed, number)."""
+def orders(num_hashes: int) -> tuple[np.ndarray, np.ndarray]:
+    """a (odd) and b of each order, uint32 (num_hashes), by SplitMix64 of its number."""
     with np.errstate(over="ignore"):
-        state = np.uint64(seed) * np.uint64(0xD1342543DE82EF95) + np.arange(1, num_hashes + 1, dtype=np.uint64) * (
-            np.uint64(0x9E3779B97F4A7C15)
-        )
+        state = np.arange(1, num_hashes + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         state ^= state >> np.uint64(31)
@@ -106,9 +104,9 @@ def _signatures(hashes: np.ndarray, offsets: np.ndarray, a: np.ndarray, b: np.nd
     return out
 
 
-def signatures(sets: ShingleSets, num_hashes: int, seed: int = 0) -> np.ndarray:
+def signatures(sets: ShingleSets, num_hashes: int) -> np.ndarray:
     """uint32 (N, num_hashes): the least value of each order over each text's shingles; 2^32 - 1 for an empty set."""
-    return np.asarray(_signatures(sets.hashes, sets.offsets, *orders(num_hashes, seed)))
+    return np.asarray(_signatures(sets.hashes, sets.offsets, *orders(num_hashes)))
 
 
 @compiled
@@ -124,9 +122,9 @@ def _keys(signature: np.ndarray, num_bands: int, rows: int) -> np.ndarray:
     return out
 
 
-def band_keys(sets: ShingleSets, bands: Bands, seed: int = 0) -> np.ndarray:
+def band_keys(sets: ShingleSets, bands: Bands) -> np.ndarray:
     """uint64 (bands, N): texts meet in a band where these are equal. Memory: 8 bytes a band and text."""
-    a, b = orders(bands.num_bands * bands.rows, seed)
+    a, b = orders(bands.num_bands * bands.rows)
     num = len(sets.offsets) - 1
     out = np.empty((bands.num_bands, num), np.uint64)
     for start in range(0, num, _CHUNK):
@@ -135,37 +133,14 @@ def band_keys(sets: ShingleSets, bands: Bands, seed: int = 0) -> np.ndarray:
     return out
 
 
-def near_duplicate_texts(
-    sets: ShingleSets,
-    same: np.ndarray,
-    similarity: float = 0.8,
-    recall: float = 0.99,
-    all_pairs: bool = False,
-    seed: int = 0,
-) -> TextPairs:
-    """Verified pairs of near-duplicates.
-
-    `same`: int64 (N), for each text the first one of the same normal form (itself if it is that), -1 for none; only
-    these first texts are compared, the others are linked to them at similarity 1. Their connected components are those
-    of all pairs that meet; of the pairs within a component some are left out, since to compare them would tell nothing
-    new, unless `all_pairs`. The same rows in another order give the same components. Memory: 8 bytes a shingle, and
-    8 bytes a band and text.
-    """
-    bands = choose_bands(similarity, recall)
-    position = np.arange(len(same))
-    rows = np.flatnonzero((same == position) & (np.diff(sets.offsets) > 0))
-    copies = np.flatnonzero((same >= 0) & (same != position))
-    firsts = _taken(sets, rows)
-    i, j, shared = meeting(firsts, band_keys(firsts, bands, seed), similarity, all_pairs)
-    i = np.concatenate([same[copies], rows[i]])
-    j = np.concatenate([copies, rows[j]])
-    return _each_once(i, j, np.concatenate([np.ones(len(copies)), shared]))
-
-
 def meeting(
     sets: ShingleSets, keys: np.ndarray, similarity: float, all_pairs: bool = False, asked: Asked | None = None
 ) -> TextPairs:
-    """Verified pairs of texts with equal keys (uint64, bands x N) in a band, but for those that are joined already."""
+    """Verified pairs of texts with equal keys (uint64, bands x N) in a band.
+
+    Pairs of texts that others join already are left out, unless `all_pairs`: their connected components are those of
+    all pairs that meet, whatever the order of the texts. `asked`: of which pairs; all if None.
+    """
     merged = Merged.of(len(sets.offsets) - 1)
     asked = asked or Asked.all(len(sets.offsets) - 1)
     found: list[Found] = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
@@ -194,11 +169,3 @@ def _each_once(i: np.ndarray, j: np.ndarray, shared: np.ndarray) -> TextPairs:
     once = np.ones(len(i), bool)
     once[1:] = (i[1:] != i[:-1]) | (j[1:] != j[:-1])
     return TextPairs(i[once], j[once], shared[once])
-
-
-def _taken(sets: ShingleSets, rows: np.ndarray) -> ShingleSets:
-    """The sets of some rows."""
-    sizes = np.diff(sets.offsets)[rows]
-    offsets = np.concatenate([[0], np.cumsum(sizes)])
-    places = np.arange(offsets[-1]) + np.repeat(sets.offsets[rows] - offsets[:-1], sizes)
-    return ShingleSets(sets.hashes[places], offsets)

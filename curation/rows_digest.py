@@ -1,6 +1,7 @@
 """A digest of rows: what parts of the pool and versions are named after."""
 
 import hashlib
+import json
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,14 @@ def rows_digest(table: pa.Table) -> str:
         state.update(f"{field.name}\0{_kind(field.type)}\0{len(column)}\0".encode())
         if len(column):
             _add_values(state, pa.concat_arrays(column.chunks))
+    return state.hexdigest()
+
+
+def json_digest(table: pa.Table) -> str:
+    """SHA-256 (64 hex digits) of a small table's rows, each as a line of JSON: what manifests hold of such tables."""
+    state = hashlib.sha256()
+    for row in table.to_pylist():
+        state.update(json.dumps(row, sort_keys=True, default=repr).encode() + b"\n")
     return state.hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""The two base tables of a pool, `media` and `texts`, and what their columns mean."""
+"""The base tables of a pool, `media` and `texts`, those of an evaluation, and what their columns mean."""
 
 from __future__ import annotations
 
@@ -106,3 +106,27 @@ SEGMENT_TEXTS = pa.schema(
     ]
 )
 """`texts` of such a pool: each text of the source on each of its segments, subtitles on the segments they lie in."""
+
+FIGURES = pa.schema(
+    [("run", pa.string()), ("version", pa.string()), ("suite", pa.string()), ("direction", pa.string()),
+     ("metric", pa.string()), ("language", pa.string()), ("value", pa.float64()), ("lo", pa.float64()),
+     ("hi", pa.float64()), ("chance", pa.float64()), ("n", pa.int64()), ("num_candidates", pa.int64())]
+)  # fmt: skip
+"""version: what was evaluated on. direction: `text_to_image` ..., null where there is none. language: null for all of a
+suite. lo, hi: 95% interval of a bootstrap over samples. chance: what a model that knows nothing gets."""
+OUTCOMES = pa.schema(
+    [("run", pa.string()), ("version", pa.string()), ("suite", pa.string()), ("direction", pa.string()),
+     ("measure", pa.string()), ("item", pa.string()), ("cluster", pa.string()), ("languages", pa.list_(pa.string())),
+     ("value", pa.float64())]
+)  # fmt: skip
+"""measure: `rank` (of the best positive, from 1), or the metric that is the mean of the values. item: the query, a
+text or the uid of a sample. cluster: uid of the sample that the query belongs to; the bootstrap draws these."""
+FORGETTING = pa.schema(
+    [("run", pa.string()), ("stage", pa.string()), ("number", pa.int64()), ("stage_run", pa.string()),
+     ("version", pa.string()), ("learned_in", pa.string()), ("suite", pa.string()), ("direction", pa.string()),
+     ("metric", pa.string()), ("value", pa.float64()), ("lo", pa.float64()), ("hi", pa.float64()),
+     ("chance", pa.float64()), ("change", pa.float64()), ("change_lo", pa.float64()), ("change_hi", pa.float64())]
+)  # fmt: skip
+"""One cell of a forgetting matrix and one figure: the model after `stage` (number 1 ...) on `version`. run: of the last
+stage. learned_in: the stage that trained on that version, null if none did; change: what has come of the figure since
+then, null before."""

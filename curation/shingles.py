@@ -293,14 +293,3 @@ def shared_share(x: np.ndarray, y: np.ndarray) -> float:
             b += 1
     total = x.size + y.size - shared
     return shared / total if total else 0.0
-
-
-def first_of_equal(normal: pa.LargeStringArray) -> np.ndarray:
-    """int64 (N): for each text the position of the first one of the same normal form; -1 for null."""
-    codes = normal.dictionary_encode().indices
-    valid = codes.is_valid().to_numpy(zero_copy_only=False)
-    numbers = codes.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
-    first = np.full(len(numbers) + 1, -1, np.int64)
-    rows = np.flatnonzero(valid)[::-1]
-    first[numbers[rows]] = rows  # the last assignment is that of the first row
-    return np.where(valid, first[numbers], -1)

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import AfterValidator
 
-from curation.entries import file_digest
+from curation.file_digest import known_digest
 from curation.similarity import unit_vectors
 
 
@@ -32,7 +32,7 @@ def target_digest(path: Path) -> str:
     """SHA-256 of the file. Raises FileNotFoundError naming it where it is not there."""
     if not path.is_file():
         raise FileNotFoundError(f"no target set {path}: a .npy, .npz or .parquet file of embeddings")
-    return file_digest(path, path.stat().st_mtime_ns)
+    return known_digest(path)
 
 
 def load_targets(path: Path) -> TargetSet:

@@ -14,8 +14,8 @@ import fasttext
 import numpy as np
 from pydantic import Field
 
-from curation.entries import file_digest
 from curation.entry_forms import normalised
+from curation.file_digest import known_digest
 from curation.keyed_sample import keyed_hashes
 from curation.roc import auc, auc_interval
 from curation.step import Step
@@ -180,7 +180,7 @@ def classifier_digest(path: Path) -> str:
     """SHA-256 of a model's file. Raises ClassifierError where there is none."""
     if not path.is_file():
         raise ClassifierError(f"no classifier {path}: `tamis classifier train` makes one")
-    return file_digest(path, path.stat().st_mtime_ns)
+    return known_digest(path)
 
 
 @lru_cache(maxsize=4)

@@ -6,6 +6,9 @@ import json
 import re
 from pathlib import Path
 
+VERSION_FORMAT = "tamis.dataset/1"
+"""What the manifest of a version says of its layout."""
+
 
 def sealed_versions(store: Path) -> list[Path]:
     """Folders of the sealed versions of a store, the latest last.

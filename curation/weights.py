@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 from functools import lru_cache
 from pathlib import Path
@@ -22,22 +21,9 @@ def packaged(package: str, file: str, install: str = EXTRA) -> Path:
     return path
 
 
-@lru_cache(maxsize=16)
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file of weights, read once per process."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def needs_onnxruntime() -> None:
-    """Raises ValueError, with what to install, where ONNX Runtime is missing."""
-    if importlib.util.find_spec("onnxruntime") is None:
-        raise ValueError(f"it needs onnxruntime, which is not installed: {EXTRA}")
-
-
 @lru_cache(maxsize=4)
 def onnx_session(path: Path) -> Any:
     """The model of an ONNX file on the CPU, with one thread, so that the same input gives the same bits."""
-    needs_onnxruntime()
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

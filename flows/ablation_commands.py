@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.argument_order import before_store
+
 
 def register(
     app: typer.Typer,
@@ -21,7 +23,10 @@ def register(
     @app.command()
     def ablate(
         ablation: Annotated[
-            Path, typer.Argument(help="YAML: policies, training, budget, seeds, evaluation.", show_default=False)
+            Path,
+            typer.Argument(
+                help="YAML: policies, training, budget, seeds, evaluation.", show_default=False, callback=before_store
+            ),
         ],
         store: Annotated[Path | None, typer.Option("--store", help="Folder of the store, if not the file's.")] = None,
         on: Annotated[

@@ -1,7 +1,8 @@
 """The command line `tamis` (also `python -m flows.cli`).
 
 Exit status: 0 done; 2 a mistake in what was given (recipe, source, store, query); 3 the accounts of a run do not close;
-4 a part failed, running again continues; 130 ended by Ctrl-C; 141 nobody read what was written; 143 ended by SIGTERM.
+4 a part failed, running again continues; 5 an outage: (nearly) no link was reached, the next run asks again;
+130 ended by Ctrl-C; 141 nobody read what was written; 143 ended by SIGTERM.
 """
 
 from __future__ import annotations
@@ -28,10 +29,12 @@ from flows import (
     takedown_commands,
     training_commands,
 )
+from flows.argument_order import after_store, before_store
 from flows.explained import Screen, err, explained
 
 app = typer.Typer(
-    help="Sieve links into pre-training corpora, and corpora into models; every row keeps every signal and decision.",
+    help="Sieve links into pre-training corpora, and corpora into models; every row keeps every signal and decision. "
+    "What follows a file takes it first (run RECIPE --store STORE); what asks a store takes the store (status STORE).",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -39,7 +42,7 @@ app = typer.Typer(
 app.add_typer(metadata_commands.app, name="metadata")
 app.add_typer(export_commands.app, name="export")
 out = Screen(soft_wrap=True, highlight=False, emoji=False)
-RecipeArgument = Annotated[Path, typer.Argument(help="The recipe (YAML).", show_default=False)]
+RecipeArgument = Annotated[Path, typer.Argument(help="The recipe (YAML).", show_default=False, callback=before_store)]
 StoreArgument = Annotated[Path, typer.Argument(help="Folder of the store.", show_default=False)]
 StoreOption = Annotated[Path, typer.Option("--store", help="Folder of the store; made if it is not there.")]
 LinksOption = Annotated[
@@ -146,7 +149,8 @@ def status(store: StoreArgument) -> None:
 
 @app.command()
 def why(
-    store: StoreArgument, what: Annotated[str, typer.Argument(help="uid of a sample, text or medium, or a URL.")]
+    store: StoreArgument,
+    what: Annotated[str, typer.Argument(help="uid of a sample, text or medium, or a URL.", callback=after_store)],
 ) -> None:
     """One sample's whole story: link, fetch, signals, every rule with the value it saw, duplicates, draw, versions."""
     with explained():
@@ -160,10 +164,18 @@ def why(
 def sql(
     store: StoreArgument,
     query: Annotated[
-        str | None, typer.Argument(help="SQL, or the name of a stored query such as report/funnel.")
+        str | None,
+        typer.Argument(help="SQL, or the name of a stored query such as report/funnel.", callback=after_store),
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write a .parquet or .csv file.")] = None,
     show: Annotated[bool, typer.Option("--list", help="List the stored queries and the views.")] = False,
+    selection: Annotated[
+        str | None,
+        typer.Option("--selection", help="Whose decisions the views show: a name, label or version; else the last."),
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option("--timeout", min=0.001, help="End the query after so many seconds.")
+    ] = None,
 ) -> None:
     """Ask the store in SQL (DuckDB, read only): media, texts, each signal, decisions, ledger, versions, runs."""
     with explained():
@@ -174,7 +186,7 @@ def sql(
         if show or query is None:
             _print(listing(found))
             return
-        table = ask(found, query)
+        table = ask(found, query, selection, timeout)
         if output is None:
             _print(table.slice(0, 1000).to_pylist())
             if table.num_rows > 1000:
@@ -188,7 +200,7 @@ def sql(
 
 @app.command()
 def train(
-    config: Annotated[Path, typer.Argument(help="A training config (YAML).")],
+    config: Annotated[Path, typer.Argument(help="A training config (YAML).", callback=before_store)],
     store: StoreOption,
     address: AddressOption = "local",
 ) -> None:

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.argument_order import after_store
+
 StoreArgument = Annotated[
     Path, typer.Argument(help="Folder of the store; made if it is not there.", show_default=False)
 ]
@@ -30,7 +32,9 @@ def register(
     @evalset.command()
     def add(
         store: StoreArgument,
-        name: Annotated[str, typer.Argument(help="Name of the set, such as imagenet_val.", show_default=False)],
+        name: Annotated[
+            str, typer.Argument(help="Name of the set, such as imagenet_val.", show_default=False, callback=after_store)
+        ],
         images: Annotated[Path | None, typer.Option("--images", help="Folder of pictures.")] = None,
         texts: Annotated[
             list[Path] | None, typer.Option("--texts", help="File of texts: .txt (one a line) or a table.")

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -29,6 +30,8 @@ TERMINATED = 128 + signal.SIGTERM
 INTERRUPTED = 128 + signal.SIGINT
 NOT_READ = 128 + signal.SIGPIPE
 """Exit status where nobody reads what is written, such as `head` once it has its lines."""
+NOTHING_REACHED = 5
+"""Exit status of a run that is complete, but reached (nearly) none of its links."""
 CONTINUE = "Nothing that was finished is lost: run the same command again to continue."
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -46,6 +49,7 @@ def explained() -> Iterator[None]:
 
     from curation.table import NoPart
     from pipelines.database import SqlError
+    from pipelines.outage import Outage
     from pipelines.pool_rows import Misaligned
     from pipelines.sources import SourceError
     from pipelines.stage import AccountingError, Missing
@@ -74,13 +78,15 @@ def explained() -> Iterator[None]:
     except (RecipeError, StoreError, SourceError, AddressError) as error:
         fail(str(error), 2)
     except SqlError as error:
-        fail(f"SQL: {error}", 2)
+        fail("SQL: " + "\n".join(line for line in str(error).splitlines() if line.strip()), 2)
     except ValidationError as error:
         fail("\n".join(map(_mistake, error.errors())), 2)
     except AccountingError as error:
         fail(str(error), 3)
     except (PartFailed, Missing) as error:
         fail(f"{error}\n{CONTINUE}", 4)
+    except Outage as error:
+        fail(str(error), NOTHING_REACHED)
     except BrokenPipeError:
         # what is still buffered goes nowhere, rather than into an error at the very end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -116,6 +122,13 @@ def _of_the_system(error: OSError) -> tuple[str, int]:
 
 
 def fail(message: str, status: int) -> NoReturn:
-    """End with a message on stderr."""
+    """End with a message on stderr.
+
+    What the failed calls held is let go of now: of a connection that is open when the process ends, DuckDB complains.
+    """
+    error = sys.exc_info()[1]
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
     err.print(message, style="red", markup=False)
     raise typer.Exit(status)

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from curation.policy import Decontaminate
+from flows.figures import figures
+from pipelines import outage
 from pipelines.decontaminate import check_sets
 from pipelines.recipe import Columns, Recipe, Round, load_recipe
 from pipelines.run import audit, noted, record, run_stage, stage_calls
@@ -80,10 +82,12 @@ def load(options: Options) -> Recipe:
     if options.columns:
         source = source.changed(columns=with_columns(source.columns, options.columns))
         written = {
-            name for signal in recipe.signals_until(len(recipe.all_rounds()) - 1) for name in signal.writes().names
+            name.lower()
+            for signal in recipe.signals_until(len(recipe.all_rounds()) - 1)
+            for name in signal.writes().names
         }
         for name in source.columns.extra:
-            if name in written:
+            if name.lower() in written:
                 raise RecipeError(f"--columns: extra={name}: a signal of the recipe writes {name!r}: rename the column")
     for index, each in enumerate(recipe.all_rounds()):
         if each.train is not None:
@@ -131,18 +135,17 @@ def with_columns(columns: Columns, text: str) -> Columns:
         raise RecipeError(f"--columns {text!r}: {said}") from error
 
 
+_COLUMN_NAMES = ("url", "text", "language", "hash", "extra", "picture", "sha256", "md5")
+
+
 def parse_columns(text: str) -> dict[str, Any]:
     """`url=URL,text=TITLE,text=ALT,language=LANG,extra=split` as the fields of `Columns`; raises RecipeError."""
     fields: dict[str, Any] = {}
     for pair in text.split(","):
         name, equals, column = pair.partition("=")
-        if (
-            not equals
-            or not column
-            or name.strip() not in ("url", "text", "language", "hash", "sha256", "md5", "extra")
-        ):
+        if not equals or not column or name.strip() not in _COLUMN_NAMES:
             raise RecipeError(
-                f"--columns: {pair!r} is not NAME=COLUMN; valid names: url, text, language, hash, extra "
+                f"--columns: {pair!r} is not NAME=COLUMN; valid names: {', '.join(_COLUMN_NAMES[:6])} "
                 "(text and extra may be given several times)"
             )
         if name.strip() in ("text", "extra"):
@@ -156,7 +159,10 @@ def parse_columns(text: str) -> dict[str, Any]:
 
 @contextmanager
 def running(options: Options, say: Report) -> Iterator[Run]:
-    """A run with its store held, its workers ready and its record written at the end, whatever the end."""
+    """A run with its store held, its workers ready and its record written at the end, whatever the end.
+
+    Raises Outage at the end where (nearly) no link was reached.
+    """
     recipe = load(options)
     store = Store.create(options.store)
     check_sets(recipe, store)
@@ -174,7 +180,11 @@ def running(options: Options, say: Report) -> Iterator[Run]:
         outcome = "failed"
         try:
             yield run
+            outage.end(run)
             outcome = "complete"
+        except outage.Outage:
+            outcome = "outage"
+            raise
         finally:
             run.workers.close()
             again = replace(options, retry_failed=False, refresh=False)
@@ -195,7 +205,7 @@ def steps(run: Run, address: str) -> list[Step]:
 
 
 def perform(options: Options, say: Report) -> None:
-    """Do the main job here, without Prefect, and print the funnel at its end."""
+    """Do the main job here, without Prefect, and print the funnel at its end. Raises Outage if nothing was reached."""
     with running(options, say) as run:
         for step in steps(run, options.address):
             step.work()
@@ -256,22 +266,6 @@ def _evaluate(run: Run, each: Round, label: str) -> dict[str, Any]:
         return {"suites": len({row["suite"] for row in rows})}
 
     return noted(run, "evaluate", label, work)
-
-
-def figures(rows: list[dict[str, Any]]) -> str:
-    """Retrieval figures as text, one line a suite and direction, each beside its chance."""
-    lines = []
-    whole = [row for row in rows if row["language"] is None and str(row["metric"]).startswith("recall_at_")]
-    for suite, direction in dict.fromkeys((row["suite"], row["direction"]) for row in whole):
-        some = [row for row in whole if (row["suite"], row["direction"]) == (suite, direction)]
-        parts = [
-            f"R@{k} {row['value']:.3f} [{row['lo']:.3f}, {row['hi']:.3f}] (chance {row['chance']:.3f})"
-            for row in some
-            for _, is_recall, k in [str(row["metric"]).partition("recall_at_")]
-            if is_recall
-        ]
-        lines.append(f"  {suite}, {direction}, {some[0]['num_candidates']:,} candidates: " + ", ".join(parts))
-    return "\n".join(lines) or "  nothing to evaluate: no held-out pictures and no held-out languages"
 
 
 def _stages(run: Run, each: Round) -> list[Stage]:

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from flows.argument_order import after_store
+
 
 def register(
     app: typer.Typer, explained: Callable[[], AbstractContextManager[None]], say: Callable[[str], None]
@@ -18,7 +20,7 @@ def register(
     @app.command()
     def noise(
         store: Annotated[Path, typer.Argument(help="Folder of the store.", show_default=False)],
-        version: Annotated[str, typer.Argument(help="The version to make noisy.")] = "latest",
+        version: Annotated[str, typer.Argument(help="The version to make noisy.", callback=after_store)] = "latest",
         shares: Annotated[str, typer.Option("--shares", help="Shares of captions, such as 0,0.05,0.1,0.2.")] = (
             "0,0.05,0.1,0.2"
         ),

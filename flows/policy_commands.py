@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.argument_order import after_store, before_store
+
 Rows = list[dict[str, Any]]
 StoreArgument = Annotated[Path, typer.Argument(help="Folder of the store.", show_default=False)]
 OutputOption = Annotated[Path | None, typer.Option("-o", "--output", help="Write a .parquet or .csv file.")]
@@ -25,7 +27,10 @@ def register(
     @app.command()
     def curve(
         store: StoreArgument,
-        value: Annotated[str, typer.Argument(help="A column of numbers such as clip_score, or a SQL expression.")],
+        value: Annotated[
+            str,
+            typer.Argument(help="A column of numbers such as clip_score, or a SQL expression.", callback=after_store),
+        ],
         at: Annotated[str | None, typer.Option("--at", help="Thresholds, such as 0.2,0.25,0.3.")] = None,
         where: Annotated[str, typer.Option("--where", help="SQL predicate: the texts that count.")] = "status = 'ok'",
         below: Annotated[bool, typer.Option("--below", help="Keep at most the threshold, not at least.")] = False,
@@ -59,7 +64,9 @@ def register(
 
     @app.command("select")
     def select_again(
-        recipe: Annotated[Path, typer.Argument(help="The recipe, for seed and packing.", show_default=False)],
+        recipe: Annotated[
+            Path, typer.Argument(help="The recipe, for seed and packing.", show_default=False, callback=before_store)
+        ],
         store: Annotated[Path, typer.Option("--store", help="Folder of the store.")],
         policy: Annotated[Path, typer.Option("--policy", help="YAML with a `policy`, or another recipe.")],
         name: Annotated[str, typer.Option("--name", help="What decisions and version are called.")],
@@ -75,8 +82,10 @@ def register(
     @app.command()
     def diff(
         store: StoreArgument,
-        a: Annotated[str, typer.Argument(help="A version, or a selection by name or label.")],
-        b: Annotated[str, typer.Argument(help="Another; `latest` is the present one.")] = "latest",
+        a: Annotated[str, typer.Argument(help="A version, or a selection by name or label.", callback=after_store)],
+        b: Annotated[
+            str, typer.Argument(help="Another; `latest` is the present one.", callback=after_store)
+        ] = "latest",
         output: OutputOption = None,
     ) -> None:
         """Texts that came in and went out from A to B, each with its cause: rule, signal, data, balance, takedown."""
@@ -97,7 +106,9 @@ def register(
     @app.command()
     def sweep(
         store: StoreArgument,
-        policy: Annotated[Path, typer.Argument(help="YAML with a `policy`, or a recipe.", show_default=False)],
+        policy: Annotated[
+            Path, typer.Argument(help="YAML with a `policy`, or a recipe.", show_default=False, callback=after_store)
+        ],
         settings: Annotated[
             list[str] | None, typer.Option("--set", help="RULE.FIELD=VALUE,VALUE,...; may be given several times.")
         ] = None,

@@ -7,7 +7,7 @@ from typing import Any
 
 from flows import server
 from flows.curate import artifact, as_task, check_given, teller
-from flows.main_job import figures
+from flows.figures import figures
 from flows.training import train_config
 
 server.prepare_environment()

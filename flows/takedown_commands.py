@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from flows.argument_order import after_store
+
 
 def register(
     app: typer.Typer, explained: Callable[[], AbstractContextManager[None]], say: Callable[[str], None]
@@ -20,7 +22,9 @@ def register(
         store: Annotated[Path, typer.Argument(help="Folder of the store.", show_default=False)],
         what: Annotated[
             list[str] | None,
-            typer.Argument(help="URLs (all that begin so with a * at the end), domains, SHA-256 of bytes."),
+            typer.Argument(
+                help="URLs (all that begin so with a * at the end), domains, SHA-256 of bytes.", callback=after_store
+            ),
         ] = None,
         listed: Annotated[Path | None, typer.Option("--list", help="File with one of these a line.")] = None,
         copies: Annotated[

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from flows.main_job import figures
+from flows.figures import figures, others
 from pipelines.stage import Report
 from pipelines.store import Store
 from pipelines.workers import make_workers
@@ -110,18 +110,6 @@ def matrices(cells: list[dict[str, Any]]) -> list[str]:
             values = {row["version"]: f"{row['value']:.3f}" for row in own if row["stage"] == stage}
             lines.append(" ".join([f"{stage:<{width}}", *(f"{values.get(name, ''):>{width}}" for name in sets)]))
     return lines
-
-
-def others(rows: list[dict[str, Any]]) -> list[str]:
-    """The figures that are no recalls and not of a single language, a line each, beside their chance."""
-    return [
-        f"  {' '.join(str(row[name]) for name in ('suite', 'metric', 'direction') if row[name])}: "
-        f"{row['value']:.3f}"
-        + ("" if row["lo"] is None else f" [{row['lo']:.3f}, {row['hi']:.3f}]")
-        + ("" if row["chance"] is None else f" (chance {row['chance']:.3f})")
-        for row in rows
-        if not row["metric"].startswith("recall_at_") and (row["language"] is None or "+" in row["language"])
-    ]
 
 
 def seen_rows(run: Path, step: int, versions: list[str] | None = None) -> list[dict[str, Any]]:

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.argument_order import before_store
+
 
 def register(
     app: typer.Typer,
@@ -21,7 +23,10 @@ def register(
     @app.command("eval")
     def evaluate(
         config: Annotated[
-            Path, typer.Argument(help="A training config, or the folder of a finished run.", show_default=False)
+            Path,
+            typer.Argument(
+                help="A training config, or the folder of a finished run.", show_default=False, callback=before_store
+            ),
         ],
         store: Annotated[Path, typer.Option("--store", help="Folder of the store.")],
         on: Annotated[

@@ -11,6 +11,8 @@ from typing import IO, Self
 import numpy as np
 import pyarrow as pa
 
+from pipelines.spilled import table_of
+
 _PENDING_ROWS = 1 << 18
 """Rows that wait in memory, so that what is appended to each file is not tiny."""
 
@@ -64,15 +66,19 @@ class Buckets:
         return self._files[bucket][1]
 
     def tables(self) -> Iterator[pa.Table]:
-        """The rows of each bucket that has some, by rising numbers, in the order in which they came."""
+        """The rows of each bucket that has some, by rising numbers, in the order in which they came.
+
+        They are pages of its file.
+        """
         self._flush()
         for bucket in sorted(self._files):
             file, writer = self._files.pop(bucket)
             writer.close()
-            file.seek(0)
-            with pa.ipc.open_stream(file) as stream:
-                yield stream.read_all()
-            file.close()
+            file.flush()
+            found = table_of(np.memmap(file, np.uint8, "r"))
+            file.close()  # its pages stay as long as somebody looks at them
+            yield found
+            del found
 
 
 def even_bounds(numbers: np.ndarray, bucket_rows: int, most: int = 256) -> np.ndarray:

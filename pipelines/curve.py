@@ -11,16 +11,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from curation.table import replace_text
 from pipelines import database
 from pipelines.cut import cut_at, narrow
 from pipelines.decide import Decider
 from pipelines.pool_rows import Rows
+from pipelines.report_charts import curves, round_step
 from pipelines.row_wise import check_row_wise
 from pipelines.rule_sql import finite
 from pipelines.sources import SourceError
 
 STEPS = 20
 """Thresholds that are chosen where none are given: round values over the middle 98% of the texts."""
+LANGUAGES_SHOWN = 6
+"""Of a table in the terminal: the largest."""
 HOST = "lower(regexp_extract(url, '^[a-zA-Z]+://([^/:?#]+)', 1))"
 
 
@@ -120,29 +124,28 @@ def round_steps(low: float, high: float, steps: int = STEPS) -> tuple[float, ...
     """About `steps` round values from `low` to `high` (1, 2 or 5 times a power of ten apart)."""
     if low == high:
         return (low,)
-    rough = (high - low) / steps
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
+    step = round_step((high - low) / steps)
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return tuple(round(number * step, digits) for number in range(first, last + 1))
 
 
-def shown(table: pa.Table, languages: int = 6) -> list[dict[str, Any]]:
+def shown(table: pa.Table) -> list[dict[str, Any]]:
     """One line for each threshold: texts, samples and rate of the pool, and the rates of the largest languages."""
     rows = table.to_pylist()
-    names = list(dict.fromkeys(row["name"] for row in rows if row["kind"] == "language"))[:languages]
+    names = list(dict.fromkeys(row["name"] for row in rows if row["kind"] == "language"))[:LANGUAGES_SHOWN]
     rates = {(row["name"], row["threshold"]): row["keep_rate"] for row in rows if row["kind"] == "language"}
     lines = []
     for row in rows:
         if row["kind"] == "all":
             line = {"threshold": f"{row['threshold']:g}", "texts kept": row["kept"], "of": row["texts"]}
-            line |= {"rate": _percent(row["keep_rate"]), "samples kept": row["samples_kept"]}
-            lines.append(line | {name: _percent(rates[name, row["threshold"]]) for name in names})
+            line |= {"rate": percent(row["keep_rate"]), "samples kept": row["samples_kept"]}
+            lines.append(line | {name: percent(rates[name, row["threshold"]]) for name in names})
     return lines
 
 
-def _percent(share: float | None) -> str:
+def percent(share: float | None) -> str:
+    """`12.3%`; nothing for None."""
     return "" if share is None else f"{100 * share:.1f}%"
 
 
@@ -151,13 +154,10 @@ def write_page(table: pa.Table, title: str, output: Path) -> None:
     fetched."""
     from jinja2 import Environment, StrictUndefined
 
-    from curation.table import replace_text
-    from pipelines.report_charts import curves
-
     rows = table.to_pylist()
     charts = []
     for kind in ("language", "host", "source"):
-        lines: dict[str, list[tuple[float, float]]] = {"all": [], **{}}
+        lines: dict[str, list[tuple[float, float]]] = {"all": []}
         names = list(dict.fromkeys(row["name"] for row in rows if row["kind"] == kind))[:6]
         if not names:
             continue

@@ -43,8 +43,9 @@ def cut_at(pieces: Sequence[np.ndarray], place: int) -> Cut:
     return Cut(float(value), before + int((inside > value).sum()), int((inside == value).sum()))
 
 
-def more_than(pieces: list[np.ndarray], at_most: int) -> np.ndarray:
-    """uint64, rising: the values that stand more than `at_most` times in the pieces (uint64), which are used up."""
+def more_than(pieces: list[np.ndarray], at_most: int) -> tuple[np.ndarray, np.ndarray]:
+    """uint64, rising: the values that stand more than `at_most` times in the pieces (uint64), which are used up; and
+    int64: how often each stands there."""
     values = np.empty(sum(map(len, pieces)), np.uint64)
     end = len(values)
     while pieces:
@@ -53,8 +54,11 @@ def more_than(pieces: list[np.ndarray], at_most: int) -> np.ndarray:
         end -= len(piece)
     values.sort()
     if len(values) <= at_most:
-        return values[:0]
+        return values[:0], np.zeros(0, np.int64)
     # in order, a value that stands once more than allowed stands there again so many places further on
-    over = values[at_most:][values[at_most:] == values[: len(values) - at_most]]
-    found: np.ndarray = over[np.append(True, over[1:] != over[:-1])[: len(over)]]
-    return found
+    num = len(values) - at_most
+    begins = values[at_most:] == values[:num]
+    begins[1:] &= values[1:num] != values[: num - 1]
+    found: np.ndarray = values[:num][begins]
+    counts: np.ndarray = np.searchsorted(values, found, side="right") - np.searchsorted(values, found, side="left")
+    return found, counts

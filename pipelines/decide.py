@@ -31,8 +31,8 @@ from pipelines.yaml_place import RecipeError
 
 Result = TypeVar("Result")
 Arrays = Mapping[str, np.ndarray]
-VERSION = 3
-"""Of what decides about rows in this file, pipelines/solve*.py, pipelines/balance.py and sql/select/."""
+VERSION = 4
+"""Of what decides about rows in this file, solve*.py, quotas.py, group_ranks.py and balance.py, and in sql/select/."""
 MEMORY_LIMIT = "2GB"
 """Of the common database, beyond which it spills."""
 AHEAD = 4
@@ -120,10 +120,10 @@ class Decider:
             yield batch, running.pop(batch).result()
 
     def fill(self, name: str, batch: int, rows: pa.Table) -> None:
-        """Append the rows of a batch to a table of the common database, with the number of the batch."""
+        """Append the rows of a batch to a table of the common database, with its number as `tamis__batch`."""
         self.con.register("incoming", rows)
         statement = f"insert into {name}" if name in self.tables else f"create table {name} as"
-        self.con.execute(f"{statement} select {batch}::integer as batch, * from incoming")
+        self.con.execute(f"{statement} select {batch}::integer as {PREFIX}batch, * from incoming")
         self.con.unregister("incoming")
         self.tables.add(name)
 
@@ -228,9 +228,18 @@ class Decider:
 
         A table with the columns `batch` and `row`, ordered by them.
         """
-        read = sorted({table for item in self.policy[: n + 1] for table in tables_read(item)})
-        names = [name for reads in self.reads[: n + 1] for name in reads]
+        read, names = self._read_until(n)
         return self.kept_of("rejected", ["rejected", VERSION, self.policy[: n + 1]], read, names, find)
+
+    def remembered_arrays(self, name: str, layout: int, n: int, find: Callable[[], Arrays]) -> Arrays:
+        """The same for arrays. `layout`: a number that changes with what they mean."""
+        read, names = self._read_until(n)
+        return self.arrays_of(name, [name, VERSION, layout, self.policy[: n + 1]], read, names, find)
+
+    def _read_until(self, n: int) -> tuple[list[str], list[str]]:
+        """Tables of searches, and columns, that rule `n` and those above it read."""
+        read = sorted({table for item in self.policy[: n + 1] for table in tables_read(item)})
+        return read, [name for reads in self.reads[: n + 1] for name in reads]
 
     def kept_of(
         self, name: str, key: object, searches: Sequence[str], columns: Sequence[str], find: Callable[[], pa.Table]

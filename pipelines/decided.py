@@ -17,7 +17,19 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
-from curation.policy import Balance, Decontaminate, Dedupe, Gate, Policy, PolicyItem, Quota, Rule, Top, Weight
+from curation.policy import (
+    Balance,
+    Decontaminate,
+    Dedupe,
+    Gate,
+    Policy,
+    PolicyItem,
+    Quota,
+    Rule,
+    Top,
+    Weight,
+    sql_literal,
+)
 from curation.table import open_part
 from pipelines import balance, database
 from pipelines.rule_sql import PREFIX, balances, double, finite, sparse_names
@@ -161,8 +173,7 @@ class Asked:
         fields = {name: database.quoted(name) for name in self.reads[n]}
         match self.policy[n]:
             case Rule() as rule:
-                fields |= {f"${name}": database.literal(value) if isinstance(value, str) else repr(value).lower()
-                           for name, value in rule.at.items()}  # fmt: skip
+                fields |= {f"${name}": sql_literal(value) for name, value in rule.at.items()}
             case Top() as top:
                 if self.reads[n] != [top.by]:
                     fields["value"] = finite(top.by)

@@ -27,6 +27,7 @@ from curation.table import Part, find_part, open_part, read_part, write_part
 from curation.thumbnail_match import thumbnail_array
 from pipelines.evaluation_sets import EvaluationSet, open_set
 from pipelines.looks import COLUMNS, hashes_of
+from pipelines.part_rows import UID
 from pipelines.recipe import Recipe
 from pipelines.stage import Run, Wanted, run_parts
 from pipelines.store import State, Store
@@ -37,7 +38,6 @@ from pipelines.yaml_place import RecipeError
 VERSION = 1
 """Of the rules in this file and in curation/contamination.py that decide matches."""
 TABLES = ("evaluation_matches",)
-UID = {"media": "media_uid", "text": "text_uid"}
 ITEM_CHARS = 300
 
 

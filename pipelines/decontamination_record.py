@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.file_digest import file_digest
+from curation.rows_digest import json_digest
 from curation.step import digest
 from curation.table import write_part
 from pipelines import database
 from pipelines.decontaminate import rules_of
 from pipelines.evaluation_sets import open_set
-from pipelines.sources import file_digest
 from pipelines.stage import Run
 from pipelines.views import open_store
 
@@ -58,18 +57,11 @@ def facts(run: Run, removed: pa.Table) -> dict[str, Any]:
     status = MISSING if not rules else INCOMPLETE if failed else COMPLETE
     fell = {name: _counts(removed.filter(pc.equal(removed.column("evaluation_set"), name))) for name in sorted(checked)}
     found = {"status": status, "rules": rules, "removed": fell}
-    return {**found, "removed_digest": _digest(removed)} if removed.num_rows else found
+    return {**found, "removed_digest": json_digest(removed)} if removed.num_rows else found
 
 
 def _counts(rows: pa.Table) -> dict[str, int]:
     return {"texts": rows.num_rows, "samples": pc.count_distinct(rows.column("sample_uid")).as_py()}
-
-
-def _digest(rows: pa.Table) -> str:
-    state = hashlib.sha256()
-    for row in rows.to_pylist():
-        state.update(json.dumps(row, sort_keys=True, default=repr).encode() + b"\n")
-    return state.hexdigest()
 
 
 def write_removed(folder: Path, removed: pa.Table, found: dict[str, Any]) -> dict[str, Any]:

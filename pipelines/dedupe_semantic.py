@@ -40,6 +40,7 @@ from curation.semantic import (
 from curation.signal import Signal
 from curation.step import digest
 from curation.table import Part, find_part, open_part, read_part, write_part
+from pipelines.part_rows import UID
 from pipelines.stage import Run, Wanted, run_parts
 from pipelines.views import SEMANTIC_EDGES
 from pipelines.workers import Task
@@ -55,7 +56,6 @@ OUTGROWN = 4
 the size take sixteen times the comparisons."""
 STATE_DIGITS = 16
 """Hex digits of the digest of the settings that stand before the state of a cluster."""
-UID = {"media": "media_uid", "text": "text_uid"}
 
 
 def semantic_key(run: Run, settings: SemanticSearch) -> str:

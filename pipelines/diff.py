@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -46,7 +47,7 @@ def diff(store: Store, first: str, second: str) -> Difference:
     con = database.connect()
     for side, selection in (("a", a), ("b", b)):
         create_decided(con, f"decided_{side}", selection.files(store, "decisions"))
-        database.create_view(con, f"texts_{side}", selection.files(store, "texts"), TEXTS)
+        database.create_view(con, f"texts_{side}", _texts(store, selection), TEXTS)
         database.create_view(con, f"media_{side}", selection.files(store, "media"), MEDIA)
     con.register("causes", pa.Table.from_pylist(causes(a, b), schema=CAUSES))
     con.execute(
@@ -67,6 +68,14 @@ def diff(store: Store, first: str, second: str) -> Difference:
     )
     con.close()
     return Difference(a, b, rows, summary)
+
+
+def _texts(store: Store, selection: Selection) -> list[Path]:
+    """The texts that a selection read; where a take-down has deleted what was written about media, those of the pool
+    stand in for their part."""
+    files = selection.files(store, "texts")
+    there = [path for path in files if path.exists()]
+    return there if len(there) == len(files) else [*there, *store.texts_files()]
 
 
 def causes(a: Selection, b: Selection) -> list[dict[str, str]]:

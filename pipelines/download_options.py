@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from curation.media.av_types import AvLimits
 from curation.media.decode import DecodeLimits
@@ -26,6 +26,13 @@ class Download(Step):
     allow_unguarded: bool = False
     """Has to be set for `engine: img2dataset`, which connects to private addresses, opens `file:` URLs, reads without a
     limit and decodes in the worker's own process."""
+
+    outage_links: int = Field(default=20, ge=0)
+    """A run that asked for at least so many links and reached (nearly) none ends red, as an outage, and the next run
+    asks for them again. Fewer may all be of one host that is down, which says nothing about the others. 0: never."""
+    outage_share: float = Field(default=0.95, gt=0, le=1)
+    """Share of these links that must have failed on the way to their host. Not all: a mirror near by may still have
+    answered, or a link that was fetched before the line went. Dead hosts alone keep far less of a crawl away."""
 
     @model_validator(mode="after")
     def _guarded(self) -> Self:

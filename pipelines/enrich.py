@@ -133,8 +133,9 @@ def _samples(
         several = [owners[at] for at in there[start : start + AT_A_TIME]]
         samples = []
         for row in several:
-            texts = [text for text in rows_of[row["sample_uid"]] if text["text"] is not None]
-            samples.append(Sample(row["sample_uid"], texts, next(pictures)))
+            links = rows_of[row["sample_uid"]]
+            texts = [text for text in links if text["text"] is not None]
+            samples.append(Sample(row["sample_uid"], texts, next(pictures), links))
         yield samples, [row["media_uid"] for row in several]
 
 

@@ -20,9 +20,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import TypeAdapter, ValidationError
 
+from curation.file_digest import file_digest
 from curation.media.decode import DecodeLimits
 from curation.policy import SetName
 from curation.reasons import Reason
+from curation.rows_digest import json_digest
 from curation.schema import MEDIA
 from curation.shingles import normal_form
 from curation.signal import ColumnSignal, ImageSignal, Signal
@@ -36,7 +38,7 @@ from pipelines.ingest import ingest
 from pipelines.media_row import decoder
 from pipelines.recipe import Columns, Recipe, Source
 from pipelines.score import score
-from pipelines.sources import SourceError, file_digest, find_files, read_links
+from pipelines.sources import SourceError, find_files, read_links
 from pipelines.stage import Report, Run
 from pipelines.store import Store, StoreError
 from pipelines.workers import SerialWorkers
@@ -300,7 +302,7 @@ def _publish(
     replace: bool,
 ) -> EvaluationSet:
     keys = {signal.table_name(): signal.key() for signal in signals}
-    content = digest(FORMAT, keys, _rows_digest(pictures), _rows_digest(texts), dict(sorted(failed.items())))
+    content = digest(FORMAT, keys, json_digest(pictures), json_digest(texts), dict(sorted(failed.items())))
     folder = store.root / FOLDER / name
     if (folder / "manifest.json").exists() and not replace:
         before = open_set(store, name)
@@ -329,11 +331,3 @@ def _publish(
     }
     replace_text(folder / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
     return EvaluationSet(folder, manifest)
-
-
-def _rows_digest(table: pa.Table) -> str:
-    """SHA-256 of the rows, whatever their file."""
-    state = hashlib.sha256()
-    for row in table.to_pylist():
-        state.update(json.dumps(row, sort_keys=True, default=repr).encode() + b"\n")
-    return state.hexdigest()

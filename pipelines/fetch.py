@@ -75,14 +75,13 @@ class Fetcher:
         self,
         urls: Sequence[str],
         on_result: Callable[[int, Fetched], None] | None = None,
-        failed_before: bool = False,
     ) -> list[Fetched]:
         """Fetch each URL; results in the order of `urls`, one for each, whatever happened to it.
 
-        on_result(index, fetched): as for `fetch`. failed_before: whether all of them failed in an earlier run.
+        on_result(index, fetched): as for `fetch`.
         """
         results: dict[int, Fetched] = {}
-        rest: list[Sequence[Link]] = [[Link(url, failed_before=failed_before) for url in urls]]
+        rest: list[Sequence[Link]] = [[Link(url) for url in urls]]
 
         def take(index: int, fetched: Fetched) -> None:
             results[index] = fetched

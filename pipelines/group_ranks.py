@@ -1,4 +1,5 @@
-"""Duplicate groups of media in numbers: who is in which group, where its texts lie, and whom the policy would prefer.
+"""Duplicate groups of media, or of texts, in numbers: who is in which group, where its texts lie, and whom the policy
+would prefer. What is said of media here holds for texts, too: each then has one text, itself.
 
 None of this depends on what the rules reject, so it is found once for a pool, its groups and a preference, and kept in
 one file. Who survives, when other rows pass, is then a matter of a few passes over arrays.
@@ -17,7 +18,7 @@ from curation.policy import Dedupe
 from pipelines import database
 from pipelines.buckets import Buckets, even_bounds
 from pipelines.decide import VERSION, Decider, passed_before
-from pipelines.group_table import GroupTable
+from pipelines.group_table import OF_MEDIA, OF_TEXTS, GroupTable, Level
 from pipelines.rule_sql import PREFIX
 from pipelines.strings import ArrayWriter, StringsWriter, strings_of
 
@@ -32,7 +33,8 @@ class GroupRanks:
 
     begins: int64 (B + 1), where the rows of each batch begin. rows: int32, texts whose medium is in a group, by their
     place in the batch, and medium: int32, its number. order: int32 (M), the media by group, the most preferred first.
-    first: int32 (G + 1), where each group begins in `order`. samples: sample_uid of each medium. groups: their names.
+    first: int32 (G + 1), where each group begins in `order`. samples: what each is called where it survives, of media
+    sample_uid. groups: their names.
     """
 
     def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -78,23 +80,24 @@ class Survived:
         return found
 
     def column(self, name: str, batch: int, size: int) -> pa.Array:
-        """`duplicate_of` or `duplicate_group` of all rows of a batch, null where they are not rejected."""
+        """`duplicate_of` or `duplicate_group` of all rows of a batch, null where they are not rejected. `text_` stands
+        before those of texts."""
         rows, medium = self._ranks.texts(batch)
         lost = self._survivor[medium] != medium
         place = np.full(size, -1, np.int32)
-        if name == "duplicate_of":
+        if name.endswith("duplicate_of"):
             place[rows[lost]] = self._survivor[medium[lost]]
             return self._ranks.samples.take(pa.array(place, mask=place < 0))
         place[rows[lost]] = self._ranks.group_of[medium[lost]]
         return self._ranks.groups.take(pa.array(place, mask=place < 0))
 
 
-def dedupe_media(decider: Decider, n: int, item: Dedupe) -> Survived:
+def dedupe_groups(decider: Decider, n: int, item: Dedupe) -> Survived:
     """Who survives of each duplicate group, of the rows that passed the rules before `n`."""
-    reads = decider.reads[n]
-    find, columns = partial(_find, decider, item.prefer, reads), ["media_uid", "sample_uid", *reads]
+    reads, level = decider.reads[n], OF_TEXTS if item.of == "texts" else OF_MEDIA
+    find, columns = partial(_find, decider, level, item.prefer, reads), [level.uid, "sample_uid", *reads]
     ranks = GroupRanks(
-        decider.arrays_of("groups", ["groups", VERSION, LAYOUT, item.prefer], ["duplicates"], columns, find)
+        decider.arrays_of("groups", ["groups", VERSION, LAYOUT, item.prefer], [level.table], columns, find)
     )
     passed = np.zeros(len(ranks.order), bool)
 
@@ -119,18 +122,18 @@ class _Found:
     places: np.ndarray
     """int32: of each of these media its number in `GroupTable`."""
     samples: pa.Array
-    """sample_uid of each medium."""
+    """What each medium is called where it survives."""
     preferred: pa.Table
     """What the preference reads, of each medium's first text."""
 
 
-def _find(decider: Decider, prefer: str, reads: Sequence[str]) -> dict[str, np.ndarray]:
+def _find(decider: Decider, level: Level, prefer: str, reads: Sequence[str]) -> dict[str, np.ndarray]:
     """The arrays of `GroupRanks`.
 
     The pool is read once. What the preference needs of each medium goes to disk, in ranges of groups, and each range is
     put in order by itself: beside the arrays, which are pages of files, memory is that of the table of groups.
     """
-    table, spill = GroupTable(decider), decider.spill
+    table, spill = GroupTable(decider, level), decider.spill
     begins, total = [0], 0
     with (
         ArrayWriter(spill, np.int32) as rows,
@@ -138,7 +141,7 @@ def _find(decider: Decider, prefer: str, reads: Sequence[str]) -> dict[str, np.n
         StringsWriter(spill) as samples,
         Buckets(spill, even_bounds(table.group, _BUCKET_ROWS)) as members,
     ):
-        for _, found in decider.each(partial(_grouped, decider, reads, table)):
+        for _, found in decider.each(partial(_grouped, decider, level, reads, table)):
             begins.append(begins[-1] + len(found.rows))
             rows.add(found.rows)
             medium.add(found.media + np.int32(total))
@@ -179,16 +182,16 @@ def _in_order(decider: Decider, prefer: str, table: GroupTable, members: Buckets
         return {"order": order.done(), "first": first} | groups.done().arrays("groups")
 
 
-def _grouped(decider: Decider, reads: Sequence[str], table: GroupTable, batch: int) -> _Found:
+def _grouped(decider: Decider, level: Level, reads: Sequence[str], table: GroupTable, batch: int) -> _Found:
     """The texts of one batch whose medium is in a group; a medium is what its first text says it is."""
-    names = dict.fromkeys(["media_uid", "sample_uid", *reads])
+    names = dict.fromkeys([level.uid, level.named_by, *reads])
     read = decider.rows.read(batch, list(names), keep=False)
-    place = table.index.find(read.column("media_uid").combine_chunks())
+    place = table.index.find(read.column(level.uid).combine_chunks())
     rows = np.flatnonzero(place >= 0).astype(np.int32)
     different, first, media = np.unique(place[rows], return_index=True, return_inverse=True)
     by_text = np.argsort(first)
     number = np.empty(len(by_text), np.int32)
     number[by_text] = np.arange(len(by_text))
     read = read.take(pa.array(rows[first[by_text]]))
-    samples = read.column("sample_uid").combine_chunks()
+    samples = read.column(level.named_by).combine_chunks()
     return _Found(rows, number[media], different[by_text], samples, read.select(list(reads)))

@@ -1,6 +1,6 @@
-"""The media of duplicate groups, by number, from the table `duplicates`: read in pieces, kept as numbers.
+"""The media or texts of duplicate groups, by number, from the table of a search: read in pieces, kept as numbers.
 
-A member's number is its place among the media that are in groups, in the order of their uids. A group's number is that
+A member's number is its place among those that are in groups, in the order of their uids. A group's number is that
 of its first member.
 """
 
@@ -19,11 +19,23 @@ import pyarrow.parquet as pq
 from curation.table import read_group
 from pipelines.decide import Decider
 from pipelines.uid_index import Keys, UidIndex
-from pipelines.views import DUPLICATES
 
 _PIECE_ROWS = 100_000
 """Rows of a piece, where the table is in memory."""
-_GROUP = "duplicate_group"
+
+
+class Level(NamedTuple):
+    """What is in groups. table: of the search, with the columns uid and group. named_by: column by which a survivor is
+    told."""
+
+    table: str
+    uid: str
+    group: str
+    named_by: str
+
+
+OF_MEDIA = Level("duplicates", "media_uid", "duplicate_group", "sample_uid")
+OF_TEXTS = Level("text_duplicates", "text_uid", "text_duplicate_group", "text_uid")
 
 
 class _Piece(NamedTuple):
@@ -42,16 +54,16 @@ class GroupTable:
     index: of the uids. group: int32 (M), the number of each one's group.
     """
 
-    def __init__(self, decider: Decider) -> None:
-        self._decider = decider
-        given = decider.searches.get("duplicates", ())
+    def __init__(self, decider: Decider, level: Level = OF_MEDIA) -> None:
+        self._decider, self._level = decider, level
+        given = decider.searches.get(level.table, ())
         self._pieces = _pieces(given)
         found = self._read()
         if found is None:  # not as the stage dedupe writes it
-            self._pieces = _pieces(_in_order(given))
+            self._pieces = _pieces(_in_order(given, level))
             found = self._read()
         if found is None:
-            raise ValueError("the table duplicates has a media_uid twice")
+            raise ValueError(f"the table {level.table} has a {level.uid} twice")
         uids, names, self._sizes = found
         self.index = UidIndex(uids)
         self.group = self._numbered(names)
@@ -76,15 +88,16 @@ class GroupTable:
         return uids[:num], names[:num], sizes
 
     def _piece(self, number: int) -> _Piece:
-        uids, names = self._columns(number, DUPLICATES.names)
+        uids, names = self._columns(number, [self._level.uid, self._level.group])
         ends = (uids[0].as_py(), uids[-1].as_py()) if len(uids) else None
         rises = pc.all(pc.less(uids[:-1], uids[1:])).as_py() is not False
         return _Piece(Keys.of(uids), Keys.of(names), ends, rises)
 
     def _columns(self, number: int, names: Sequence[str]) -> list[pa.Array]:
         """Columns of the members of a piece."""
-        table = self._pieces[number][1](columns=list(dict.fromkeys([*names, _GROUP])))
-        table = table.filter(pc.is_valid(table.column(_GROUP)))
+        group = self._level.group
+        table = self._pieces[number][1](columns=list(dict.fromkeys([*names, group])))
+        table = table.filter(pc.is_valid(table.column(group)))
         return [table.column(name).combine_chunks() for name in names]
 
     def _numbered(self, names: Keys) -> np.ndarray:
@@ -106,7 +119,7 @@ class GroupTable:
         wanted = [place for place in range(len(self._sizes)) if cuts[place] < cuts[place + 1]]
 
         def read(place: int) -> pa.Array:
-            (found,) = self._columns(place, [_GROUP])
+            (found,) = self._columns(place, [self._level.group])
             return found.take(pa.array(numbers[cuts[place] : cuts[place + 1]] - begins[place]))
 
         for _, found in self._decider.each(read, wanted):
@@ -126,9 +139,9 @@ def _pieces(given: pa.Table | Sequence[Path]) -> list[tuple[int, Callable[..., p
     ]
 
 
-def _in_order(given: pa.Table | Sequence[Path]) -> pa.Table:
-    """The whole table in memory, by media_uid."""
+def _in_order(given: pa.Table | Sequence[Path], level: Level) -> pa.Table:
+    """The whole table in memory, by uid."""
+    names = [level.uid, level.group]
     whole = given if isinstance(given, pa.Table) else pa.concat_tables([pq.read_table(path) for path in given])
-    large = pa.schema([(name, pa.large_string()) for name in DUPLICATES.names])
-    whole = whole.select(DUPLICATES.names).cast(large)
-    return whole.filter(pc.is_valid(whole.column(_GROUP))).sort_by("media_uid")
+    whole = whole.select(names).cast(pa.schema([(name, pa.large_string()) for name in names]))
+    return whole.filter(pc.is_valid(whole.column(level.group))).sort_by(level.uid)

@@ -32,11 +32,11 @@ def retry_after_s(value: str | None) -> float | None:
     """Seconds to wait, from a number or an HTTP date (RFC 9110, 10.2.3); None if absent or neither. Not negative."""
     if value is None:
         return None
-    if value.strip().isdigit():
+    if value.isascii() and value.strip().isdigit():
         return float(value)
     try:
         then = email.utils.parsedate_to_datetime(value)
-    except (ValueError, TypeError, IndexError):
+    except (ValueError, TypeError, IndexError, OverflowError):
         return None
     if then.tzinfo is None:
         then = then.replace(tzinfo=datetime.UTC)

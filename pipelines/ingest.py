@@ -16,14 +16,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.file_digest import file_digest
 from curation.reasons import Reason
 from curation.step import digest
 from curation.urls import canonical_url, uid
 from pipelines import img2dataset_folder, media_folder
-from pipelines.pool_growth import folded, growing
+from pipelines.pool_growth import KNOWN, folded, growing
 from pipelines.pool_parts import VERSION, write_links, write_texts
 from pipelines.recipe import Columns, Recipe, Source
-from pipelines.sources import SourceError, file_digest, find_files, read_links
+from pipelines.sources import SourceError, find_files, read_links
 from pipelines.store import PoolPart, Store
 
 _HASH = re.compile(r"[0-9a-f]{32}(?:[0-9a-f]{32})?")
@@ -32,8 +33,11 @@ _HASH = re.compile(r"[0-9a-f]{32}(?:[0-9a-f]{32})?")
 def pending_sources(recipe: Recipe, store: Store) -> tuple[list[Path], list[dict[str, Any]]]:
     """The link tables that are not in the pool yet, and the source entries of all that the recipe names.
 
-    A file is known by its content and the mapping of its columns, not by its name or date.
+    A file is known by its content and the mapping of its columns, not by its name or date. Where none is named, a pool
+    that is not empty stays as it is.
     """
+    if not recipe.source.links and store.pool():
+        return [], []
     source, names = recipe.source, [] if recipe.segment is None else recipe.segment.subtitles
     is_image = source.modality == "image"
     mapping = digest("columns", VERSION, source.columns, *(() if is_image else (source.modality, sorted(names))))
@@ -100,8 +104,8 @@ def ingest(recipe: Recipe, store: Store) -> dict[str, Any]:
             for batch in _incoming(path, recipe):
                 growth.take(batch)
         for index, rows in growth.parts(recipe.samples_per_part):
-            before, told = parts.get(index), folded(rows)
-            fresh, again = told.filter(pc.invert(told.column("known"))), told.filter(told.column("known"))
+            before, told = parts.get(index), folded(rows, recipe.source.columns.extra)
+            fresh, again = told.filter(pc.invert(told.column(KNOWN))), told.filter(told.column(KNOWN))
             links = before.links if before else write_links(store, index, fresh, recipe.source.modality)
             texts = write_texts(store, index, fresh, recipe.source.columns.extra, before, again)
             parts[index] = PoolPart(index, links, texts)
@@ -159,7 +163,7 @@ def _identified(batch: pa.Table, columns: Columns) -> pa.Table:
         "url_canonical": pa.array(canonical, pa.string()),
         "url_reason": pa.array(reasons, pa.string()),
         "sample_uid": pa.array(samples, pa.string()),
-        "language": _optional(batch, columns.language),
+        "language": _named(_optional(batch, columns.language)),
         "expected_hash": _hashes(batch, columns.hash),
         "held_in": batch.column("held_in"),
         "picture_link": _optional(batch, columns.picture),
@@ -184,6 +188,11 @@ def _spelled(value: str | list[str | None] | None) -> str:
 
 def _optional(batch: pa.Table, name: str | None) -> pa.Array | pa.ChunkedArray:
     return pa.nulls(batch.num_rows, pa.string()) if name is None else batch.column(name)
+
+
+def _named(languages: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Null where there is nothing but white space, which names no language."""
+    return pc.if_else(pc.equal(pc.utf8_trim_whitespace(languages), ""), pa.scalar(None, pa.string()), languages)
 
 
 def _hashes(batch: pa.Table, name: str | None) -> pa.Array:

@@ -20,6 +20,7 @@ from urllib.parse import quote
 import pyarrow as pa
 
 from curation.av.subtitles import decoded
+from curation.file_digest import file_digest
 from pipelines.sources import SourceError
 
 MEDIA = (
@@ -88,12 +89,7 @@ def _stem(name: str) -> tuple[str, str | None]:
 
 def digest_of(path: Path) -> list[tuple[str, str]]:
     """Name and SHA-256 of a media file and of the texts beside it: by these a source is known."""
-    return [(each.name, _file_sha256(each)) for each in (path, *beside(path))]
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return [(each.name, file_digest(each)) for each in (path, *beside(path))]
 
 
 def rows(
@@ -128,7 +124,7 @@ def rows(
 
 def _of_file(path: Path, name: str) -> Item:
     place = {"file": str(path), "at": 0, "size": path.stat().st_size, "exact": True}
-    item = Item(name, place, _file_sha256(path))
+    item = Item(name, place, file_digest(path))
     for each in beside(path):
         with each.open("rb") as file:
             _add_text(item, each.name, file)

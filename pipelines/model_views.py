@@ -1,7 +1,4 @@
-"""Views of what was trained and found: `models` (training runs), `metrics`, `outcomes`, `forgetting` and `ablations`.
-
-The schemas of the three that pre-training writes stand here once more, for stores that have none of them yet.
-"""
+"""Views of what was trained and found: `models` (training runs), `metrics`, `outcomes`, `forgetting`, `ablations`."""
 
 from __future__ import annotations
 
@@ -10,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from curation.schema import FIGURES, FORGETTING, OUTCOMES
 from curation.step import digest
 from pipelines import database
 from pipelines.store import Store
@@ -23,23 +21,6 @@ MODELS = pa.schema(
 )  # fmt: skip
 """A finished training run. cpu_s: CPU-seconds of its workers. config_digest: the same for runs that differ in seed and
 version only, so that `group by config_digest` compares like with like."""
-METRICS = pa.schema(
-    [("run", pa.string()), ("version", pa.string()), ("suite", pa.string()), ("direction", pa.string()),
-     ("metric", pa.string()), ("language", pa.string()), ("value", pa.float64()), ("lo", pa.float64()),
-     ("hi", pa.float64()), ("chance", pa.float64()), ("n", pa.int64()), ("num_candidates", pa.int64())]
-)  # fmt: skip
-OUTCOMES = pa.schema(
-    [("run", pa.string()), ("version", pa.string()), ("suite", pa.string()), ("direction", pa.string()),
-     ("measure", pa.string()), ("item", pa.string()), ("cluster", pa.string()), ("languages", pa.list_(pa.string())),
-     ("value", pa.float64())]
-)  # fmt: skip
-FORGETTING = pa.schema(
-    [("run", pa.string()), ("stage", pa.string()), ("number", pa.int64()), ("stage_run", pa.string()),
-     ("version", pa.string()), ("learned_in", pa.string()), ("suite", pa.string()), ("direction", pa.string()),
-     ("metric", pa.string()), ("value", pa.float64()), ("lo", pa.float64()), ("hi", pa.float64()),
-     ("chance", pa.float64()), ("change", pa.float64()), ("change_lo", pa.float64()), ("change_hi", pa.float64())]
-)  # fmt: skip
-
 ABLATIONS = pa.schema(
     [("ablation", pa.string()), ("policy", pa.string()), ("version", pa.string()), ("num_texts", pa.int64()),
      ("num_samples", pa.int64()), ("suite", pa.string()), ("metric", pa.string()), ("direction", pa.string()),
@@ -59,7 +40,7 @@ def create_model_views(con: database.Connection, store: Store) -> None:
     """Add the five views; those that nothing was found for are empty."""
     con.register("models", _models(store))
     models = store.root / "models"
-    database.create_view(con, "metrics", sorted(models.glob("*/evaluation-*.parquet")), METRICS)
+    database.create_view(con, "metrics", sorted(models.glob("*/evaluation-*.parquet")), FIGURES)
     database.create_view(con, "outcomes", sorted(models.glob("*/outcomes-*.parquet")), OUTCOMES)
     database.create_view(con, "forgetting", sorted(models.glob("*/forgetting-*.parquet")), FORGETTING)
     database.create_view(con, "ablations", sorted((store.root / ABLATIONS_FOLDER).glob("*/table.parquet")), ABLATIONS)

@@ -81,7 +81,7 @@ def _date(text: str) -> datetime.datetime | None:
         try:
             # RFC 850's dashes; the parser wants blanks
             date = email.utils.parsedate_to_datetime(re.sub(r"(\d)-([a-z]{3})-(\d)", r"\1 \2 \3", text))
-        except (ValueError, TypeError, IndexError):
+        except (ValueError, TypeError, IndexError, OverflowError):
             return None
     if date.tzinfo is not None:
         return date

@@ -17,25 +17,25 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curation.file_digest import file_digest
 from curation.media.decoded import DecodeLimits
 from curation.step import digest
 from curation.table import ROW_GROUP_ROWS, TEMPORARY_PREFIX, replace_text, write_part
+from curation.versions import VERSION_FORMAT
 from pipelines import pack_faces
 from pipelines.byte_index import write_index
 from pipelines.decontamination_record import facts as decontamination_facts
 from pipelines.decontamination_record import removed_rows, write_removed
 from pipelines.pack_plan import Plan, has_segments, plan_version
 from pipelines.pack_segments import MODALITIES, pack_segment_shard
-from pipelines.plan_file import num_texts, stored_bytes, without_places
+from pipelines.plan_file import FILE, num_texts, stored_bytes, without_places
 from pipelines.rule_sql import columns_read
 from pipelines.selections import gates_of_present, note_version
-from pipelines.sources import file_digest
 from pipelines.stage import Run, Wanted, run_parts
 from pipelines.workers import Task
 
 VERSION = 2
 """Of the layout of shards and manifest."""
-FORMAT = "tamis.dataset/1"
 NAME_DIGITS = 12
 
 
@@ -138,19 +138,19 @@ def pack_shard(
     return {"rows": part.num_rows, "bytes": num_bytes[0]}
 
 
-CHECKED = ["sample_uid", "file", "image_sha256"]
+CHECKED = ["sample_uid", FILE, "image_sha256"]
 
 
 def _checked(row: dict[str, Any], image: bytes | None) -> bytes:
     if image is None or hashlib.sha256(image).hexdigest() != row["image_sha256"]:
-        raise ValueError(f"the bytes of sample {row['sample_uid']} in {row['file']} are not those that were stored")
+        raise ValueError(f"the bytes of sample {row['sample_uid']} in {row[FILE]} are not those that were stored")
     return image
 
 
 def _contents(folder: Path, version: str, plan: Plan, shards: list[dict[str, Any]]) -> dict[str, Any]:
     schema = pq.read_schema(folder / shards[0]["name"])
     return {
-        "format": FORMAT,
+        "format": VERSION_FORMAT,
         "name": folder.name,
         "digest": version,
         "num_samples": plan.num_samples,

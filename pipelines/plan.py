@@ -33,8 +33,9 @@ def plan(run: Run) -> list[Planned]:
     have = [find_part(each.folder, each.index, each.key) for each in media]
     there = [part for part in have if part is not None]
     new = " and those of the new links" if files else ""
+    new += " and the failures of an outage" if run.state.outage else ""
     lines.append(Planned("download", f"{len(have) - len(there)} parts{new}", f"{len(there)} parts"))
-    if files or len(there) < len(have) or not have:
+    if files or len(there) < len(have) or not have or run.state.outage:
         lines.append(Planned("score, dedupe, select, pack", "depends on what is downloaded", ""))
         return lines
     run.state.tables["media"] = [run.store.relative(part.path) for part in there]

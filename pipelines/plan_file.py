@@ -11,8 +11,10 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.compute as pc
 
-PLACE = ("file", "start", "length", "frame_start", "frame_length")
-"""Columns of a plan that say where a sample's bytes lie, and those of a segment's frame; no part of the version."""
+FILE = "tamis__file"
+PLACE = (FILE, "tamis__start", "tamis__length", "tamis__frame_start", "tamis__frame_length")
+"""Columns of a plan that say where a sample's bytes lie, and those of a segment's frame; no part of the version. No
+column of a link table is named so."""
 
 
 def without_places(plan: pa.Table) -> pa.Table:
@@ -30,7 +32,7 @@ def stored_bytes(root: Path, plan: pa.Table, prefix: str = "") -> Iterator[bytes
 
     root: folder of the store. prefix: `frame_` for the frames of segments. Raises ValueError where a file ends before.
     """
-    columns = (plan.column(name).to_pylist() for name in ("file", f"{prefix}start", f"{prefix}length"))
+    columns = (plan.column(name).to_pylist() for name in (FILE, f"tamis__{prefix}start", f"tamis__{prefix}length"))
     with ExitStack() as opened:
         files: dict[str, BinaryIO] = {}
         for name, start, length in zip(*columns, strict=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +21,8 @@ from pipelines.store import PoolPart, Store
 
 SORTED_ROWS = 50_000
 """Rows that are taken from the sort at a time."""
+ROW, PART, KNOWN = "tamis__row", "tamis__part", "tamis__known"
+"""Columns that rows have on their way, under names that no link table has."""
 SORT_MEMORY = "1GB"
 """What the sort may hold before it goes to disk; a link of 200 bytes takes about 600."""
 
@@ -39,13 +41,13 @@ class Growth:
         """Rows with sample_uid and text_uid, in the order of the link tables."""
         numbers = pa.array(np.arange(self.rows, self.rows + batch.num_rows))
         self._files.append(self.scratch / f"incoming-{len(self._files):06d}.parquet")
-        pq.write_table(batch.append_column("row", numbers), self._files[-1], compression="lz4")
+        pq.write_table(batch.append_column(ROW, numbers), self._files[-1], compression="lz4")
         self.rows += batch.num_rows
 
     def parts(self, samples_per_part: int) -> Iterator[tuple[int, pa.Table]]:
         """(part, its rows sorted by sample and by appearance): the parts that have new rows, by number.
 
-        A known sample's rows are its part's; new samples make new parts in the order of their uids. `known` tells
+        A known sample's rows are its part's; new samples make new parts in the order of their uids. `KNOWN` tells
         whether the pool has the text.
         """
         database.create_view(self._con, "incoming", self._files)
@@ -97,11 +99,11 @@ def _placed(batches: Iterable[pa.Table], first_new: int, per_part: int) -> Itera
     new_samples = 0
     for batch in batches:
         samples = batch.column("sample_uid").combine_chunks()
-        is_new = pc.is_null(batch.column("part")).to_numpy()
+        is_new = pc.is_null(batch.column(PART)).to_numpy()
         starts = is_first(samples)
         starts[0] = samples[0].as_py() != last
         number = new_samples + np.cumsum(starts & is_new) - 1
-        known = pc.fill_null(batch.column("part"), 0).to_numpy()
+        known = pc.fill_null(batch.column(PART), 0).to_numpy()
         yield batch, np.where(is_new, first_new + number // per_part, known)
         last, new_samples = samples[-1].as_py(), int(number[-1]) + 1
 
@@ -112,10 +114,12 @@ def is_first(samples: pa.Array) -> np.ndarray:
     return np.concatenate([np.ones(min(1, len(samples)), bool), np.asarray(differs, bool)])
 
 
-def folded(rows: pa.Table) -> pa.Table:
+def folded(rows: pa.Table, extra: Sequence[str] = ()) -> pa.Table:
     """One row for each text of `rows`, as it first appears, with the languages that are claimed for it.
 
     Column `language` becomes language_claimed, the first that is not null, and languages_claimed, all of them, sorted.
+    Of an `extra` column, too, the first value that is not null stays: so the pool is the same whether the rows come in
+    one link table or one after the other.
     """
     uids = rows.column("text_uid").combine_chunks()
     text_of = uids.dictionary_encode().indices.to_numpy()
@@ -126,7 +130,15 @@ def folded(rows: pa.Table) -> pa.Table:
         for text, language in zip(text_of.tolist(), languages.to_pylist(), strict=True):
             if language is not None and language not in claims[text]:
                 claims[text].append(language)
-    unique = rows.drop_columns(["language"]).take(first) if len(first) < len(uids) else rows.drop_columns(["language"])
+    unique = rows.drop_columns(["language"])
+    if len(first) < len(uids):
+        unique = unique.take(first)
+        for name in extra:
+            known = np.flatnonzero(rows.column(name).is_valid().to_numpy())
+            text, place = np.unique(text_of[known], return_index=True)
+            value = first.copy()
+            value[text] = known[place]
+            unique = unique.set_column(unique.column_names.index(name), name, rows.column(name).take(value))
     unique = unique.append_column(
         "language_claimed", pa.array([next(iter(each), None) for each in claims], pa.string())
     )

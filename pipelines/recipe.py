@@ -20,6 +20,7 @@ from curation.signal import Signal
 from curation.step import Step, suggest
 from pipelines.download_options import Download
 from pipelines.enrich_checks import check_generators
+from pipelines.pack_names import own_name
 from pipelines.search_checks import check_searches
 from pipelines.segment_checks import check_segments
 from pipelines.space_checks import check_spaces
@@ -68,11 +69,12 @@ class Columns(Step):
     @model_validator(mode="after")
     def _names_of_their_own(self) -> Columns:
         decided = ("kept", "rejected_by", "saw", "draw", "duplicate_group", "keep_probability", "sampling_weight")
-        taken = {*LINKS.names, *SEGMENTS.names, *SEGMENT_TEXTS.names, *decided}
-        for place, name in enumerate(self.extra):
+        taken = {*LINKS.names, *SEGMENTS.names, *SEGMENT_TEXTS.names, *decided, "language", "picture_link"}
+        spelled = [name.lower() for name in self.extra]  # SQL does not tell `Text` from `text`
+        for place, name in enumerate(spelled):
             if name in taken:
                 raise ValueError(f"extra: the store has a column {name!r} of its own: rename that of the link table")
-            if name in self.extra[:place]:
+            if name in spelled[:place]:
                 raise ValueError(f"extra: {name!r} is named twice")
         return self
 
@@ -155,10 +157,14 @@ class Pack(Step):
         return [*named, *([(("blur_faces", "boxes"), self.blur_faces.boxes)] if self.blur_faces else [])]
 
 
+DOWNLOADED = "downloaded"
+"""The rule that no text of a medium that is not there is kept."""
+
+
 def require_media(policy: list[PolicyItem]) -> None:
     """Put the rule `downloaded` before all others, unless the policy has one of that name."""
-    if not any(item.name == "downloaded" for item in policy):
-        policy.insert(0, Rule(rule="downloaded", keep="status = 'ok'"))
+    if not any(item.name == DOWNLOADED for item in policy):
+        policy.insert(0, Rule(rule=DOWNLOADED, keep="status = 'ok'"))
 
 
 class Round(Step):
@@ -262,9 +268,10 @@ def column_types(recipe: Recipe, signals: list[Signal], places: Places) -> dict[
     where: list[tuple[int | str, ...]] = [("signals", i) for i in range(len(recipe.signals))]
     where += [("rounds", r, "signals", i) for r, each in enumerate(recipe.rounds) for i in range(len(each.signals))]
     providers: dict[str, str] = {}
+    spelled = {name.lower() for name in types}  # SQL does not tell `Text` from `text`
     for position, signal in enumerate(signals):
         for field in signal.writes():
-            if field.name in types:
+            if field.name.lower() in spelled:
                 other = providers.get(field.name, "the pool's tables")
                 raise RecipeError(
                     f"{places(*where[position])}: {type(signal).__name__} writes the column {field.name!r}, "
@@ -272,6 +279,7 @@ def column_types(recipe: Recipe, signals: list[Signal], places: Places) -> dict[
                 )
             providers[field.name] = type(signal).__name__
             types[field.name] = field.type
+            spelled.add(field.name.lower())
     for position, signal in enumerate(signals):
         for name in signal.reads():
             if name not in types:
@@ -285,6 +293,7 @@ def column_types(recipe: Recipe, signals: list[Signal], places: Places) -> dict[
 
 def _check_columns(recipe: Recipe, types: dict[str, pa.DataType], places: Places) -> None:
     types = types | {"keep_probability": pa.float64(), "sampling_weight": pa.float64()}
+    types.pop("bytes", None)  # which travel in any case, as `image`
     wanted: list[tuple[tuple[str, ...], str]] = [(("pack", *at), name) for at, name in recipe.pack.column_names()]
     wanted += [(("duplicates", "exact"), name) for name in recipe.duplicates.exact]
     if recipe.duplicates.perceptual:
@@ -293,6 +302,8 @@ def _check_columns(recipe: Recipe, types: dict[str, pa.DataType], places: Places
     for where, name in wanted:
         if name not in types:
             raise RecipeError(f"{places(*where)}: there is no column {name!r}; {suggest(name, list(types))}")
+        if (wrong := own_name(where[-1], name, types)) is not None:
+            raise RecipeError(f"{places(*where)}: {wrong}")
     if recipe.pack.blur_faces and not are_boxes(types[recipe.pack.blur_faces.boxes]):
         raise RecipeError(f"{places('pack', 'blur_faces')}: {recipe.pack.blur_faces.boxes!r} is no column of boxes")
     signals = recipe.signals_until(len(recipe.all_rounds()) - 1)

@@ -2,8 +2,8 @@
 
 304, or the same bytes again: the row stays as it is. Other bytes, or an answer that will last (gone, refused by an
 opt-out): the new row takes its place, with the digest of the bytes that were there before; so a source that withdraws a
-picture is heard. A failure that may pass changes nothing. Rows that differ make a successor of their part
-(`pipelines.successors`).
+picture is heard. A failure that may pass changes nothing, nor does a name that does not exist: so says a resolver in an
+outage, too. Rows that differ make a successor of their part (`pipelines.successors`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from curation.reasons import ReasonClass, reason_class
 from curation.table import open_part, read_part
 from pipelines.download import refresh_key
 from pipelines.download_options import Download
@@ -21,6 +20,7 @@ from pipelines.fetch_parts import OpenPart, fetch_parts
 from pipelines.fetched import Validators
 from pipelines.media_folder import FILE
 from pipelines.media_row import UNCHANGED
+from pipelines.outage import is_unreached
 from pipelines.retry_failed import download_and_retry
 from pipelines.stage import Run
 from pipelines.successors import links_again, newest_parts, replace_parts, with_replaced
@@ -72,4 +72,4 @@ def _became(row: dict[str, Any], sha256: str) -> str:
         return "rows_unchanged"
     if row["status"] == "ok":
         return "rows_changed"
-    return "rows_not_reached" if reason_class(row["reason"]) is ReasonClass.TRANSIENT else "rows_lost"
+    return "rows_not_reached" if is_unreached(row["reason"]) else "rows_lost"

@@ -35,7 +35,7 @@ class Axis:
         if self.is_log:
             first, last = math.ceil(math.log10(self.lo) - 1e-9), math.floor(math.log10(self.hi) + 1e-9)
             return [10.0**power for power in range(first, last + 1, max(1, (last - first) // 5))]
-        step = _round_step((self.hi - self.lo) / 5)
+        step = round_step((self.hi - self.lo) / 5)
         first = math.ceil(self.lo / step - 1e-9)
         return [step * number for number in range(first, math.floor(self.hi / step + 1e-9) + 1)]
 
@@ -165,12 +165,13 @@ def _thinned(counts: Sequence[int]) -> list[Point]:
     return [(float(rank), float(counts[rank - 1])) for rank in chosen]
 
 
-def _sparse(points: Sequence[Point], most: int = 400) -> list[Point]:
-    step = max(1, len(points) // most)
+def _sparse(points: Sequence[Point]) -> list[Point]:
+    """About 400 of them, the last one among them."""
+    step = max(1, len(points) // 400)
     return [*points[::step], points[-1]]
 
 
-def _round_step(step: float) -> float:
+def round_step(step: float) -> float:
     """The next of 1, 2, 5, 10, 20 ... above `step`."""
     magnitude = 10.0 ** math.floor(math.log10(step))
     return next(magnitude * factor for factor in (1, 2, 5, 10) if magnitude * factor >= step * 0.999)

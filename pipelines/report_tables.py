@@ -12,6 +12,7 @@ from curation.policy import Balance, Decontaminate, Dedupe, Gate, Policy, Policy
 from curation.reasons import reason
 from pipelines import database, report_charts
 from pipelines.database import Connection
+from pipelines.recipe import DOWNLOADED
 from pipelines.store import State, Store
 
 Rows = list[dict[str, Any]]
@@ -130,18 +131,27 @@ def failures(con: Connection) -> Rows:
 
 
 def rules(con: Connection, policy: list[PolicyItem]) -> Rows:
-    """For each rule the texts it rejects, alone and with others, and the rule that most often rejects the same."""
+    """For each rule the texts that it is asked about and rejects, alone and with others, and the rule that most often
+    rejects the same.
+
+    Texts without a medium count at `downloaded` alone: rules about the medium see nothing there, and reject them all.
+    """
     rows = database.rows(
         con,
-        "with rejections as (select text_uid, rejected_by, unnest(rejected_by) as rule from decided), "
+        "with asked as (select text_uid, list_contains(rejected_by, $there) as is_gone, "
+        "case when list_contains(rejected_by, $there) then [$there] else rejected_by end as rejected_by from decided), "
+        "rejections as (select text_uid, rejected_by, unnest(rejected_by) as rule from asked), "
         "pairs as (select a.rule, other, count(*) as texts from (select rule, unnest(rejected_by) as other "
         "from rejections) a where other <> a.rule group by all), "
         "partners as (select rule, arg_max(other, (texts, other)) as partner, max(texts) as partner_texts "
         "from pairs group by rule) "
         "select p.rule, count(r.rule) as texts, count(*) filter (where len(rejected_by) = 1) as alone, "
         "count(*) filter (where len(rejected_by) > 1) as with_others, any_value(o.partner) as partner, "
-        "any_value(o.partner_texts) as partner_texts from policy_rules p left join rejections r on r.rule = p.rule "
-        "left join partners o on o.rule = p.rule group by p.rule, p.place order by p.place",
+        "any_value(o.partner_texts) as partner_texts, "
+        "(select count(*) from asked where not is_gone or p.rule = $there) as asked "
+        "from policy_rules p left join rejections r on r.rule = p.rule left join partners o on o.rule = p.rule "
+        "group by p.rule, p.place order by p.place",
+        {"there": DOWNLOADED},
     )
     asked = {item.name: explained(item) for item in policy}
     most = max((row["texts"] for row in rows), default=0) or 1

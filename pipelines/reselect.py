@@ -14,6 +14,7 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from pipelines.decontaminate import decontaminate, rules_of
+from pipelines.pack_names import own_name
 from pipelines.policy_file import load_policy
 from pipelines.pool_rows import Misaligned, PoolRows
 from pipelines.recipe import Recipe, are_boxes
@@ -89,5 +90,7 @@ def check_pack(path: Path, recipe: Recipe, types: Mapping[str, pa.DataType]) -> 
         if column not in known:
             field = ".".join(("pack", *at))
             raise RecipeError(f"{path}: {field}: the store has no column {column!r}: `tamis run` makes it")
+        if (wrong := own_name(at[-1], column, types)) is not None:
+            raise RecipeError(f"{path}: {'.'.join(('pack', *at))}: {wrong}")
     if recipe.pack.blur_faces and not are_boxes(types[recipe.pack.blur_faces.boxes]):
         raise RecipeError(f"{path}: pack.blur_faces: {recipe.pack.blur_faces.boxes!r} is no column of boxes")

@@ -49,6 +49,7 @@ def _not_the_same(node: dict[str, Any], types: Mapping[str, pa.DataType]) -> str
 
 def check_row_wise(expression: str, types: Mapping[str, pa.DataType]) -> None:
     """Raises ValueError where `expression` is not one value of one row, or is another one in another run."""
+    _check_spelling(expression, types)
     for node in _nodes(database.syntax_tree(expression)):
         match node.get("class"):
             case "SUBQUERY":
@@ -75,6 +76,7 @@ def ordering_expression(ordering: str) -> str:
 
 def check_ordering(ordering: str, types: Mapping[str, pa.DataType]) -> None:
     """The same for a SQL ordering such as `width_px desc, url`."""
+    _check_spelling(ordering_expression(ordering), types)
     windows = 0
     for node in _nodes(database.syntax_tree(ordering_expression(ordering))):
         windows += node.get("class") == "WINDOW"
@@ -85,6 +87,38 @@ def check_ordering(ordering: str, types: Mapping[str, pa.DataType]) -> None:
         name = _not_the_same(node, types)
         if name is not None:
             raise ValueError(f"{name} is not the same in every run")
+
+
+def _check_spelling(expression: str, types: Mapping[str, pa.DataType]) -> None:
+    """Raises ValueError for a column in other letters than its own: SQL takes `CLIP_SCORE` for `clip_score`, but which
+    columns a rule reads, and so what its decisions depend on, is told by their names. And for a column with its table,
+    and a text beside a truth value, which SQL would only refuse when it meets the rows."""
+    known = {name.lower(): name for name in types}
+    for name in database.columns_of(expression):
+        own = known.get(name.lower(), name)
+        if name not in types and own != name:
+            raise ValueError(f"the column is spelled {own!r}, not {name!r}")
+    for node in _nodes(database.syntax_tree(expression)):
+        names = list(map(str, node.get("column_names") or ()))
+        if len(names) > 1 and names[0] not in types and names[-1] in types:
+            raise ValueError(f"a column is named alone: {names[-1]!r}, not {'.'.join(names)!r}")
+        truth, text = _truth_beside_text(node, types)
+        if truth and text is not None:
+            raise ValueError(
+                f"the text {text!r} is compared with true or false; YAML reads no, yes, on and off as these: put such "
+                "a word in quotes"
+            )
+
+
+def _truth_beside_text(node: dict[str, Any], types: Mapping[str, pa.DataType]) -> tuple[bool, str | None]:
+    """Of a comparison or a list (`in`): whether one side is a truth value, and the column of texts among the sides."""
+    found: list[Any] = [node.get("left"), node.get("right")] if node.get("class") == "COMPARISON" else []
+    found += node.get("children", []) if node.get("type") in ("COMPARE_IN", "COMPARE_NOT_IN") else []
+    sides = [side for side in found if isinstance(side, dict)]
+    named = [str(side["column_names"][-1]) for side in sides if side.get("column_names")]
+    literals = [side["literal"] for side in sides if isinstance(side.get("literal"), dict)]
+    truth = any(literal.get("kind") == "BOOLEAN" for literal in literals)
+    return truth, next((name for name in named if name in types and pa.types.is_string(types[name])), None)
 
 
 def _nodes(node: object) -> Iterator[dict[str, Any]]:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from curation.table import replace_text
-from pipelines import database
+from pipelines import database, outage
 from pipelines.duplicates import find_all
 from pipelines.enrich import enrich
 from pipelines.ingest import ingest
@@ -24,7 +24,7 @@ from pipelines.views import open_store
 
 STAGES: dict[str, Callable[[Run], dict[str, Any]]] = {
     "ingest": lambda run: ingest(run.recipe, run.store),
-    "download": download_stage,
+    "download": lambda run: outage.watched(run, download_stage),
     "segment": segment,
     "enrich": enrich,
     "score": score,
@@ -66,7 +66,10 @@ def stage_calls(run: Run) -> list[StageCall]:
 def run_stage(run: Run, call: StageCall) -> dict[str, Any]:
     """Run one stage, keep its state and note what it did; returns its counts."""
     run.round_index = call.round_index
-    return noted(run, call.stage, call.label, lambda: STAGES[call.stage](run))
+    counts = noted(run, call.stage, call.label, lambda: STAGES[call.stage](run))
+    if call.stage == "download":
+        outage.end_where_nothing_is_there(run)
+    return counts
 
 
 def noted(run: Run, stage: str, label: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:

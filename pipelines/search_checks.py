@@ -38,16 +38,19 @@ def check_searches(recipe: Recipe, types: Mapping[str, pa.DataType], places: Pla
                 f"{places('duplicates', 'semantic', 'embedding')}: {semantic.embedding!r} is no column of embeddings; "
                 f"{suggest(semantic.embedding, choices)}"
             )
-    there = {"media": True, "texts": texts is not None, "semantic": semantic is not None}
+    asked = recipe.duplicates
+    of_media = bool(asked.exact) or asked.perceptual or asked.segments is not None
+    there = {"media": of_media, "texts": texts is not None, "semantic": semantic is not None}
     for index, each in enumerate(recipe.all_rounds()):
         prefix: tuple[int | str, ...] = ("rounds", index) if recipe.rounds else ()
         first = places.length(*prefix, "policy") - len(each.policy)  # `downloaded` may not be in the file
         for position, item in enumerate(each.policy, start=first):
             if isinstance(item, Dedupe) and not there[item.of]:
-                say = {"texts": "{similarity: 0.8}", "semantic": "{embedding: COLUMN, similarity: 0.95}"}[item.of]
+                say = {"media": "exact: [sha256]", "texts": "texts: {similarity: 0.8}",
+                       "semantic": "semantic: {embedding: COLUMN, similarity: 0.95}"}[item.of]  # fmt: skip
                 raise RecipeError(
                     f"{places(*prefix, 'policy', position)}: {item.name} is `of: {item.of}`, but the recipe does not "
-                    f"look for them; say `duplicates: {{{item.of}: {say}}}`"
+                    f"look for them; say `duplicates: {{{say}}}`"
                 )
             if isinstance(item, Decontaminate):
                 check_rule(item, types, partial(places, *prefix, "policy", position))

@@ -1,4 +1,4 @@
-"""Rules over many rows for `pipelines.select`: who stays of near-duplicate texts, and of semantic duplicates."""
+"""Rules over many rows for `pipelines.select`: who stays of semantic duplicates, and what evaluation sets hold."""
 
 from __future__ import annotations
 
@@ -45,31 +45,15 @@ def gives(item: PolicyItem) -> tuple[str, ...]:
     return GIVES[item.of] if isinstance(item, Dedupe) else ()
 
 
-def dedupe_texts(con: database.Connection, item: Dedupe, n: int, passed: str) -> str:
-    """SQL that adds `pass_<n>`, `text_duplicate_group_<n>` and `text_duplicate_of_<n>` to the rows of `work`."""
-    con.execute(
-        "create table text_members as select text_uid, text_duplicate_group, passed, "
-        f"row_number() over (order by {item.prefer}, text_uid) as place "
-        f"from (select *, {passed} as passed from work) join text_duplicates using (text_uid)"
-    )
-    con.sql(database.query("select/text_survivors")).create(f"text_losers_{n}")
-    con.execute("drop table text_members")
-    return (
-        f"select w.*, l.text_uid is null as pass_{n}, l.text_duplicate_group as text_duplicate_group_{n}, "
-        f"l.text_duplicate_of as text_duplicate_of_{n} from work w left join text_losers_{n} l using (text_uid)"
-    )
-
-
 def dedupe_semantic(con: database.Connection, item: Dedupe, n: int, passed: str) -> str:
     """SQL that adds `pass_<n>`, `semantic_duplicate_of_<n>` and `semantic_similarity_<n>` to the rows of `work`."""
     levels = database.rows(con, "select distinct level from semantic_edges")
     uid = "text_uid" if levels and levels[0]["level"] == "text" else "media_uid"
     members = database.arrow(
         con,
-        f"with asked as (select *, {passed} as passed from work), "
-        f"ends as (select uid from semantic_edges union select other_uid from semantic_edges), "
-        f"ranked as (select {uid} as uid, sample_uid, bool_or(passed) over (partition by {uid}) as passed, "
-        f"row_number() over (order by {item.prefer}, {uid}) as place from asked "
+        "with ends as (select uid from semantic_edges union select other_uid from semantic_edges), "
+        f"ranked as (select {uid} as uid, sample_uid, bool_or({passed}) over (partition by {uid}) as passed, "
+        f"row_number() over (order by {item.prefer}, {uid}) as place from work "
         f"where {uid} in (select uid from ends) "
         f"qualify row_number() over (partition by {uid} order by text_uid) = 1) "
         "select * from ranked order by uid",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +133,10 @@ def find_selection(store: Store, name: str) -> Selection:
     ):
         if matches:
             return matches[-1]
+    manifest = store.root / "versions" / name / "manifest.json"
+    noise = json.loads(manifest.read_text(encoding="utf-8")).get("noise") if manifest.is_file() else None
+    if noise is not None:
+        raise StoreError(f"{name} has no decisions of its own: `tamis noise` made it of {noise['of']}: name that one")
     there = ", ".join(each.name + (f" (version {each.version})" if each.version else "") for each in known)
     raise StoreError(f"{store.root} has no selection or version {name!r}; there are: {there or 'none'}")
 
@@ -143,3 +147,19 @@ def decided_policy(store: Store) -> list[PolicyItem]:
     if not files:
         return []
     return TypeAdapter(Policy).validate_python(open_part(files[0]).stats.get("policy", []))
+
+
+def state_of(store: Store, name: str) -> State:
+    """The store as a selection saw it: its decisions, and the tables that it read. Raises StoreError where there is no
+    such selection, or a take-down has removed what it read.
+    """
+    found = find_selection(store, name)
+    gone = [path for table in found.tables for path in found.files(store, table) if not path.is_file()]
+    if gone:
+        raise StoreError(
+            f"{store.root}: {len(gone)} files that the selection {found.name} read are no longer there, such as "
+            f"{store.relative(gone[0])}: a take-down removes them; `tamis run` and `tamis select` decide anew"
+        )
+    return replace(
+        store.state(), tables=found.tables, signals=found.signals, selection=found.name, policy_name=found.label
+    )

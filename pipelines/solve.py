@@ -18,12 +18,11 @@ import pyarrow.compute as pc
 from curation.policy import Balance, Decontaminate, Dedupe, PolicyItem, Quota, Top
 from pipelines import database
 from pipelines.balance import solve_balance
-from pipelines.cut import cut_at, more_than, narrow
-from pipelines.decide import Decider, cannot_be_asked, passed_before
-from pipelines.rule_sql import PREFIX, finite
+from pipelines.cut import cut_at, narrow
+from pipelines.decide import Decider, cannot_be_asked
+from pipelines.quotas import LAYOUT, OverQuota, over_quota
+from pipelines.rule_sql import finite
 from pipelines.solve_found import solve_found
-from pipelines.sparse import Sparse
-from pipelines.spilled import result_of
 
 
 def solve(decider: Decider) -> None:
@@ -106,56 +105,5 @@ def _last_of_ties(decider: Decider, n: int, item: Top, cut: float, place: int, b
 
 
 def _solve_quota(decider: Decider, n: int, item: Quota) -> None:
-    decider.said[n] = Sparse(decider.remembered(n, partial(_over_quota, decider, n, item)))
+    decider.said[n] = OverQuota(decider.remembered_arrays("quota", LAYOUT, n, partial(over_quota, decider, n, item)))
     decider.solved[n] = {}
-
-
-def _over_quota(decider: Decider, n: int, item: Quota) -> pa.Table:
-    """Hashes of the values tell which may have too many rows; only rows of those are looked at closely."""
-    until = n if item.among == "passed" else 0
-
-    def hashes(batch: int) -> np.ndarray:
-        hashed = {"value": f"case when ({item.per}\n) is not null then hash({item.per}\n) end"}
-        found, passed = decider.asked(batch, until, decider.reads[n], hashed)
-        counted = pc.is_valid(found.column("value"))
-        counted = pc.and_(counted, passed) if item.among == "passed" else counted
-        values: np.ndarray = found.column("value").filter(counted).to_numpy()
-        return values
-
-    many = pa.table({"value": more_than([found for _, found in decider.each(hashes)], item.at_most)})
-    unit = "sample_uid" if item.unit == "samples" else "text_uid"
-    order = f"{item.prefer}, " if item.prefer else ""
-    keyed = f"md5({item.seed} || ':' || {unit}), {unit}, text_uid"
-
-    def crowded(batch: int) -> pa.Table:
-        columns = [*decider.reads[n], "text_uid", "sample_uid"]
-        table = decider.table(batch, columns, 0).append_column(f"{PREFIX}passed", passed_before(decider, batch, until))
-        wanted = dict.fromkeys([*decider.reads[n], "text_uid", "sample_uid"])
-        names = ", ".join(database.quoted(name) for name in wanted)
-        with decider.candidates(table) as con:
-            con.register("many", many)
-            found = database.arrow(
-                con,
-                f"select {PREFIX}row as row, {PREFIX}passed as counted, {names} from candidates "
-                f"where ({item.per}\n) is not null and hash({item.per}\n) in (select value from many) order by row",
-            )
-            con.unregister("many")
-        return found if item.more == "drop" else found.filter(found.column("counted"))
-
-    for batch, found in decider.each(crowded) if many.num_rows else ():
-        decider.fill("members", batch, found)
-    if not many.num_rows:
-        rejected = _REJECTED.empty_table()
-    else:
-        decider.con.execute(
-            f"create view crowded as select batch, row, ({item.per}\n) as per, {unit} as unit_uid, counted, "
-            f"row_number() over (partition by ({item.per}\n) order by {order}{keyed}) as place from members"
-        )
-        parameters = {"at_most": item.at_most, "thin": item.more == "thin"}
-        rejected = result_of(decider.con, database.query("select/crowded"), _REJECTED, decider.spill, parameters)
-        decider.con.execute("drop view crowded")
-    decider.drop("members")
-    return rejected
-
-
-_REJECTED = pa.schema([("batch", pa.int32()), ("row", pa.int64()), ("num", pa.int64()), ("place", pa.int64())])

@@ -14,20 +14,20 @@ import pyarrow as pa
 from curation.policy import Decontaminate, Dedupe
 from pipelines import database
 from pipelines.decide import VERSION, Decider, passed_before
-from pipelines.group_ranks import dedupe_media
+from pipelines.group_ranks import dedupe_groups
 from pipelines.rule_sql import PREFIX
-from pipelines.select_duplicates import NEEDS, decontaminate, dedupe_semantic, dedupe_texts, gives, tables_read
+from pipelines.select_duplicates import NEEDS, decontaminate, dedupe_semantic, gives, tables_read
 from pipelines.sparse import Sparse
 from pipelines.spilled import result_of
 from pipelines.uid_index import Keys, UidIndex
 from pipelines.views import SEARCHES
 
 FOUND = {
-    "texts": "select text_uid as uid from text_duplicates where text_duplicate_group is not null",
     "semantic": "select uid from semantic_edges union select other_uid from semantic_edges",
     "evaluation": "select distinct uid from evaluation_matches",
 }
 """SQL: the uids (of media or texts) that a search names."""
+UIDS = ("media_uid", "text_uid")
 _NAMED_ROWS = 1 << 18
 """Uids of a search that are read at a time."""
 _PLACES = pa.schema([("batch", pa.int32()), ("row", pa.int64())])
@@ -38,8 +38,8 @@ SQL_KINDS = {"semantic_similarity": pa.float64(), "evaluation_distance": pa.int3
 def solve_found(decider: Decider, n: int, item: Dedupe | Decontaminate) -> None:
     """Find the rows that the rule rejects, with what it says of each."""
     decider.solved[n] = {}
-    if isinstance(item, Dedupe) and item.of == "media":
-        decider.said[n] = dedupe_media(decider, n, item)
+    if isinstance(item, Dedupe) and item.of != "semantic":
+        decider.said[n] = dedupe_groups(decider, n, item)
         return
 
     def find() -> pa.Table:
@@ -70,7 +70,7 @@ def _rejected(decider: Decider, n: int, item: Dedupe | Decontaminate) -> pa.Tabl
 
     def work(batch: int) -> pa.Table:
         table = decider.rows.read(batch, wanted)
-        table = table.append_column("row", pa.array(np.arange(table.num_rows)))
+        table = table.append_column(f"{PREFIX}row", pa.array(np.arange(table.num_rows)))
         table = table.append_column(f"{PREFIX}passed", passed_before(decider, batch, n))
         return table.take(pa.array(where.rows(batch)))
 
@@ -83,7 +83,8 @@ def _rejected(decider: Decider, n: int, item: Dedupe | Decontaminate) -> pa.Tabl
         return schema.empty_table()
     fields = ", ".join(f"{name}_{n} as {name}" for name in names)
     judged = _judged(decider.con, n, item)
-    sql = f"select batch, row, {fields} from ({judged}) where not pass_{n} order by batch, row"
+    places = f"{PREFIX}batch as batch, {PREFIX}row as row"
+    sql = f"select {places}, {fields} from ({judged}) where not pass_{n} order by 1, 2"
     return result_of(decider.con, sql, schema, decider.spill)
 
 
@@ -93,11 +94,9 @@ def _judged(con: database.Connection, n: int, item: Dedupe | Decontaminate) -> s
     match item:
         case Decontaminate():
             return decontaminate(con, item, n)
-        case Dedupe(of="texts"):
-            return dedupe_texts(con, item, n, passed)
         case Dedupe(of="semantic"):
             return dedupe_semantic(con, item, n, passed)
-    raise TypeError(f"{item!r} is no rule about texts or embeddings")
+    raise TypeError(f"{item!r} is no rule about embeddings or evaluation sets")
 
 
 def _located(decider: Decider, search: str) -> pa.Table:
@@ -106,12 +105,11 @@ def _located(decider: Decider, search: str) -> pa.Table:
     No rule has a say in this, so it is found once for a pool and its searches.
     """
     tables = ("evaluation_matches",) if search == "evaluation" else NEEDS[search]
-    uids = {"texts": ["text_uid"]}.get(search, ["media_uid", "text_uid"])
-    find = partial(_locate, decider, search, uids)
-    return decider.kept_of("located", ["located", VERSION, search], tables, uids, find)
+    find = partial(_locate, decider, search)
+    return decider.kept_of("located", ["located", VERSION, search], tables, UIDS, find)
 
 
-def _locate(decider: Decider, search: str, uids: list[str]) -> pa.Table:
+def _locate(decider: Decider, search: str) -> pa.Table:
     named = [
         Keys.of(piece.column("uid").combine_chunks())
         for piece in database.batches(decider.con, FOUND[search], _NAMED_ROWS)
@@ -120,8 +118,8 @@ def _locate(decider: Decider, search: str, uids: list[str]) -> pa.Table:
     index = UidIndex(Keys.joined(named))
 
     def read(batch: int) -> np.ndarray:
-        table = decider.rows.read(batch, uids)
-        found = [index.find(table.column(name).combine_chunks()) >= 0 for name in uids]
+        table = decider.rows.read(batch, UIDS)
+        found = [index.find(table.column(name).combine_chunks()) >= 0 for name in UIDS]
         return np.flatnonzero(np.logical_or.reduce(found))
 
     pieces = [_PLACES.empty_table()]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import hashlib
 import json
 import math
 import zlib
@@ -64,12 +63,6 @@ def kind_of(path: Path) -> str | None:
     if suffix == ".parquet" and path.name.lower().endswith(".gz"):
         return None
     return None if suffix is None else "json" if suffix in (".jsonl", ".json", ".ndjson") else suffix[1:]
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_links(path: Path, columns: Columns, takes_lists: bool = False) -> Iterator[pa.Table]:

@@ -37,6 +37,8 @@ class Run:
     """Whether rows whose failure may have passed (`curation.reasons`, class transient) are tried again."""
     refresh: bool = False
     """Whether pictures that are there are asked for again."""
+    outage: str = ""
+    """What to say at the end, where (nearly) no link was reached (`pipelines.outage`)."""
     id: str = field(default_factory=lambda: secrets.token_hex(8))
     """Tells this run from others in the same processes; no result depends on it."""
 

@@ -60,6 +60,8 @@ class State:
     """The selection (selections/<it>.json) whose decisions the views show."""
     recipe: str | None = None
     policy_name: str | None = None
+    outage: bool = False
+    """Whether the last download reached nothing (`pipelines.outage`): the next one tries again what failed."""
 
 
 def legend_name(signal_table: str) -> str:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from curation.table import replacing
 from pipelines import database
+from pipelines.selections import state_of
 from pipelines.sources import SourceError
 from pipelines.store import Store
 from pipelines.views import open_store
@@ -88,11 +89,15 @@ def listing(store: Store) -> Rows:
     return [*rows, *views]
 
 
-def ask(store: Store, query: str) -> pa.Table:
-    """The rows of a stored query (by name, `report/` may be left out) or of SQL text, on a read-only database."""
+def ask(store: Store, query: str, selection: str | None = None, timeout_s: float | None = None) -> pa.Table:
+    """The rows of a stored query (by name, `report/` may be left out) or of SQL text, on a read-only database.
+
+    selection: whose decisions the views show, if not the last one's (`pipelines.selections`). timeout_s: after so many
+    seconds the query is ended. Raises SourceError, StoreError or SqlError.
+    """
     if any("\ud800" <= ch <= "\udfff" for ch in query):
         raise SourceError("the query is not UTF-8: set a UTF-8 locale, for instance LC_ALL=C.UTF-8")
-    con = open_store(store, locked=True)
+    con = open_store(store, None if selection is None else state_of(store, selection), locked=True)
     name = next((name for name in (query, f"report/{query}") if name in database.queries()), None)
     if name is None and query.replace("/", "").replace("_", "").isalnum():
         raise SourceError(f"there is no stored query {query!r}; there are: {', '.join(database.queries('report'))}")
@@ -100,7 +105,10 @@ def ask(store: Store, query: str) -> pa.Table:
     kinds = [str(each.type).rpartition(".")[2] for each in con.extract_statements(statement)]
     if kinds not in (["SELECT"], ["EXPLAIN"]):
         raise SourceError(f"only one SELECT is answered, this is {', '.join(kinds) or 'empty'}: a store is read-only")
-    table = database.stoppable(con, statement)
+    try:
+        table = database.stoppable(con, statement, timeout_s)
+    except database.TooSlow as error:
+        raise SourceError(f"{error}: ask for less, or allow more with --timeout") from None
     return table.rename_columns(_apart(table.column_names))
 
 

@@ -11,9 +11,10 @@ from typing import Any
 import pyarrow as pa
 from pydantic import ValidationError
 
-from curation.policy import PolicyItem, Rule, Threshold
+from curation.policy import PolicyItem, Rule, Threshold, sql_literal
 from curation.step import Step, suggest
 from pipelines import database
+from pipelines.curve import LANGUAGES_SHOWN, percent
 from pipelines.decide import Decider
 from pipelines.policy_checks import check_rule_sql
 from pipelines.policy_file import parse_value
@@ -99,7 +100,17 @@ def sweep(
         found = _count(rows, policy, searches, threads)
         say(f"  {number} of {len(grid_cells)}: {values}: {found[0]['texts']:,} texts")
         lines += [{**chosen, **line} for line in found]
-    return pa.Table.from_pylist(lines)
+    return pa.table({name: _column([line[name] for line in lines]) for name in lines[0]})
+
+
+def _column(values: Sequence[Any]) -> pa.Array:
+    """Values as a column; as text where a grid has several kinds of them, or whole numbers beyond 64 bits."""
+    kinds = {type(value) for value in values if value is not None}
+    if len(kinds - {int, float}) + bool(kinds & {int, float}) > 1 or any(
+        type(value) is int and not -(2**63) <= value < 2**63 for value in values
+    ):
+        values = [value if value is None or isinstance(value, str) else sql_literal(value) for value in values]
+    return pa.array(values)
 
 
 def _check(
@@ -140,20 +151,16 @@ def _count(
         )
 
 
-def shown(table: pa.Table, names: Sequence[str], languages: int = 6) -> list[dict[str, Any]]:
+def shown(table: pa.Table, names: Sequence[str]) -> list[dict[str, Any]]:
     """One line for each cell: what was set, texts, samples, rate, and the rates of the largest languages."""
     rows = table.to_pylist()
-    spoken = list(dict.fromkeys(row["language"] for row in rows if row["language"] is not None))[:languages]
+    spoken = list(dict.fromkeys(row["language"] for row in rows if row["language"] is not None))[:LANGUAGES_SHOWN]
     lines: list[dict[str, Any]] = []
     for row in rows:
         if row["language"] is None:
             line = {name: row[name] for name in names}
-            lines.append({**line, "texts": row["texts"], "samples": row["samples"], "rate": _percent(row["keep_rate"])})
+            lines.append({**line, "texts": row["texts"], "samples": row["samples"], "rate": percent(row["keep_rate"])})
             lines[-1] |= dict.fromkeys(spoken, "")
         elif row["language"] in spoken:
-            lines[-1][row["language"]] = _percent(row["keep_rate"])
+            lines[-1][row["language"]] = percent(row["keep_rate"])
     return lines
-
-
-def _percent(share: float | None) -> str:
-    return "" if share is None else f"{100 * share:.1f}%"

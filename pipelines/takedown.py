@@ -15,7 +15,6 @@ models          cannot be made to forget: those that saw it are named
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -39,7 +38,7 @@ from curation.table import (
     read_groups,
     read_part,
     replace_text,
-    sync,
+    replacing,
     write_parquet,
 )
 from pipelines import database
@@ -154,14 +153,8 @@ def _media(store: Store, takedowns: Takedowns, before: Collection[str], done: Ta
 def _in_place(path: Path, part: Part, out: Mapping[int, str]) -> None:
     """The part without the content of some rows, under its name, key and identity."""
     footer = {"index": part.index, "key": part.key, "identity": part.identity}
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
-    try:
+    with replacing(path) as temporary:
         _write(temporary, path, out, footer)
-        sync(temporary)
-        os.replace(temporary, path)
-        sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _write(target: Path, path: Path, out: Mapping[int, str], footer: dict[str, Any]) -> None:

@@ -250,9 +250,10 @@ class Transfer:
             if other:
                 self._refuse(Reason.DL_ENCODING, f"{name}: {other[0]}")
                 return True
-        promised = head.first("content-length")
-        is_capped = self._rules_cap is None
-        if is_capped and promised is not None and promised.isdigit() and int(promised) > self._options.max_bytes:
+        promised = head.first("content-length") or ""
+        # a float takes any number of digits
+        is_over = promised.isascii() and promised.isdigit() and float(promised) > self._options.max_bytes
+        if is_over and self._rules_cap is None:
             self._refuse(Reason.DL_TOO_LARGE, f"{promised} bytes promised, at most {self._options.max_bytes}")
             return True
         return False

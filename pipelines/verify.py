@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curation.file_digest import file_digest
 from curation.table import open_part, part_path
 from pipelines import database
 from pipelines.byte_index import index_fault
@@ -18,9 +20,8 @@ from pipelines.evaluation_sets import damaged_sets
 from pipelines.pack import NAME_DIGITS
 from pipelines.run import audit_store
 from pipelines.selections import selections
-from pipelines.sources import file_digest
 from pipelines.stage import Report
-from pipelines.store import Store, StoreError
+from pipelines.store import State, Store, StoreError
 from pipelines.takedown import still_there
 from pipelines.views import open_store
 
@@ -54,12 +55,25 @@ def verify_store(store: Store, say: Report) -> list[str]:
     problems += damaged_sets(store)
     if not problems:
         problems += still_there(store)
+        if _decided_before(store, state):
+            if len(state.tables.get("media", [])) < len(store.pool()):
+                say("audits: not done, for links were taken in that no run has fetched yet: `tamis run` goes on")
+                return problems
+            say("decisions: made about other texts than there are now (a run ended before `select`, or a gate closed)")
+            state = replace(state, tables={name: files for name, files in state.tables.items() if name != "decisions"})
         try:
             problems += audit_store(open_store(store, state))
             say("audits: done")
         except database.SqlError as error:
             problems += _refused(files) or [f"audits: {str(error).splitlines()[0]}"]
     return problems
+
+
+def _decided_before(store: Store, state: State) -> bool:
+    """Whether the present decisions were made before texts came or went."""
+    present = next((each for each in selections(store) if each.name == state.selection), None)
+    now = [store.relative(path) for path in store.texts_files(state)]
+    return present is not None and present.tables.get("texts") != now
 
 
 def _refused(files: Iterable[Path]) -> list[str]:

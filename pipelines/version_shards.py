@@ -7,9 +7,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from curation.file_digest import file_digest
 from curation.table import Part
 from pipelines.byte_index import write_index
-from pipelines.sources import file_digest
 
 
 def link(old: Path, new: Path) -> None:

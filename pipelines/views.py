@@ -14,6 +14,7 @@ from curation.table import open_part
 from pipelines import database
 from pipelines.decided import create_decided
 from pipelines.model_views import create_model_views
+from pipelines.selections import selections
 from pipelines.store import State, Store, legend_name, read_json
 from pipelines.stored_columns import create_stored_columns
 
@@ -55,6 +56,11 @@ RUNS = pa.schema(
      ("outcome", pa.string()), ("round", pa.string()), ("stage", pa.string()), ("stage_seconds", pa.float64()),
      ("parts_run", pa.int64()), ("parts_reused", pa.int64()), ("counts", pa.string())]
 )  # fmt: skip
+SELECTIONS = pa.schema(
+    [("selection", pa.string()), ("label", pa.string()), ("number", pa.int64()), ("version", pa.string()),
+     ("is_shown", pa.bool_())]
+)  # fmt: skip
+"""number: order in which they were made. is_shown: whether `ledger` and `decisions` are this one's."""
 ENTRY_MATCHES = pa.schema([("text_uid", pa.string()), ("entry_id", pa.int32())])
 TEXT_TAGS = pa.schema([("text_uid", pa.string()), ("tags", pa.list_(pa.string())), ("tags_by", pa.string())])
 ENTRIES_LEGEND = pa.schema([("entry_id", pa.int32()), *ENTRIES])
@@ -92,6 +98,7 @@ def open_store(store: Store, state: State | None = None, locked: bool = False) -
     _create_members(con, shards)
     con.register("versions", _versions(store, state))
     create_stored_columns(con, store, state)
+    con.register("selections", _selections(store, state))
     con.register("runs", _runs(store))
     create_model_views(con, store)
     con.execute(_candidates(state, has_segments))
@@ -162,10 +169,15 @@ def _create_members(con: database.Connection, shards: list[Path]) -> None:
     if not shards:
         database.create_view(con, "members", [], MEMBERS)
         return
-    con.read_parquet([str(path) for path in shards], filename=True, union_by_name=True).create_view("shards")
+    listed = ", ".join(database.literal(str(path)) for path in shards)
     con.execute(
-        "create view members as select parse_path(filename)[-2] as version, sample_uid, "
-        "unnest(list_transform(texts, lambda text: text.text_uid)) as text_uid from shards"
+        f"create view named_shards as from read_parquet([{listed}], filename = 'tamis__file', union_by_name = true)"
+    )
+    # a column `filename` of a link table comes first
+    con.execute("create view shards as select * exclude (tamis__file), tamis__file as filename from named_shards")
+    con.execute(
+        "create view members as select parse_path(tamis__file)[-2] as version, sample_uid, "
+        "unnest(list_transform(texts, lambda text: text.text_uid)) as text_uid from named_shards"
     )
 
 
@@ -192,6 +204,16 @@ def _versions(store: Store, state: State) -> pa.Table:
             }
         )
     return pa.Table.from_pylist(rows, schema=VERSIONS)
+
+
+def _selections(store: Store, state: State) -> pa.Table:
+    """View `selections`: what each policy decided is kept under these names."""
+    rows = [
+        {"selection": each.name, "label": each.label, "number": each.number, "version": each.version,
+         "is_shown": each.name == state.selection}
+        for each in selections(store)
+    ]  # fmt: skip
+    return pa.Table.from_pylist(rows, schema=SELECTIONS)
 
 
 def _runs(store: Store) -> pa.Table:

@@ -226,6 +226,8 @@ class RayWorkers:
             raise failure
 
     def close(self) -> None:
+        if not self._actors and not self._started_ray:
+            return  # Ray was not needed: to import it takes half a second
         import ray
 
         for actor in (actor for pool in self._actors.values() for actor in pool):

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from curation.yaml_keys import refuse_repeated_keys
+
 MAX_BYTES = 1_000_000
 """A recipe larger than this is no recipe; the bound keeps a hostile file from filling the memory."""
 Model = TypeVar("Model", bound=BaseModel)
@@ -64,7 +66,6 @@ def load(path: Path, model: type[Model]) -> tuple[Model, Places]:
         raise RecipeError(f"{path}: cannot be read: {error}") from error
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
-        _refuse_repeated_keys(path, root, set())
         values = yaml.safe_load(text)
         places = Places(path, root)
     except yaml.MarkedYAMLError as error:
@@ -74,6 +75,10 @@ def load(path: Path, model: type[Model]) -> tuple[Model, Places]:
         raise RecipeError(f"{path}{line}: is not valid YAML: {said}") from error
     except (yaml.YAMLError, RecursionError) as error:
         raise RecipeError(f"{path}: is not valid YAML: {error}") from error
+    try:
+        refuse_repeated_keys(root, path)
+    except ValueError as error:
+        raise RecipeError(str(error)) from error
     if not isinstance(values, dict):
         hint = ": rules stand under `policy:`" if isinstance(values, list) else ""
         raise RecipeError(f"{path}: a file of fields (`name: value`) is wanted, this is {type(values).__name__}{hint}")
@@ -83,31 +88,12 @@ def load(path: Path, model: type[Model]) -> tuple[Model, Places]:
         raise RecipeError("\n".join(_explain(places, mistake) for mistake in error.errors())) from error
 
 
-def _refuse_repeated_keys(path: Path, node: yaml.Node | None, seen: set[int]) -> None:
-    """YAML keeps the last of two equal keys and forgets the first without a word."""
-    if node is None or id(node) in seen:  # an alias stands for a node that has been looked at
-        return
-    seen.add(id(node))
-    if isinstance(node, yaml.MappingNode):
-        lines: dict[str, int] = {}
-        for key, value in node.value:
-            line = key.start_mark.line + 1
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in lines:
-                    raise RecipeError(
-                        f"{path}:{line}: {key.value}: this field stands in line {lines[key.value]} already"
-                    )
-                lines[key.value] = line
-            _refuse_repeated_keys(path, value, seen)
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            _refuse_repeated_keys(path, value, seen)
-
-
 def _explain(places: Places, mistake: Any) -> str:
     location = without_tags(mistake["loc"])
     value = mistake.get("input")
     shown = f" (value: {value!r})" if isinstance(value, str | int | float | bool) else ""
+    if mistake["type"] == "string_type" and isinstance(value, bool | int | float):
+        shown += ": a word such as no, yes, on or off, or a number, is a text in quotes only"
     match mistake["type"]:
         case "unknown_field":
             return f"{places(*location, mistake['ctx']['field'])}: {mistake['msg']}"

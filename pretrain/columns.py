@@ -12,10 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pretrain.config import ConfigError
+from pretrain.embeddings.base import OF_TEXTS
 from pretrain.rows import MEDIA
 from pretrain.version import Version
-
-TEXTS_PREFIX = "texts."
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,8 @@ def read_column(version: Version, name: str) -> Column:
 
     Raises ConfigError where there is none of that name, or its values are no numbers and no lists of one length.
     """
-    if name.startswith(TEXTS_PREFIX):
-        field = name.removeprefix(TEXTS_PREFIX)
+    if name.startswith(OF_TEXTS):
+        field = name.removeprefix(OF_TEXTS)
         texts = version.read(["texts"]).column("texts").combine_chunks().flatten()
         known = [each.name for each in texts.type]
         if field not in known:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from pretrain.found import RANK, Row
-from pretrain.metrics import BOOTSTRAP, INTERVAL, cluster_weights
+from pretrain.metrics import BOOTSTRAP, TAILS, cluster_weights
 
 OVER_BOTH, OVER_SEEDS, OVER_SAMPLES = "seeds and samples", "seeds", "samples"
 """What was drawn anew for an interval: seeds only for figures that are no mean over samples (the gap, for instance),
@@ -23,7 +23,7 @@ samples only where there is one seed, which says nothing of how seeds differ."""
 
 @dataclass(frozen=True)
 class Wanted:
-    """One figure, as `pretrain.found.FIGURES` names it."""
+    """One figure, as `curation.schema.FIGURES` names it."""
 
     suite: str
     metric: str
@@ -55,16 +55,15 @@ def compare(wanted: Wanted, policies: Mapping[str, Sequence[RunRows]], seed: int
     single = {name: [figure_of(run, wanted) for run in runs] for name, runs in policies.items()}
     resampled_R, interval = resamplings(wanted, policies, seed)
     first = next(iter(policies))
-    tails = ((1 - INTERVAL) / 2, (1 + INTERVAL) / 2)
     found = {}
     for name, rows in single.items():
         values = [float(row["value"]) for row in rows]
-        lo, hi = np.quantile(resampled_R[name], tails).tolist() if interval else (rows[0]["lo"], rows[0]["hi"])
+        lo, hi = np.quantile(resampled_R[name], TAILS).tolist() if interval else (rows[0]["lo"], rows[0]["hi"])
         gain: dict[str, float | None] = {"gain": None, "gain_lo": None, "gain_hi": None}
         if name != first:
             gain_lo = gain_hi = None
             if interval:
-                gain_lo, gain_hi = np.quantile(resampled_R[name] - resampled_R[first], tails).tolist()
+                gain_lo, gain_hi = np.quantile(resampled_R[name] - resampled_R[first], TAILS).tolist()
             base = float(np.mean([row["value"] for row in single[first]]))
             gain = {"gain": float(np.mean(values)) - base, "gain_lo": gain_lo, "gain_hi": gain_hi}
         chances = [row["chance"] for row in rows if row["chance"] is not None]

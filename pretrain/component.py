@@ -131,6 +131,6 @@ def _fields_at(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str
     return sorted(field.alias or name for name, field in getattr(here, "model_fields", {}).items())
 
 
-def _short(value: object, limit: int = 80) -> str:
+def _short(value: object) -> str:
     text = repr(value)
-    return text if len(text) <= limit else text[: limit - 3] + "..."
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from curation.yaml_keys import refuse_repeated_keys
 from pretrain.component import describe, parser, to_spec
 from pretrain.model import ModelConfig
 from pretrain.order import BLOCK
@@ -304,9 +305,17 @@ def load_config(path: Path, **changes: object) -> TrainConfig:
 def read_spec(path: Path, **changes: object) -> object:
     """What stands in a YAML file; `changes` replace top-level fields. Raises ConfigError."""
     try:
-        spec = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        spec = yaml.safe_load(text)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: cannot be read: it is not UTF-8: {error.reason} at byte {error.start}") from error
+    except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{path}: no valid YAML: {error}") from error
+    try:
+        refuse_repeated_keys(root, path)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     return {**spec, **changes} if isinstance(spec, dict) else spec

@@ -20,13 +20,12 @@ from pretrain.embeddings.base import OF_TEXTS, Film, Sound
 from pretrain.keyed import U64, key
 from pretrain.mel_cache import MelCache
 from pretrain.order import Mixture
-from pretrain.pictures import Fit, Resample
+from pretrain.pictures import WHITE, Fit, Resample
 from pretrain.segments import SegmentReader, frame_draws, frame_times, sound_draws, sound_window
 from pretrain.source import Source
 from pretrain.streamed import PictureReader, windows
 from pretrain.views import StoredViews, view_draws
 
-_WHITE = 255
 Squares = np.memmap[Any, Any]
 _THREADS_FROM = 32
 """Samples of a batch from which threads share the decoding where there are no worker processes."""
@@ -208,7 +207,7 @@ class Reader:
                 made = self._pictures.view(data, self._views[number].of(row, int(batch.views_B[index])))
             else:
                 made = self._pictures.read(data, None if draws_B is None else draws_B[index])
-            pixels_BSSC[index] = _WHITE if made is None else made
+            pixels_BSSC[index] = WHITE if made is None else made
             return None if not data else made is not None
 
         self._for_each(batch, "image", place, decodes=all(each is None for each in self._pixels))

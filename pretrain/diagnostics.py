@@ -12,8 +12,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from pretrain.checked import EvaluationError, check_labels, check_values, check_vectors
-from pretrain.metrics import INTERVAL, chance_rank_moments, chance_within, cluster_weights
+from pretrain.checked import EvaluationError, check_labels, check_vectors
+from pretrain.found import Row
+from pretrain.metrics import chance_rank_moments, chance_within, mean_row
 
 PROMPTS = ("a photo of a {}.", "a picture of a {}.", "an image of a {}.", "{}")
 """A short neutral set; CLIP's 80 for ImageNet name things that small corpora do not have."""
@@ -127,18 +128,6 @@ def linear_probe(
     return scores
 
 
-def accuracy_row(
-    metric: str, right_P: np.ndarray, chance: float, seed: int = 0, cluster_P: np.ndarray | None = None
-) -> dict[str, Any]:
-    """A row {metric, value, lo, hi, chance, n} of a share; 95% bootstrap interval over pictures, or over clusters."""
-    check_values(metric, right_P)
-    weight_RP = cluster_weights(np.arange(len(right_P)) if cluster_P is None else cluster_P, seed)
-    share_R = weight_RP @ right_P.astype(np.float64) / weight_RP.sum(axis=1)
-    lo, hi = np.quantile(share_R, ((1 - INTERVAL) / 2, (1 + INTERVAL) / 2))
-    value = float(right_P.mean())
-    return {"metric": metric, "value": value, "lo": float(lo), "hi": float(hi), "chance": chance, "n": len(right_P)}
-
-
 def label_outcomes(
     train_ND: np.ndarray, label_N: np.ndarray, test_PD: np.ndarray, label_P: np.ndarray, class_CD: np.ndarray
 ) -> dict[str, tuple[np.ndarray, float]]:
@@ -170,9 +159,7 @@ def label_outcomes(
     return found
 
 
-def rank_variance_rows(
-    rank_NK: np.ndarray, num_positives_NK: np.ndarray, num_candidates: int, seed: int = 0
-) -> list[dict[str, Any]]:
+def rank_variance_rows(rank_NK: np.ndarray, num_positives_NK: np.ndarray, num_candidates: int) -> list[Row]:
     """Rows {metric, value, lo, hi, chance, n}: `mean_rank_variance` and, as CCRK's code has it, `mean_rank_deviation`:
     mean over items of the variance, and of the standard deviation, of an item's ranks over its K languages; 0 where all
     languages rank alike (CCRK, arXiv:2406.18254).
@@ -188,19 +175,12 @@ def rank_variance_rows(
             "languages), of at least two languages"
         )
     number, languages = rank_NK.shape
-    weight_RN = cluster_weights(np.arange(number), seed)
     mean_NK, variance_NK = chance_rank_moments(num_positives_NK, num_candidates)
     expected = float((variance_NK.mean(axis=1) * (languages - 1) / languages + mean_NK.var(axis=1)).mean())
-    drawn_NK = _random_ranks(num_positives_NK, num_candidates, np.random.default_rng(seed))
+    drawn_NK = _random_ranks(num_positives_NK, num_candidates, np.random.default_rng(0))
     chances = {"mean_rank_variance": expected, "mean_rank_deviation": float(drawn_NK.std(axis=1).mean())}
     values = {"mean_rank_variance": rank_NK.var(axis=1), "mean_rank_deviation": rank_NK.std(axis=1)}
-    tails = ((1 - INTERVAL) / 2, (1 + INTERVAL) / 2)
-    rows = []
-    for metric, value_N in values.items():
-        lo, hi = np.quantile(weight_RN @ value_N / weight_RN.sum(axis=1), tails)
-        row = {"metric": metric, "value": float(value_N.mean()), "lo": float(lo), "hi": float(hi)}
-        rows.append({**row, "chance": chances[metric], "n": number})
-    return rows
+    return [mean_row(metric, value_N, np.arange(number), chances[metric]) for metric, value_N in values.items()]
 
 
 def _random_ranks(num_positives: np.ndarray, num_candidates: int, generator: np.random.Generator) -> np.ndarray:

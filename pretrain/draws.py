@@ -23,10 +23,10 @@ def uniform(*keys: Tensor | int) -> Tensor:
     return _shifted(state, 64 - _DIGITS).to(torch.float32) * 2.0**-_DIGITS
 
 
-def salt_of(done: float, number: int = 0) -> int:
-    """A signed 64-bit key of a share of training done, and of which draw at that time it is."""
+def salt_of(done: float) -> int:
+    """A signed 64-bit key of a share of training done."""
     bits: int = struct.unpack("<q", struct.pack("<d", done))[0]
-    return bits ^ number
+    return bits
 
 
 def _mix(x: Tensor) -> Tensor:

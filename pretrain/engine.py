@@ -19,11 +19,11 @@ from pretrain.keyed import key
 from pretrain.loader import Ready
 from pretrain.objective import Objective
 from pretrain.targets.gather import is_spread, world
+from pretrain.wanted import WAYS
 
 BETA1 = 0.9
 _STREAM_CALLS = ("hidden", "with_hidden", "unit")
 _JOINT_CALLS = ("fuse", "next_token_scores")
-_MODEL_CALLS = ("encode", "encode_with_tokens", "encode_with_hidden")
 """Methods, beside `forward`, that use the weights of a part which is sharded."""
 
 
@@ -120,7 +120,7 @@ def shard(objective: Objective) -> None:
         if isinstance(streams, nn.ModuleDict) and not model.shares_weights:
             parts += [(stream, _STREAM_CALLS) for stream in streams.values()]
         else:
-            parts += [(model, _MODEL_CALLS)]  # after what is within it
+            parts += [(model, WAYS)]  # after what is within it
         for part, calls in parts:
             # by default an outermost part keeps its whole weights until its backward pass, which slow copies never have
             fully_shard(part, reshard_after_forward=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from curation.schema import FIGURES, OUTCOMES
 from curation.step import digest
 from pretrain import found as files
 from pretrain.config import ConfigError, TrainConfig, parse_config
@@ -23,11 +24,11 @@ from pretrain.evaluate_labels import by_labels
 from pretrain.evaluate_sounds import of_spoken_pictures, sound_figures
 from pretrain.evaluate_streams import by_streams
 from pretrain.evaluate_tokens import by_tokens, is_late
-from pretrain.found import FIGURES, OUTCOMES, Found, Row
+from pretrain.found import Found, Row
 from pretrain.pictures import cached_pictures
 from pretrain.retrieval import of_suite
 from pretrain.robustness import robustness
-from pretrain.suites import Suite, suites
+from pretrain.suites import HELD_OUT, SPLIT_COLUMN, Suite, suites
 from pretrain.vectors import Vectors
 from pretrain.version import Version, find_version
 
@@ -45,8 +46,6 @@ def evaluate(
     version: str | None = None,
     *,
     label_column: str | None = None,
-    split_column: str = "split",
-    held_out: str = "val",
     device: str = "auto",
     progress: Callable[[str], None] = print,
 ) -> list[Row]:
@@ -54,7 +53,7 @@ def evaluate(
 
     version: the dataset version to evaluate on (a name in the store, a folder, a URI); by default the one that the run
     was trained on. label_column: of the classes; by default `category`, where the version has it.
-    Rows are those of `pretrain.found.FIGURES`. What there is nothing for gives no rows. Raises ConfigError where the
+    Rows are those of `curation.schema.FIGURES`. What there is nothing for gives no rows. Raises ConfigError where the
     folder holds no finished run or the named label column cannot be used, and EvaluationError where the model gives
     vectors that are not finite.
     """
@@ -67,24 +66,22 @@ def evaluate(
         raise ConfigError(
             f"labels: {data.folder.name} has no column {label_column!r}; it has: {', '.join(data.columns())}"
         )
-    figures, outcomes = evaluation_files(run, data, label_column, split_column, held_out)
+    figures, outcomes = evaluation_files(run, data, label_column)
     if figures.is_file() and outcomes.is_file():
         progress(f"evaluate: {figures.name} of {run.name} is there already, reused")
         return files.read(figures)
     scorer = TwoTowerScorer(run, device=device, num_threads=os.cpu_count())
-    found = evaluate_scorer(scorer, config, data, store, label_column, split_column, held_out, progress)
+    found = evaluate_scorer(scorer, config, data, store, label_column, progress)
     # the figures last: where they are, the outcomes are
     files.write(found.outcomes, OUTCOMES, outcomes, run.name, data.folder.name)
     files.write(found.figures, FIGURES, figures, run.name, data.folder.name)
     return files.read(figures)
 
 
-def evaluation_files(
-    run: Path, version: Version, label_column: str | None = None, split_column: str = "split", held_out: str = "val"
-) -> tuple[Path, Path]:
+def evaluation_files(run: Path, version: Version, label_column: str | None = None) -> tuple[Path, Path]:
     """Where the figures and the outcomes of a finished run on a version lie, or will lie."""
     weights = json.loads((run / "result.json").read_text(encoding="utf-8"))["weights_sha256"]
-    question = digest(EVALUATION_VERSION, weights, version.digest, label_column, split_column, held_out)[:NAME_DIGITS]
+    question = digest(EVALUATION_VERSION, weights, version.digest, label_column, SPLIT_COLUMN, HELD_OUT)[:NAME_DIGITS]
     return run / f"evaluation-{question}.parquet", run / f"outcomes-{question}.parquet"
 
 
@@ -93,16 +90,14 @@ def evaluate_scorer(
     config: TrainConfig,
     version: Version,
     store: Path,
-    label_column: str | None = None,
-    split_column: str = "split",
-    held_out: str = "val",
-    progress: Callable[[str], None] = print,
+    label_column: str | None,
+    progress: Callable[[str], None],
 ) -> Found:
     """What any scorer comes to, with the suites that `config` (excluded languages, conditions) implies."""
     model = scorer.model
     if of_spoken_pictures(model, version):
-        return sound_figures(scorer, config, version, store, split_column, held_out, progress)
-    found = by_streams(scorer, config, version, store / "cache", split_column, held_out, progress)
+        return sound_figures(scorer, config, version, store, progress)
+    found = by_streams(scorer, config, version, store / "cache", progress)
     if not {"image", "text"} <= set(model.sources.values()) or "image" not in version.columns():
         progress("evaluate: no pictures and texts to match: the model lacks a stream, or the version has no pictures")
         return found
@@ -110,16 +105,16 @@ def evaluate_scorer(
     pixels, is_whole = cached_pictures(folder, version, model.image_size, model.fit, model.resample, progress)
     vectors = Vectors(scorer, pixels)
     tags = _tags(version)
-    for suite in suites(version, config, is_whole, split_column, held_out):
+    for suite in suites(version, config, is_whole):
         progress(f"evaluate: {suite.name}: {len(suite.rows):,} pictures, {len(suite.texts):,} texts")
         found += of_one_suite(suite, vectors, None if tags is None else [tags[row] for row in suite.rows])
         if is_late(config):
             found += by_tokens(suite, scorer, vectors, pixels, store / "cache" / "tokens")
         if fuses_pictures_and_texts(model):
             found += by_fusion(suite, scorer, pixels)
-    has_labels = {DEFAULT_LABELS, split_column} <= set(version.columns())
+    has_labels = {DEFAULT_LABELS, SPLIT_COLUMN} <= set(version.columns())
     if label_column is not None or has_labels:
-        found += _labels(vectors, config, version, is_whole, label_column, split_column, held_out, progress)
+        found += _labels(vectors, config, version, is_whole, label_column, progress)
     return found
 
 
@@ -133,14 +128,12 @@ def of_one_suite(suite: Suite, vectors: Vectors, tags: list[list[str]] | None = 
 
 def _labels(
     vectors: Vectors, config: TrainConfig, version: Version, is_whole: np.ndarray, label_column: str | None,
-    split_column: str, held_out: str, progress: Callable[[str], None],
+    progress: Callable[[str], None],
 ) -> Found:  # fmt: skip
     """The suite of labels; where none was asked for by name and the default has too few classes, that is said."""
     column = label_column or DEFAULT_LABELS
     try:
-        return by_labels(
-            vectors, config, version, is_whole, column, split_column=split_column, held_out=held_out, progress=progress
-        )
+        return by_labels(vectors, config, version, is_whole, column, progress)
     except ConfigError as error:
         if label_column is not None:
             raise

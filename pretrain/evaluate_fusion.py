@@ -16,7 +16,7 @@ from pretrain.evaluate_tokens import part_of
 from pretrain.found import Found
 from pretrain.fusions.base import seen
 from pretrain.integration import Integration, integration
-from pretrain.metrics import INTERVAL
+from pretrain.metrics import TAILS
 from pretrain.model import Model
 from pretrain.suites import Suite
 
@@ -37,7 +37,7 @@ def fuses_pictures_and_texts(model: Model) -> bool:
     return is_one and set(_STREAMS) <= set(model.sources)
 
 
-def by_fusion(suite: Suite, scorer: TwoTowerScorer, pixels: np.ndarray, seed: int = 0) -> Found:
+def by_fusion(suite: Suite, scorer: TwoTowerScorer, pixels: np.ndarray) -> Found:
     """`modality_distance` (the sum over the layers) and `modality_integration_rate` (its log10, where it is not 0).
 
     The bootstrap draws pictures with their texts. chance: all tokens of a layer, dealt at random into two sets of these
@@ -47,11 +47,11 @@ def by_fusion(suite: Suite, scorer: TwoTowerScorer, pixels: np.ndarray, seed: in
     pictures = min(len(part.rows), MAX_PICTURES)
     first_P = part.positive_TP[:, :pictures].argmax(axis=0)
     layers = states(scorer, np.asarray(pixels[part.rows[:pictures]]), [part.texts[place] for place in first_P])
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     own, chance = _of(layers, np.arange(pictures)), integration([_dealt(layer, generator) for layer in layers])
     drawn = [_of(layers, generator.integers(0, pictures, pictures)) for _ in range(RESAMPLINGS)]
-    found, tails = Found(), ((1 - INTERVAL) / 2, (1 + INTERVAL) / 2)
-    lo, hi = np.quantile([each.total for each in drawn], tails).tolist()
+    found = Found()
+    lo, hi = np.quantile([each.total for each in drawn], TAILS).tolist()
     rows: list[dict[str, Any]] = [
         {"metric": "modality_distance", "value": own.total, "lo": lo, "hi": hi, "chance": chance.total}
     ]

@@ -11,9 +11,11 @@ from collections.abc import Callable
 import numpy as np
 
 from pretrain.config import ConfigError, TrainConfig
-from pretrain.diagnostics import PROMPTS, accuracy_row, class_vectors, label_outcomes
+from pretrain.diagnostics import class_vectors, label_outcomes
 from pretrain.found import Found
 from pretrain.geometry import geometry_rows
+from pretrain.metrics import mean_row
+from pretrain.suites import HELD_OUT, SPLIT_COLUMN
 from pretrain.vectors import Vectors
 from pretrain.version import Version
 
@@ -23,11 +25,8 @@ def by_labels(
     config: TrainConfig,
     version: Version,
     is_whole: np.ndarray,
-    label_column: str = "category",
-    split_column: str = "split",
-    held_out: str = "val",
-    prompts: tuple[str, ...] = PROMPTS,
-    progress: Callable[[str], None] = print,
+    label_column: str,
+    progress: Callable[[str], None],
 ) -> Found:
     """The suite `labels:<column>`: held-out pictures, whose classes are the values of the column.
 
@@ -35,13 +34,13 @@ def by_labels(
     which pictures count as trained on; is_whole: bool for each row, whether its picture could be decoded.
     Raises ConfigError where the version lacks the columns or such pictures.
     """
-    columns = dict.fromkeys(("sample_uid", label_column, split_column, *(clause.column for clause in config.where)))
+    columns = dict.fromkeys(("sample_uid", label_column, SPLIT_COLUMN, *(clause.column for clause in config.where)))
     missing = [name for name in columns if name not in version.columns()]
     if missing:
         raise ConfigError(f"{version.folder.name} has no column {missing}; it has: {', '.join(version.columns())}")
     table = version.read(list(columns)).to_pydict()
     labelled = np.array([value is not None for value in table[label_column]]) & is_whole
-    is_held_out = np.array([value == held_out for value in table[split_column]]) & labelled
+    is_held_out = np.array([value == HELD_OUT for value in table[SPLIT_COLUMN]]) & labelled
     is_trained_on = labelled & ~is_held_out
     for clause in config.where:
         is_trained_on &= np.array([clause.holds(value) for value in table[clause.column]], dtype=bool)
@@ -56,14 +55,14 @@ def by_labels(
         )
     progress(f"evaluate: {len(names)} classes of {label_column!r}, {len(test_rows):,} held-out pictures")
     train_ND, test_PD = vectors.images(train_rows), vectors.images(test_rows)
-    class_CD = class_vectors(vectors.texts, names, prompts)
+    class_CD = class_vectors(vectors.texts, names)
     label_N, label_P = (
         np.array([place[str(table[label_column][row])] for row in rows]) for rows in (train_rows, test_rows)
     )
     uids = [table["sample_uid"][row] for row in test_rows]
     found, suite = Found(), f"labels:{label_column}"
     for metric, (right_P, chance) in label_outcomes(train_ND, label_N, test_PD, label_P, class_CD).items():
-        found.add_figures([accuracy_row(metric, right_P, chance)], suite=suite)
+        found.add_figures([mean_row(metric, right_P, np.arange(len(right_P)), chance)], suite=suite)
         found.add_outcomes(right_P, uids, uids, suite=suite, measure=metric)
     of_class_TP = np.arange(len(names))[:, None] == label_P[None, :]
     shown = of_class_TP.any(axis=1)

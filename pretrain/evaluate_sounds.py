@@ -19,13 +19,13 @@ from pretrain.config import TrainConfig
 from pretrain.embed import TwoTowerScorer
 from pretrain.embeddings.base import Sound
 from pretrain.found import Found
-from pretrain.keyed import key, mix
 from pretrain.model import Model
 from pretrain.pictures import cached_pictures
 from pretrain.retrieval import Side, match
 from pretrain.rows import Rows, map_rows
 from pretrain.samples import Samples, read_samples
 from pretrain.segments import SegmentReader, sound_window
+from pretrain.suites import HELD_OUT, SPLIT_COLUMN, drawn
 from pretrain.version import Version
 
 MAX_SOUNDS = 2000
@@ -61,15 +61,13 @@ def sound_figures(
     config: TrainConfig,
     version: Version,
     store: Path,
-    split_column: str = "split",
-    held_out: str = "val",
-    progress: Callable[[str], None] = print,
+    progress: Callable[[str], None],
 ) -> Found:
     """The figures of a model with a stream of sound.
 
     Suites: `held_out_pictures` (split = val, in languages that were trained on), `held_out_languages` (other pictures,
     languages that no row of the training has) and, to compare with, `trained` (rows that were trained on). Conditions
-    of the config on other columns than `split_column` and LANGUAGE_COLUMN hold for all of them.
+    of the config on other columns than SPLIT_COLUMN and LANGUAGE_COLUMN hold for all of them.
     """
     model = scorer.model
     wanted = model.spans()["audio"]
@@ -82,7 +80,7 @@ def sound_figures(
     rows = map_rows(folder / "rows", version, progress)
     reader = SegmentReader(model.image_size, model.fit, model.resample)
     found = Found()
-    for name, samples in members(version, config, is_whole & rows.has("audio"), split_column, held_out):
+    for name, samples in members(version, config, is_whole & rows.has("audio")):
         heard = _heard(name, samples, rows)
         sounds = [_sound(reader, rows, int(row), wanted) for row in heard.rows]
         there = np.array([sound is not None for sound in sounds])
@@ -104,15 +102,13 @@ def sound_figures(
     return found
 
 
-def members(
-    version: Version, config: TrainConfig, is_there: np.ndarray, split_column: str, held_out: str
-) -> list[tuple[str, Samples]]:
+def members(version: Version, config: TrainConfig, is_there: np.ndarray) -> list[tuple[str, Samples]]:
     """(suite, its samples) of those that have enough rows, at most MAX_SOUNDS each."""
-    others = tuple(each for each in config.where if each.column not in (split_column, LANGUAGE_COLUMN))
+    others = tuple(each for each in config.where if each.column not in (SPLIT_COLUMN, LANGUAGE_COLUMN))
     everything = read_samples(version, others)
     is_trained = np.isin(everything.rows, read_samples(version, config.where).rows)
-    names = version.read([split_column]).column(0).to_pylist() if split_column in version.columns() else None
-    unseen = np.array([names[row] == held_out for row in everything.rows]) if names else np.zeros(len(is_trained), bool)
+    names = version.read([SPLIT_COLUMN]).column(0).to_pylist() if SPLIT_COLUMN in version.columns() else None
+    unseen = np.array([names[row] == HELD_OUT for row in everything.rows]) if names else np.zeros(len(is_trained), bool)
     spoken = [{language for text in texts for language in text.languages} for texts in everything.texts]
     known = {language for place in np.flatnonzero(is_trained) for language in spoken[place]}
     is_known = np.array([bool(own) and own <= known for own in spoken])
@@ -127,7 +123,7 @@ def members(
     found = [(name, everything.subset(usable & keep)) for name, keep in chosen.items()]
     most = {"trained": MAX_TRAINED}
     return [
-        (name, each.subset(_draw(each.hashes, most.get(name, MAX_SOUNDS))))
+        (name, each.subset(drawn(each.hashes, most.get(name, MAX_SOUNDS))))
         for name, each in found
         if len(each) >= MIN_ROWS
     ]
@@ -198,13 +194,6 @@ def _pair_rows(heard: Heard, vectors: dict[str, np.ndarray], query: str, candida
     positive_QN = np.zeros((len(sides[0].items), len(sides[1].items)), dtype=bool)
     positive_QN[places[0], places[1]] = True
     return match(heard.name, sides[0], sides[1], positive_QN)[0]
-
-
-def _draw(hashes: np.ndarray, most: int) -> np.ndarray:
-    """Bool for each: the `most` smallest keyed draws."""
-    keep = np.zeros(len(hashes), dtype=bool)
-    keep[np.argsort(mix(hashes, key("evaluate")), kind="stable")[:most]] = True
-    return keep
 
 
 def _distinct(items: Sequence[object]) -> tuple[np.ndarray, np.ndarray]:

@@ -22,12 +22,12 @@ from pretrain.found import Found
 from pretrain.loader import Loader
 from pretrain.model import Model
 from pretrain.stream_suites import MIN_PAIRS, alike, between_streams, shuffled_frames, shuffled_order
-from pretrain.suites import MAX_PICTURES
+from pretrain.suites import HELD_OUT, MAX_PICTURES, SPLIT_COLUMN
 from pretrain.version import Version
 
 BATCH = 32
 FILM, TEXT = "video", "text"
-HELD_OUT, ALL = "held_out_segments", "all_segments"
+HELD_OUT_SEGMENTS, ALL_SEGMENTS = "held_out_segments", "all_segments"
 """Name of the suite: of the rows that the split holds out, or of all where the version has no split."""
 
 
@@ -48,22 +48,20 @@ def by_streams(
     config: TrainConfig,
     version: Version,
     cache: Path,
-    split_column: str = "split",
-    held_out: str = "val",
-    progress: Callable[[str], None] = print,
+    progress: Callable[[str], None],
 ) -> Found:
     """The suites of a model that has streams of sound or film; nothing for one that has not, or without such rows."""
     watched = {"audio", FILM} & set(scorer.model.sources.values())
     if not watched or not watched & set(version.columns()):
         return Found()
-    has_split = split_column in version.columns()
-    where = (Clause.model_validate({"column": split_column, "equals": held_out}),) if has_split else ()
+    has_split = SPLIT_COLUMN in version.columns()
+    where = (Clause.model_validate({"column": SPLIT_COLUMN, "equals": HELD_OUT}),) if has_split else ()
     try:
         made = stream_vectors(scorer, config, version, cache, where)
     except ConfigError as error:
         progress(f"evaluate: no figures between streams: {error}")
         return Found()
-    suite = HELD_OUT if has_split else ALL
+    suite = HELD_OUT_SEGMENTS if has_split else ALL_SEGMENTS
     progress(f"evaluate: {suite}: {len(made.uids):,} samples, streams {', '.join(made.vectors)}")
     found = between_streams(suite, made.vectors, made.present, made.uids, made.texts)
     if made.shuffled_ND is not None and TEXT in made.vectors:

@@ -14,19 +14,19 @@ from pathlib import Path
 
 import numpy as np
 
+from curation.schema import FIGURES, FORGETTING
 from curation.step import digest
 from pretrain import found as files
 from pretrain.checked import EvaluationError
 from pretrain.comparison import RunRows, Wanted, resamplings
 from pretrain.config import ConfigError
 from pretrain.evaluate import NAME_DIGITS, evaluate, evaluation_files
-from pretrain.found import FIGURES, FORGETTING, Row
-from pretrain.metrics import INTERVAL
+from pretrain.found import Row
+from pretrain.metrics import TAILS
 from pretrain.version import Version, find_version
 
 TRANSFER = "backward_transfer_"
 """Of the mean over all sets but the last stage's: metric `backward_transfer_recall_at_10` and so on."""
-_TAILS = ((1 - INTERVAL) / 2, (1 + INTERVAL) / 2)
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def forgetting(
                 change: tuple[float | None, ...] = (None, None, None)
                 if own is not None and number > own:
                     difference, difference_R = _change(wanted, answers[own][place], answers[number][place], place)
-                    tails = None if difference_R is None else np.quantile(difference_R, _TAILS).tolist()
+                    tails = None if difference_R is None else np.quantile(difference_R, TAILS).tolist()
                     change = (difference, *(tails or (None, None)))
                     if number == len(stages) - 1:
                         drawn.setdefault(wanted, []).append((each, difference, difference_R))
@@ -182,7 +182,7 @@ def _transfer(wanted: Wanted, changes: Sequence[tuple[Version, float, np.ndarray
     drawn = [each for _, _, each in changes if each is not None]
     lo, hi = (None, None)
     if len(drawn) == len(changes):
-        lo, hi = np.quantile(np.mean(drawn, axis=0), _TAILS).tolist()
+        lo, hi = np.quantile(np.mean(drawn, axis=0), TAILS).tolist()
     return {
         "version": " + ".join(version.folder.name for version, _, _ in changes), "suite": wanted.suite,
         "direction": wanted.direction, "metric": TRANSFER + wanted.metric, "language": None,

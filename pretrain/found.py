@@ -16,35 +16,12 @@ import pyarrow as pa
 from curation.table import read_part, replacing, write_parquet
 
 Row = dict[str, Any]
-FIGURES = pa.schema(
-    [("run", pa.string()), ("version", pa.string()), ("suite", pa.string()), ("direction", pa.string()),
-     ("metric", pa.string()), ("language", pa.string()), ("value", pa.float64()), ("lo", pa.float64()),
-     ("hi", pa.float64()), ("chance", pa.float64()), ("n", pa.int64()), ("num_candidates", pa.int64())]
-)  # fmt: skip
-"""version: what was evaluated on. direction: `text_to_image` ..., null where there is none. language: null for all of a
-suite. lo, hi: 95% interval of a bootstrap over samples. chance: what a model that knows nothing gets."""
-OUTCOMES = pa.schema(
-    [("run", pa.string()), ("version", pa.string()), ("suite", pa.string()), ("direction", pa.string()),
-     ("measure", pa.string()), ("item", pa.string()), ("cluster", pa.string()), ("languages", pa.list_(pa.string())),
-     ("value", pa.float64())]
-)  # fmt: skip
-"""measure: `rank` (of the best positive, from 1), or the metric that is the mean of the values. item: the query, a
-text or the uid of a sample. cluster: uid of the sample that the query belongs to; the bootstrap draws these."""
-FORGETTING = pa.schema(
-    [("run", pa.string()), ("stage", pa.string()), ("number", pa.int64()), ("stage_run", pa.string()),
-     ("version", pa.string()), ("learned_in", pa.string()), ("suite", pa.string()), ("direction", pa.string()),
-     ("metric", pa.string()), ("value", pa.float64()), ("lo", pa.float64()), ("hi", pa.float64()),
-     ("chance", pa.float64()), ("change", pa.float64()), ("change_lo", pa.float64()), ("change_hi", pa.float64())]
-)  # fmt: skip
-"""One cell of a forgetting matrix and one figure: the model after `stage` (number 1 ...) on `version`. run: of the last
-stage. learned_in: the stage that trained on that version, null if none did; change: what has come of the figure since
-then, null before."""
 RANK = "rank"
 
 
 @dataclass
 class Found:
-    """Rows of `FIGURES` and `OUTCOMES`, without the first two columns."""
+    """Rows of `curation.schema.FIGURES` and `OUTCOMES`, without the first two columns."""
 
     figures: list[Row] = field(default_factory=list)
     outcomes: list[Row] = field(default_factory=list)

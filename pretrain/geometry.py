@@ -5,22 +5,19 @@ Shape suffixes: P pictures, T texts, N rows, D dimension, R resamplings.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from scipy.special import hyp0f1
 
 from pretrain.checked import check_positives, check_vectors
 from pretrain.diagnostics import UNIFORMITY_T, modality_gap, uniformity
-from pretrain.metrics import INTERVAL, cluster_weights
+from pretrain.found import Row
+from pretrain.metrics import cluster_weights, row
 
 MAX_ROWS = 2000
 """Vectors of which uniformity takes all pairs."""
 
 
-def geometry_rows(
-    image_PD: np.ndarray, text_TD: np.ndarray, positive_TP: np.ndarray, seed: int = 0
-) -> list[dict[str, Any]]:
+def geometry_rows(image_PD: np.ndarray, text_TD: np.ndarray, positive_TP: np.ndarray) -> list[Row]:
     """Rows {metric, value, lo, hi, chance, n}: modality_gap, alignment, uniformity_images, uniformity_texts.
 
     Alignment is the mean cosine over texts and the pictures that they describe, as many as each has. The bootstrap
@@ -34,7 +31,7 @@ def geometry_rows(
     check_positives(positive_TP, len(text_TD), len(image_PD))
     num_pictures = len(image_PD)
     picture_T = positive_TP.argmax(axis=1)
-    weight_RP = cluster_weights(np.arange(num_pictures), seed)
+    weight_RP = cluster_weights(np.arange(num_pictures))
     # a picture without a text of its own (all its texts are first another's) is drawn all the same
     weight_RT = weight_RP[:, picture_T]
     gap_R = np.linalg.norm(_means(weight_RP, image_PD) - _means(weight_RT, text_TD), axis=1)
@@ -48,13 +45,13 @@ def geometry_rows(
     others = positive_TP.size - int(counts_T.sum())
     apart = (all_pairs - float((cosine_T * counts_T).sum())) / others if others else None
     rows = [
-        _row("modality_gap", modality_gap(image_PD, text_TD), gap_R, chance_gap, num_pictures),
-        _row("alignment", float((cosine_T * counts_T).sum() / counts_T.sum()), aligned_R, apart, int(counts_T.sum())),
+        row("modality_gap", modality_gap(image_PD, text_TD), gap_R, chance_gap, num_pictures),
+        row("alignment", float((cosine_T * counts_T).sum() / counts_T.sum()), aligned_R, apart, int(counts_T.sum())),
     ]
     for name, vectors in (("uniformity_images", image_PD[:MAX_ROWS]), ("uniformity_texts", text_TD[:MAX_ROWS])):
         if len(vectors) > 1:
-            spread_R = _uniformities(vectors, cluster_weights(np.arange(len(vectors)), seed))
-            rows.append(_row(name, uniformity(vectors), spread_R, random_uniformity(vectors.shape[1]), len(vectors)))
+            spread_R = _uniformities(vectors, cluster_weights(np.arange(len(vectors))))
+            rows.append(row(name, uniformity(vectors), spread_R, random_uniformity(vectors.shape[1]), len(vectors)))
     return rows
 
 
@@ -89,8 +86,3 @@ def _uniformities(vector_ND: np.ndarray, weight_RN: np.ndarray) -> np.ndarray:
     total_R = ((weight @ kernel_NN) * weight).sum(axis=1)
     pairs_R = weight.sum(axis=1) ** 2 - (weight**2).sum(axis=1)
     return np.asarray(np.log(total_R[pairs_R > 0] / pairs_R[pairs_R > 0]))
-
-
-def _row(metric: str, value: float, values_R: np.ndarray, chance: float | None, n: int) -> dict[str, Any]:
-    lo, hi = np.quantile(values_R, ((1 - INTERVAL) / 2, (1 + INTERVAL) / 2))
-    return {"metric": metric, "value": value, "lo": float(lo), "hi": float(hi), "chance": chance, "n": n}

@@ -18,9 +18,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pretrain.augment import augment, recolour
-from pretrain.columns import TEXTS_PREFIX, Column
+from pretrain.columns import Column
 from pretrain.config import TrainConfig
 from pretrain.data import RawBatch, Reader
+from pretrain.embeddings.base import OF_TEXTS
 from pretrain.inputs import model_inputs, model_presence, model_repeats
 from pretrain.keyed import U64
 from pretrain.model import Model
@@ -154,7 +155,7 @@ class Loader:
         rows_of_texts = raw.text_rows[of_texts]
         found = {}
         for name in self._columns[0]:
-            places = rows_of_texts if name.startswith(TEXTS_PREFIX) else rows_of_samples
+            places = rows_of_texts if name.startswith(OF_TEXTS) else rows_of_samples
             parts = [self._columns[number][name].take(places[sources == number]) for number in np.unique(sources)]
             order = np.argsort(np.argsort(sources, kind="stable"), kind="stable")
             values = np.concatenate([part.values for part in parts])[order]

@@ -9,10 +9,13 @@ import numpy as np
 from scipy.special import gammaln
 
 from pretrain.checked import EvaluationError, check_positives, check_values
+from pretrain.found import Row
 
 CUTOFFS = (1, 5, 10)
 BOOTSTRAP = 1000
 INTERVAL = 0.95
+TAILS = ((1 - INTERVAL) / 2, (1 + INTERVAL) / 2)
+"""Quantiles of the resamplings that an interval goes from and to."""
 _ROUNDING = 1e-9
 
 
@@ -88,8 +91,8 @@ def median_rank(ranks_Q: np.ndarray, weights_Q: np.ndarray | None = None) -> flo
 
 
 def retrieval_rows(
-    ranks_Q: np.ndarray, num_positives_Q: np.ndarray, num_candidates: int, cluster_Q: np.ndarray, seed: int = 0
-) -> list[dict[str, float | int | str]]:
+    ranks_Q: np.ndarray, num_positives_Q: np.ndarray, num_candidates: int, cluster_Q: np.ndarray
+) -> list[Row]:
     """Rows {metric, value, lo, hi, chance, n} for R@1, R@5, R@10 and the median rank.
 
     lo, hi: 95% bootstrap interval, resampling clusters (pictures) and not queries, since the captions of one
@@ -97,21 +100,18 @@ def retrieval_rows(
     Raises EvaluationError where the three do not fit together.
     """
     _check_ranks(ranks_Q, num_positives_Q, num_candidates, cluster_Q)
-    weights_RQ = cluster_weights(cluster_Q, seed)
-    tails = ((1 - INTERVAL) / 2, (1 + INTERVAL) / 2)
+    weights_RQ = cluster_weights(cluster_Q)
     total_R = weights_RQ.sum(axis=1)
-    rows: list[dict[str, float | int | str]] = []
+    rows = []
     for k in CUTOFFS:
         hit_Q = (ranks_Q <= k).astype(np.float64)
-        lo, hi = np.quantile(weights_RQ @ hit_Q / total_R, tails)
         chance = float(chance_within(num_positives_Q, num_candidates, k).mean())
-        rows.append(_row(f"recall_at_{k}", float(hit_Q.mean()), lo, hi, chance, len(ranks_Q)))
+        rows.append(row(f"recall_at_{k}", float(hit_Q.mean()), weights_RQ @ hit_Q / total_R, chance, len(ranks_Q)))
     order = np.argsort(ranks_Q, kind="stable")
     reached_RQ = np.cumsum(weights_RQ[:, order], axis=1)
     place_R = (reached_RQ >= total_R[:, None] / 2).argmax(axis=1)
-    lo, hi = np.quantile(ranks_Q[order][place_R], tails)
     chance = float(chance_median_rank(num_positives_Q, num_candidates))
-    rows.append(_row("median_rank", median_rank(ranks_Q), lo, hi, chance, len(ranks_Q)))
+    rows.append(row("median_rank", median_rank(ranks_Q), ranks_Q[order][place_R], chance, len(ranks_Q)))
     return rows
 
 
@@ -130,11 +130,21 @@ def _check_ranks(ranks_Q: np.ndarray, num_positives_Q: np.ndarray, num_candidate
             )
 
 
-def _row(metric: str, value: float, lo: float, hi: float, chance: float, n: int) -> dict[str, float | int | str]:
-    return {"metric": metric, "value": value, "lo": float(lo), "hi": float(hi), "chance": chance, "n": n}
+def row(metric: str, value: float, value_R: np.ndarray, chance: float | None, n: int) -> Row:
+    """{metric, value, lo, hi, chance, n}; value_R: the value in each resampling."""
+    lo, hi = np.quantile(value_R, TAILS).tolist()
+    return {"metric": metric, "value": value, "lo": lo, "hi": hi, "chance": chance, "n": n}
 
 
-def cluster_weights(cluster_Q: np.ndarray, seed: int) -> np.ndarray:
+def mean_row(metric: str, value_Q: np.ndarray, cluster_Q: np.ndarray, chance: float) -> Row:
+    """The row of a mean, or of a share; the bootstrap draws clusters."""
+    check_values(metric, value_Q)
+    weights_RQ = cluster_weights(cluster_Q)
+    mean_R = weights_RQ @ value_Q.astype(np.float64) / weights_RQ.sum(axis=1)
+    return row(metric, float(value_Q.mean()), mean_R, chance, len(value_Q))
+
+
+def cluster_weights(cluster_Q: np.ndarray, seed: int = 0) -> np.ndarray:
     """(BOOTSTRAP, Q) float32: how often each query's cluster was drawn in each resampling.
 
     Raises EvaluationError where there is no query: there is nothing to draw.

@@ -24,7 +24,7 @@ LAYOUT = 1
 """Changes whenever the pixels of a cache would change."""
 
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
-_WHITE = 255
+WHITE = 255
 _CHILD_FAILED = "img.decoder_"
 """Start of the reason codes that say that the decoder's process died, not that the bytes are bad."""
 _DECODE_MARGIN = 2
@@ -45,7 +45,7 @@ def square(pixels: np.ndarray, size: int, fit: Fit = "letterbox", resample: Resa
     if fit == "crop":
         top, left = (new_height - size) // 2, (new_width - size) // 2
         return np.ascontiguousarray(resized[top : top + size, left : left + size])
-    canvas = np.full((size, size, 3), _WHITE, dtype=np.uint8)
+    canvas = np.full((size, size, 3), WHITE, dtype=np.uint8)
     top, left = (size - new_height) // 2, (size - new_width) // 2
     canvas[top : top + new_height, left : left + new_width] = resized
     return canvas
@@ -108,4 +108,4 @@ def _decoded(
 
 
 def _white(size: int) -> np.ndarray:
-    return np.full((size, size, 3), _WHITE, dtype=np.uint8)
+    return np.full((size, size, 3), WHITE, dtype=np.uint8)

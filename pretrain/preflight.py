@@ -11,9 +11,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from pretrain.build import build_objective
-from pretrain.columns import TEXTS_PREFIX, holds_numbers
+from pretrain.columns import holds_numbers
 from pretrain.config import Clause, ConfigError, TrainConfig
 from pretrain.dataset import check_decontamination, shape_of
+from pretrain.embeddings.base import OF_TEXTS
 from pretrain.frozen import freeze, must_train_something
 from pretrain.lora import add_lora
 from pretrain.model import Model, weights_file
@@ -176,9 +177,9 @@ def _column(
     name: str, schema: pa.Schema, fields: dict[str, pa.DataType], plain: list[str]
 ) -> tuple[pa.DataType | None, list[str]]:
     """(type of a column that a target names, None if there is none; the names that there are)."""
-    if name.startswith(TEXTS_PREFIX):
-        return fields.get(name.removeprefix(TEXTS_PREFIX)), [TEXTS_PREFIX + each for each in fields]
-    return (schema.field(name).type if name in plain else None), [*plain, *(TEXTS_PREFIX + each for each in fields)]
+    if name.startswith(OF_TEXTS):
+        return fields.get(name.removeprefix(OF_TEXTS)), [OF_TEXTS + each for each in fields]
+    return (schema.field(name).type if name in plain else None), [*plain, *(OF_TEXTS + each for each in fields)]
 
 
 def _text_fields(schema: pa.Schema) -> dict[str, pa.DataType]:
@@ -196,14 +197,14 @@ def _check_sources(model: Model, versions: Sequence[Version]) -> None:
     wanted = shape_of(model).sources
     for version in versions:
         fields = _text_fields(version.schema())
-        for name in sorted(name for name in wanted if name.startswith(TEXTS_PREFIX)):
-            if not _is_said(fields.get(name.removeprefix(TEXTS_PREFIX))):
-                usable = [TEXTS_PREFIX + field for field, kind in fields.items() if _is_said(kind)]
+        for name in sorted(name for name in wanted if name.startswith(OF_TEXTS)):
+            if not _is_said(fields.get(name.removeprefix(OF_TEXTS))):
+                usable = [OF_TEXTS + field for field, kind in fields.items() if _is_said(kind)]
                 raise ConfigError(
                     f"model.streams: a stream reads {name!r}, but the texts of {version.folder.name} have no such "
                     f"field of texts; they have: {', '.join(sorted(usable))}"
                 )
-    lacking = sorted(name for name in wanted - there - {"text"} if not name.startswith(TEXTS_PREFIX))
+    lacking = sorted(name for name in wanted - there - {"text"} if not name.startswith(OF_TEXTS))
     if lacking:
         raise ConfigError(
             f"model.streams: read {lacking}, of which no version of this run has a column; there are: "

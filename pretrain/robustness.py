@@ -20,10 +20,9 @@ from pretrain.caption_edits import (
     replace_object,
     replace_relation,
 )
-from pretrain.checked import check_values, check_vectors
-from pretrain.diagnostics import accuracy_row
+from pretrain.checked import check_vectors
 from pretrain.found import Found
-from pretrain.metrics import INTERVAL, chance_reciprocal_rank, cluster_weights, first_ranks
+from pretrain.metrics import chance_reciprocal_rank, first_ranks, mean_row
 from pretrain.suites import Suite
 
 WRONG = ("object", "attribute", "relation", "word_order")
@@ -71,7 +70,6 @@ def robustness(
     text_TD: np.ndarray,
     encode: Encode,
     tags: Sequence[Sequence[str]] | None = None,
-    seed: int = 0,
 ) -> Found:
     """Figures of the suite `<its name>:edits`.
 
@@ -94,7 +92,7 @@ def robustness(
             own_ED = image_PD[picture_E]
             right_E = (own_ED * (text_TD[places] - edited_ED)).sum(axis=1) > EQUAL
             metric = f"prefers_true_over_{kind}"
-            found.add_figures([accuracy_row(metric, right_E, 0.5, seed, cluster_P=picture_E)], suite=name)
+            found.add_figures([mean_row(metric, right_E, picture_E, 0.5)], suite=name)
             found.add_outcomes(right_E, texts, clusters, suite=name, measure=metric)
         if kind in HARMLESS:
             positive_EP = suite.positive_TP[places]
@@ -107,16 +105,7 @@ def robustness(
                 (f"reciprocal_rank_drop_{kind}", before_E - after_E, 0.0),
             ):
                 fixed: dict[str, Any] = {"suite": name, "direction": "text_to_image"}
-                row = mean_row(metric, values_E, picture_E, none, seed)
+                row = mean_row(metric, values_E, picture_E, none)
                 found.add_figures([row], **fixed, num_candidates=len(image_PD))
                 found.add_outcomes(values_E, texts, clusters, **fixed, measure=metric)
     return found
-
-
-def mean_row(metric: str, value_E: np.ndarray, cluster_E: np.ndarray, chance: float, seed: int = 0) -> dict[str, Any]:
-    """A row {metric, value, lo, hi, chance, n} of a mean, with its 95% bootstrap interval over clusters."""
-    check_values(metric, value_E)
-    weight_RE = cluster_weights(cluster_E, seed)
-    lo, hi = np.quantile(weight_RE @ value_E / weight_RE.sum(axis=1), ((1 - INTERVAL) / 2, (1 + INTERVAL) / 2))
-    row = {"metric": metric, "value": float(value_E.mean()), "lo": float(lo), "hi": float(hi)}
-    return {**row, "chance": chance, "n": len(value_E)}

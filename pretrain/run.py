@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import shutil
 import time
@@ -16,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 
+from curation.file_digest import file_digest
 from curation.step import digest
 from curation.table import replace_text
 from pretrain.component import to_spec
@@ -29,7 +29,7 @@ from pretrain.notes import unmet_names
 from pretrain.preflight import check_batch, check_run, find_versions
 from pretrain.version import Version
 
-CODE_VERSION = 4
+CODE_VERSION = 5
 """Changes whenever the same config on the same version would give other weights."""
 FORMAT = "tamis.run/1"
 KEY_DIGITS = 12
@@ -76,7 +76,7 @@ def _file_digest(place: str | None) -> str | None:
     if place is None:
         return None
     path = Path(place) / WEIGHTS_FILE if Path(place).is_dir() else Path(place)
-    return sha256(path) if path.is_file() else None
+    return file_digest(path) if path.is_file() else None
 
 
 def train(
@@ -151,7 +151,7 @@ def _train(
         "version_digest": versions[0].digest,
         "mixed_versions": [{"version": each.folder.name, "digest": each.digest} for each in versions[1:]],
         "decontamination": versions[0].decontamination,
-        "weights_sha256": sha256(folder / WEIGHTS_FILE),
+        "weights_sha256": file_digest(folder / WEIGHTS_FILE),
         "init": config.init,
         "init_sha256": _file_digest(config.init),
         "num_samples": len(source),
@@ -180,7 +180,7 @@ def open_run(folder: Path) -> RunResult | None:
     facts = json.loads(path.read_text(encoding="utf-8"))
     if facts.get("format") != FORMAT:
         raise ConfigError(f"{path}: format {facts.get('format')!r}, this program reads {FORMAT!r}")
-    if sha256(folder / WEIGHTS_FILE) != facts["weights_sha256"]:
+    if file_digest(folder / WEIGHTS_FILE) != facts["weights_sha256"]:
         return None
     return _result(folder, facts, reused=True)
 
@@ -189,12 +189,6 @@ def _result(folder: Path, facts: dict[str, Any], reused: bool) -> RunResult:
     names = ("key", "version_digest", "weights_sha256", "num_steps", "seconds", "metrics")
     cpu_s = facts.get("cpu_s", 0.0)  # older runs did not count
     return RunResult(folder=folder, reused=reused, cpu_s=cpu_s, **{name: facts[name] for name in names})
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, 64 hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _reporter(progress: Callable[[str], None]) -> Callable[[Metrics], None]:

@@ -10,7 +10,7 @@ import numpy as np
 from pretrain.pictures import Fit, Resample, square
 from pretrain.resampling import scaled_part
 
-VERSION = 2
+VERSION = 3
 """Changes whenever pixels would change."""
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from pretrain.found import Found
 from pretrain.geometry import geometry_rows
 from pretrain.keyed import key
-from pretrain.metrics import INTERVAL, chance_within, cluster_weights
+from pretrain.metrics import chance_within, mean_row
 from pretrain.retrieval import Side, match, ranks
 
 MIN_PAIRS = 2
@@ -77,7 +77,6 @@ def shuffled_frames(
     positive_QN: np.ndarray,
     texts: Sequence[str],
     uids: Sequence[str],
-    seed: int = 0,
 ) -> Found:
     """HiTeA's shuffling test (arXiv:2212.14546): what text-to-video R@1 loses when frames are in another order.
 
@@ -89,7 +88,6 @@ def shuffled_frames(
     before_Q, after_Q = (ranks(text_QD, vectors, positive_QN) for vectors in (in_order_ND, shuffled_ND))
     cluster_Q = positive_QN.argmax(axis=1)
     names = [uids[place] for place in cluster_Q.tolist()]
-    weight_RQ = cluster_weights(cluster_Q, seed)
     hits = (before_Q <= _K).astype(np.float64), (after_Q <= _K).astype(np.float64)
     chance = float(chance_within(positive_QN.sum(axis=1), len(in_order_ND), _K).mean())
     for metric, value_Q, none in (
@@ -97,8 +95,7 @@ def shuffled_frames(
         (f"recall_at_{_K}_frames_shuffled", hits[1], chance),
         (f"recall_at_{_K}_shuffle_drop", hits[0] - hits[1], 0.0),
     ):
-        lo, hi = np.quantile(weight_RQ @ value_Q / weight_RQ.sum(axis=1), ((1 - INTERVAL) / 2, (1 + INTERVAL) / 2))
-        row = {"metric": metric, "value": float(value_Q.mean()), "lo": float(lo), "hi": float(hi), "chance": none}
-        found.add_figures([{**row, "n": len(value_Q)}], **fixed, num_candidates=len(in_order_ND))
+        row = mean_row(metric, value_Q, cluster_Q, none)
+        found.add_figures([row], **fixed, num_candidates=len(in_order_ND))
         found.add_outcomes(value_Q, texts, names, **fixed, measure=metric)
     return found

@@ -18,6 +18,8 @@ from pretrain.version import Version
 MAX_PICTURES = 2000
 MAX_TEXTS = 10_000
 """Candidates beyond these are left out by a keyed hash of their names, the same ones for every model."""
+SPLIT_COLUMN, HELD_OUT = "split", "val"
+"""Column of a version, and its value for samples that are there to be evaluated on."""
 
 
 @dataclass(frozen=True)
@@ -40,16 +42,14 @@ class Suite:
         return np.asarray(self.positive_TP.argmax(axis=1))
 
 
-def suites(
-    version: Version, config: TrainConfig, is_whole: np.ndarray, split_column: str, held_out: str
-) -> list[Suite]:
-    """`held_out_pictures` (split = held_out; texts that are not only in excluded languages) and `held_out_languages`
+def suites(version: Version, config: TrainConfig, is_whole: np.ndarray) -> list[Suite]:
+    """`held_out_pictures` (split = val; texts that are not only in excluded languages) and `held_out_languages`
     (pictures that a run of `config` on this version may train on; texts only in excluded languages): those of the two
     that have both pictures and texts."""
     excluded = frozenset(config.exclude_languages)
-    split = np.array(version.read([split_column]).column(0).to_pylist() if split_column in version.columns() else [])
+    split = np.array(version.read([SPLIT_COLUMN]).column(0).to_pylist() if SPLIT_COLUMN in version.columns() else [])
     everything = read_samples(version)
-    unseen = (split == held_out) if len(split) else np.zeros(len(everything), dtype=bool)
+    unseen = (split == HELD_OUT) if len(split) else np.zeros(len(everything), dtype=bool)
     trained_on = np.zeros(len(everything), dtype=bool)
     trained_on[read_samples(version, config.where).rows] = True
     found = [
@@ -65,13 +65,13 @@ def _suite(name: str, samples: Samples, wanted: Callable[[Text], bool]) -> Suite
     """The suite of these samples and their texts that are wanted, cut down to the caps; None if one is empty."""
     with_text = np.array([any(wanted(text) for text in texts) for texts in samples.texts], dtype=bool)
     samples = samples.subset(with_text)
-    samples = samples.subset(_draw(samples.hashes, MAX_PICTURES))
+    samples = samples.subset(drawn(samples.hashes, MAX_PICTURES))
     languages: dict[str, set[str]] = {}
     for texts in samples.texts:
         for text in filter(wanted, texts):
             languages.setdefault(text.text, set()).update(text.languages)
     names = sorted(languages)
-    kept = _draw(np.array([key(text) for text in names], dtype=np.uint64), MAX_TEXTS)
+    kept = drawn(np.array([key(text) for text in names], dtype=np.uint64), MAX_TEXTS)
     names = [text for text, keep in zip(names, kept, strict=True) if keep]
     place = {text: index for index, text in enumerate(names)}
     positive_TP = np.zeros((len(names), len(samples)), dtype=bool)
@@ -87,8 +87,8 @@ def _suite(name: str, samples: Samples, wanted: Callable[[Text], bool]) -> Suite
     return Suite(name, samples.rows[described], names, spoken, positive_TP[:, described], uids)
 
 
-def _draw(hashes: np.ndarray, most: int) -> np.ndarray:
-    """Bool for each: the `most` smallest keyed draws."""
+def drawn(hashes: np.ndarray, most: int) -> np.ndarray:
+    """Bool for each: whether it is among the `most` smallest keyed draws."""
     keep = np.zeros(len(hashes), dtype=bool)
     keep[np.argsort(mix(hashes, key("evaluate")), kind="stable")[:most]] = True
     return keep

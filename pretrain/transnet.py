@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from curation.file_digest import known_digest
 from curation.step import digest
-from curation.weights import file_digest, packaged
+from curation.weights import packaged
 from pretrain.config import ConfigError
 from pretrain.loop import choose_device
 
@@ -149,7 +150,7 @@ class TransNetV2:
             raise ConfigError(f"weights {str(path)!r} are not of TransNetV2: {names}")
         self.device = choose_device(device)
         self._network.eval().to(self.device)
-        self.weights_digest = digest("transnetv2", file_digest(path))
+        self.weights_digest = digest("transnetv2", known_digest(path))
 
     def probabilities(self, window: np.ndarray) -> np.ndarray:
         """float32 (T) of uint8 RGB (T, 27, 48, 3). One window at a time, so that nothing depends on its neighbours."""

@@ -13,9 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from curation.versions import matching, sealed_versions
+from curation.versions import VERSION_FORMAT, matching, sealed_versions
 
-FORMAT = "tamis.dataset/1"
 _PIECE_BYTES = 1 << 22
 _WEB = ("http", "https")
 _SCHEMES = ("s3://", "gs://", "abfss://", "hdfs://", "file://", "https://")
@@ -132,8 +131,8 @@ def read_version(files: fs.FileSystem, folder: Path, place: str) -> Version:
         raise VersionError(f"{path} cannot be read: {error}") from error
     except ValueError as error:
         raise VersionError(f"{path} is no valid JSON: {error}") from error
-    if manifest.get("format") != FORMAT:
-        raise VersionError(f"{path}: format {manifest.get('format')!r}, this program reads {FORMAT!r}")
+    if manifest.get("format") != VERSION_FORMAT:
+        raise VersionError(f"{path}: format {manifest.get('format')!r}, this program reads {VERSION_FORMAT!r}")
     shards = tuple(manifest["shards"])
     if sum(shard["num_samples"] for shard in shards) != manifest["num_samples"]:
         raise VersionError(f"{path}: num_samples {manifest['num_samples']} is not the sum over the shards")

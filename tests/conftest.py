@@ -13,6 +13,7 @@ from hypothesis import settings
 from tests.stores import ROOT, Served, recipe, run
 
 CLUSTERS = {
+    "tests/flows/test_curate_flow.py",
     "tests/flows/test_deployment.py",
     "tests/flows/test_jobs.py",
     "tests/pipelines/test_workers.py",
@@ -20,6 +21,11 @@ CLUSTERS = {
     "tests/test_idempotence.py",
 }
 """Files that start Ray or a Prefect server, in tests that are not slow."""
+TOGETHER = {
+    "tests/pipelines/test_families.py": "families",
+    "tests/pipelines/test_family_selections.py": "families",
+}
+"""Files that look at the same thing, which is made once where one worker has them all."""
 # An example may take as long as a busy machine makes it take: a law is about what is true, not about when.
 settings.register_profile("tamis", deadline=None)
 settings.load_profile("tamis")
@@ -59,13 +65,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With workers (`pytest -n`): a file is one worker's, so that what its tests share is made once; never two Rays."""
+    """With workers (`pytest -n`): a file, or what is TOGETHER, is one worker's, so that what its tests share is made
+    once; never two Rays."""
     from xdist.scheduler import LoadFileScheduling
 
     class ByFile(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = str(super()._split_scope(nodeid))
-            return "clusters" if file in CLUSTERS else file
+            return "clusters" if file in CLUSTERS else TOGETHER.get(file, file)
 
     return ByFile(config, log)
 

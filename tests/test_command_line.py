@@ -65,8 +65,8 @@ def test_a_second_run_reuses_everything(folder: Path) -> None:
     [
         (["r.yaml=no.yaml"], "no.yaml: cannot be read"),
         (["l.parquet=no.parquet"], "no.parquet: there is no such file or folder"),
-        (["+--columns", "+url:URL"], "valid names: url, text, language, hash, extra"),
-        (["+--columns", "+link=URL"], "valid names: url, text, language, hash, extra"),
+        (["+--columns", "+url:URL"], "valid names: url, text, language, hash, extra, picture"),
+        (["+--columns", "+link=URL"], "valid names: url, text, language, hash, extra, picture"),
         (["+--columns", "+text=TEXT"], "has no column 'TEXT'"),
         (["+--columns", "+extra=status"], "has a column 'status' of its own"),
         (["+--columns", "+extra=num_words"], "a signal of the recipe writes 'num_words'"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -142,7 +142,8 @@ class _Scored:
             if chunk.tap == 0:
                 self._maker.add(chunk.pixels, chunk.times_s)
                 self._times.append(chunk.times_s)
-                self._damaged.append(chunk.times_s[chunk.is_damaged])
+                if chunk.is_damaged.any():
+                    self._damaged.append(chunk.times_s[chunk.is_damaged])
         elif isinstance(chunk, Motion):
             self._maker.add_motion(chunk.times_s, chunk.grid)
         elif isinstance(chunk, Samples):
@@ -163,7 +164,7 @@ class _Scored:
 
     def damaged_at(self) -> list[float]:
         """When damaged frames are shown, and those that refer to them: the first of each piece."""
-        return [float(times[0]) for times in self._damaged if len(times)]
+        return [float(times[0]) for times in self._damaged]
 
     def has_damage(self, span: Span) -> bool:
         """Whether a frame of this range is damaged, or refers to one that is."""
@@ -253,7 +254,7 @@ def _cut(
         probe = decoder.probe(made.body, is_own=True)
         seen = _track_of(track, span, made, probe, of_source)
         still = scored.stills.of(span.start_s, span.end_s) if probe.has_video else None
-        yield Segment(uid, span, replace(made), probe, probe.reason, probe.detail, seen, still)
+        yield Segment(uid, span, made, probe, probe.reason, probe.detail, seen, still)
 
 
 def _track_of(track: PictureTrack, span: Span, made: Cut, probe: AvProbe, of_source: AvProbe) -> PictureTrack | None:

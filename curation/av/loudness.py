@@ -116,9 +116,9 @@ def clip_share(pcm: Pcm) -> float:
     return worst
 
 
-def window_rms(pcm: Pcm, rate_hz: int, window_s: float = WINDOW_S) -> Floats:
-    """RMS of each whole window, over all channels: float64 [k]."""
-    size = max(1, round(rate_hz * window_s))
+def window_rms(pcm: Pcm, rate_hz: int) -> Floats:
+    """RMS of each whole window of 20 ms, over all channels: float64 [k]."""
+    size = max(1, round(rate_hz * WINDOW_S))
     whole = len(pcm) // size * size
     if whole == 0:
         return np.zeros(0)
@@ -126,10 +126,10 @@ def window_rms(pcm: Pcm, rate_hz: int, window_s: float = WINDOW_S) -> Floats:
     return np.asarray(np.sqrt(power.reshape(-1, size).mean(axis=1)))
 
 
-def silence_share(pcm: Pcm, rate_hz: int, below_dbfs: float = SILENCE_DBFS) -> float | None:
-    """Share of windows of 20 ms whose RMS is below a level (0-1); None where there is no whole window."""
+def silence_share(pcm: Pcm, rate_hz: int) -> float | None:
+    """Share of windows of 20 ms whose RMS is below `SILENCE_DBFS` (0-1); None where there is no whole window."""
     rms = window_rms(pcm, rate_hz)
-    return float((rms < 10 ** (below_dbfs / 20)).mean()) if len(rms) else None
+    return float((rms < 10 ** (SILENCE_DBFS / 20)).mean()) if len(rms) else None
 
 
 def snr_db(pcm: Pcm, rate_hz: int) -> float | None:
@@ -145,8 +145,8 @@ def snr_db(pcm: Pcm, rate_hz: int) -> float | None:
     return float(np.clip(10 * np.log10(max(loud - noise, 1e-12) / max(noise, 1e-12)), -20, 100))
 
 
-def bandwidth_hz(pcm: Pcm, rate_hz: int, below_db: float = 50.0) -> float | None:
-    """Highest frequency whose mean power is within `below_db` of the strongest band: tells audio that was sampled up
+def bandwidth_hz(pcm: Pcm, rate_hz: int) -> float | None:
+    """Highest frequency whose mean power is within 50 dB of the strongest band: tells audio that was sampled up
     (or coded at a low rate) from audio with a true high rate. None for silence and below 2,048 samples."""
     if len(pcm) < 2048:
         return None
@@ -155,5 +155,5 @@ def bandwidth_hz(pcm: Pcm, rate_hz: int, below_db: float = 50.0) -> float | None
     power = (np.abs(rfft(windows)) ** 2).mean(axis=0, dtype=np.float64)
     if power.max() <= 1e-10:  # of what is below -110 dBFS
         return None
-    audible = np.flatnonzero(power >= power.max() * 10 ** (-below_db / 10))
+    audible = np.flatnonzero(power >= power.max() * 1e-5)
     return float(audible[-1] * rate_hz / 2048)

@@ -1,4 +1,4 @@
-"""From shots to segments: lengths, trimming, stitching; the published recipes as named settings.
+"""From shots to segments: lengths, trimming, stitching.
 
 A segment is a time range [start_s, end_s) of a source. Its uid is made of the source's uid and the range in whole
 milliseconds, so that cutting again, alone or with others, gives the same name.
@@ -115,37 +115,6 @@ class Segmentation(Step):
         if self.detector == "transnetv2" and not 0 < self.threshold < 1:
             raise ValueError(f"the threshold of transnetv2 is a probability between 0 and 1, not {self.threshold:g}")
         return self
-
-
-RECIPES: dict[str, Segmentation] = {
-    # facts: 2.2 and 2.4; the released run
-    "panda-70m": Segmentation(
-        threshold=25, split_above_s=7, split_every_s=5, stitching=Stitching(), min_s=2, max_s=1200, above_max="cut"
-    ),
-    # the paper's setting: a commented line of the released code
-    "panda-70m-paper": Segmentation(
-        threshold=25,
-        split_above_s=7,
-        split_every_s=5,
-        trim_share=0.1,
-        stitching=Stitching(min_to_earlier=0.3),
-        min_s=2.5,
-        max_s=60,
-        above_max="cut",
-    ),
-    # threshold from the paper as remembered; nothing is published on lengths but that 85% are below 10 s
-    "internvid": Segmentation(threshold=27, min_s=0.5, max_s=600, above_max="cut"),
-    # PySceneDetect's adaptive detector stands for its cascade of several frame rates
-    "openvid": Segmentation(detector="adaptive", threshold=3.0, min_s=2, max_s=60),
-    # short videos (Shorts) are taken whole
-    "vidal": Segmentation(detector="none", min_s=2, max_s=60, above_max="drop"),
-    "koala-36m": Segmentation(detector="koala", min_shot_frames=9, trim_frames=4, min_s=0.3, max_s=3600),
-    # NeMo Curator and cosmos-curate (longer shots: equal parts here, a fixed stride and a rest there)
-    "curator": Segmentation(detector="transnetv2", threshold=0.4, trim_s=0.5, min_shot_frames=0, min_s=2, max_s=10),
-    "cosmos": Segmentation(detector="transnetv2", threshold=0.4, trim_s=0.5, min_shot_frames=48, min_s=2, max_s=60),
-    "video2dataset": Segmentation(threshold=27, min_s=0, max_s=3600),
-}
-"""Published settings; what they leave open is as `Segmentation` has it."""
 
 
 def cuts_of(scores: Floats, settings: Segmentation) -> list[int]:

@@ -7,7 +7,7 @@ on them are PySceneDetect's (0.7), here on frames of a fixed small size and on a
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +15,6 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Pixels = npt.NDArray[np.uint8]
 
-CONTENT_SIZE_PX = (96, 54)
-"""Width and height of the frames that content scores are made from. (PySceneDetect shrinks to about 256 wide by
-default, video2dataset to about 64; the scores differ by a few per cent.)"""
 KOALA_SIZE_PX = (256, 256)
 _KOALA_WEIGHTS = (4.61480465, 3.75211168, -5.485968377)  # Koala-36M, VideoTransitionAnalyzer.py: h, e, bias
 _KOALA_HISTORY = 8
@@ -42,7 +39,8 @@ class _AtOnce:
 
 class ContentScores(_AtOnce):
     """For each frame its distance to the one before: mean absolute difference of hue, saturation and value (0-255),
-    averaged. The first frame has 0. Takes frames piece by piece: RGB, uint8 [n, H, W, 3]."""
+    averaged. The first frame has 0. Takes frames piece by piece: RGB, uint8 [n, H, W, 3], of 96 x 54 pixels in the
+    stage `segment` (PySceneDetect shrinks to about 256 wide, video2dataset to 64; scores differ by a few per cent)."""
 
     def __init__(self) -> None:
         self._last: npt.NDArray[np.uint8] | None = None
@@ -60,30 +58,15 @@ class ContentScores(_AtOnce):
         return np.asarray(differences.sum(axis=1, dtype=np.int64) / differences.shape[1])
 
 
-def content_cuts(
-    scores: Floats, threshold: float = 27.0, min_frames: int = 15, filter: Literal["merge", "suppress"] = "merge"
-) -> list[int]:
+def content_cuts(scores: Floats, threshold: float = 27.0, min_frames: int = 15) -> list[int]:
     """Frames at which a new shot begins: those whose score is at least `threshold` (PySceneDetect's ContentDetector).
 
-    min_frames: shots are not shorter than this. `merge` (the default there): cuts that follow each other faster become
-    one, at the last of them; `suppress`: the later ones are ignored.
+    min_frames: shots are not shorter than this: cuts that follow each other faster become one, at the last of them
+    (its filter mode `merge`).
     """
     above = scores >= threshold
     if min_frames <= 0:
         return [int(k) for k in np.flatnonzero(above)]
-    return _suppressed(above, min_frames) if filter == "suppress" else _merged(above, min_frames)
-
-
-def _suppressed(above: npt.NDArray[np.bool_], min_frames: int) -> list[int]:
-    cuts, last = [], 0
-    for k in np.flatnonzero(above):
-        if k - last >= min_frames:
-            cuts.append(int(k))
-            last = int(k)
-    return cuts
-
-
-def _merged(above: npt.NDArray[np.bool_], min_frames: int) -> list[int]:
     cuts: list[int] = []
     last_above, merge_start = 0, -1
     for k, is_above in enumerate(above.tolist()):

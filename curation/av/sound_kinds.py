@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-Pcm = npt.NDArray[np.float32]
-RATE_HZ = 16_000
+from curation.av.speech import RATE_HZ, Pcm
+
 _WINDOW, _HOP = 1024, 512  # 64 ms: partials of a semitone's distance above 300 Hz are apart
 _LOW_HZ, _HIGH_HZ = 80.0, 7_000.0
 SILENCE_POWER = 1e-6

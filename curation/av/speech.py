@@ -3,12 +3,8 @@ lengths. The models come with the packages `silero-vad` and `speechmos`; both wa
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +12,7 @@ from pydantic import Field
 
 from curation.av.segments import Span
 from curation.step import Step
+from curation.weights import onnx_session, packaged
 
 RATE_HZ = 16_000
 WINDOW = 512
@@ -32,40 +29,17 @@ _DNSMOS_POLYNOMIALS = (
 Pcm = npt.NDArray[np.float32]
 
 
-def packaged(package: str, *path: str) -> Path:
-    """A file that comes with an installed package, which is not imported. Errors: ImportError."""
-    spec = importlib.util.find_spec(package)
-    if spec is None or spec.origin is None:
-        raise ImportError(f"{package} is not installed")
-    return Path(spec.origin).parent.joinpath(*path)
-
-
 def vad_weights() -> Path:
-    return packaged("silero_vad", "data", "silero_vad_16k_op15.onnx")
+    return packaged("silero_vad", "data/silero_vad_16k_op15.onnx", "pip install silero-vad")
 
 
 def dnsmos_weights() -> Path:
-    return packaged("speechmos", "dnsmos_models", "sig_bak_ovr.onnx")
-
-
-@lru_cache(maxsize=4)
-def file_digest(path: Path) -> str:
-    """SHA-256 of a model's weights, for keys."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-@lru_cache(maxsize=4)
-def _session(path: Path) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return packaged("speechmos", "dnsmos_models/sig_bak_ovr.onnx", "pip install --no-deps speechmos")
 
 
 def speech_probabilities(pcm: Pcm) -> npt.NDArray[np.float32]:
     """Probability of speech in each 32 ms: float32 [ceil(n / 512)]. pcm: float32 [n], 16 kHz, -1 to 1."""
-    session = _session(vad_weights())
+    session = onnx_session(vad_weights())
     num = -(-len(pcm) // WINDOW)
     padded = np.zeros(_CONTEXT + num * WINDOW, np.float32)
     padded[_CONTEXT : _CONTEXT + len(pcm)] = pcm
@@ -166,14 +140,6 @@ class SpeechSegmentation(Step):
         return [*parts, span]
 
 
-EMILIA = SpeechSegmentation()
-"""3 to 30 s, gaps below 2 s (facts: 11)."""
-CURATOR_AUDIO = SpeechSegmentation(
-    spans=SpeechSpans(min_silence_s=0.5, pad_s=0.3), min_s=2.0, max_s=60.0, max_gap_s=0.0
-)
-"""NeMo Curator's advanced audio filter: threshold 0.5, 2 to 60 s, least gap 0.5 s, padding 0.3 s."""
-
-
 def dnsmos(pcm: Pcm, hop_s: float = 1.0) -> tuple[float, float, float] | None:
     """(signal, background, overall) quality of speech, 1-5, as DNSMOS P.835 guesses listeners' opinion.
 
@@ -185,7 +151,7 @@ def dnsmos(pcm: Pcm, hop_s: float = 1.0) -> tuple[float, float, float] | None:
         return None
     pcm = np.resize(pcm, _DNSMOS_SAMPLES) if len(pcm) < _DNSMOS_SAMPLES else pcm
     starts = np.arange(0, len(pcm) - _DNSMOS_SAMPLES + 1, round(hop_s * RATE_HZ)).tolist()
-    session = _session(dnsmos_weights())
+    session = onnx_session(dnsmos_weights())
     raw = [session.run(None, {"input_1": pcm[None, at : at + _DNSMOS_SAMPLES]})[0][0] for at in starts]
     scores = [
         np.mean([np.polyval(weights, float(row[k])) for row in raw]) for k, weights in enumerate(_DNSMOS_POLYNOMIALS)

@@ -29,12 +29,13 @@ class Templates(Generator):
     `entries`, the entries of a metadata list that the sample's texts of that language hold: the longest first, none
     that stands within another. Each tag once, at most `most` of them. Which of several templates is taken is a keyed
     hash of the sample. A text's parent is the first text of its language that gave a tag; of columns, the first of its
-    language. Lists of entries hold function words, too: of short captions `most: 1` takes the longest entry alone.
+    language (a picture without a caption of which the columns say something gets a text without a parent). Lists of
+    entries hold function words, too: of short captions `most: 1` takes the longest entry alone.
     Model: none. Source: templates of class names, arXiv 2103.00020, section 3.1.4; tags as texts, Tag2Text, arXiv
     2303.05657.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2  # tags of pictures without a caption, too
 
     templates: dict[str, Annotated[list[str], Field(min_length=1)]] = {"en": ["a picture of {tags}"]}
     """Language (BCP 47 primary subtag) -> templates, each with `{tags}` in it."""
@@ -54,7 +55,7 @@ class Templates(Generator):
             )
         for language, several in self.templates.items():
             for template in several:
-                if _fields(template) != [TAGS]:
+                if _fields(template) != [TAGS] or f"{{{TAGS}}}" not in template:
                     raise ValueError(f"templates.{language}: {template!r} must have {{{TAGS}}} in it, once")
         if not self.templates:
             raise ValueError("templates: there is none")
@@ -78,7 +79,7 @@ class Templates(Generator):
 
     def _of_columns(self, sample: Sample) -> dict[str, tuple[list[str], str | None]]:
         """Language -> tags and the parent."""
-        values = [tag for row in sample.texts for name in self.columns for tag in _tags(row.get(name))]
+        values = [tag for row in sample.links or sample.texts for name in self.columns for tag in _tags(row.get(name))]
         tags = list(dict.fromkeys(values))
         return dict.fromkeys(self.templates, (tags, None)) if tags else {}
 

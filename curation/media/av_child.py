@@ -89,6 +89,11 @@ class Spent:
         self._out[self._kind] = self._out.get(self._kind, 0.0) + time.thread_time() - self._before
 
 
+# Where an Ogg stream ends within its last packet but one, FFmpeg's demuxer gives the last a negative length, in 32 bits
+# without sign: copied into Matroska, it makes a word last 27 hours.
+WRAPPED = 1 << 31
+
+
 def packets(container: Any, streams: Any, out: dict[str, Any]) -> Iterator[Any]:
     """Those of some streams, in the order of the file. Errors: FFmpegError."""
     left, spent = iter(container.demux(streams)), Spent(out, "demux_s")
@@ -97,6 +102,8 @@ def packets(container: Any, streams: Any, out: dict[str, Any]) -> Iterator[Any]:
             packet = next(left, None)
         if packet is None:
             return
+        if packet.duration and packet.duration >= WRAPPED and packet.stream.type == "audio":
+            packet.duration = 0
         yield packet
 
 

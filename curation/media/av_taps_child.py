@@ -21,7 +21,6 @@ GRID = 4  # cells of the motion grid on each side
 MOTION_HZ = 5.0  # frames a second whose vectors are read: as dear as a quarter of the decoding if all are
 AUDIO_CHUNK_S = 0.5  # of sound that goes through a resampler at a time: each call costs more than what it does
 
-_FORMATS = {"rgb24": 3, "gray": 1}
 _reformatter = av.video.reformatter.VideoReformatter()  # keeps its scaler from frame to frame
 
 

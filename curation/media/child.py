@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -248,11 +248,11 @@ def _with_views(answer: dict[str, Any], pixels: npt.NDArray[np.uint8] | None) ->
     answer.pop("view_sizes", None)
     if not sizes:
         return Decoded(**answer)
-    counts = [math.prod(size) for size in sizes]
-    if pixels is None or pixels.size != sum(counts):
+    ends = list(accumulate(map(math.prod, sizes), initial=0))
+    if pixels is None or pixels.size != ends[-1]:
         raise ChildDied(Reason.IMG_DECODER_CRASH, "answered nonsense")
-    pieces = np.split(pixels, np.cumsum(counts)[:-1])
-    return Decoded(**answer, views=tuple(piece.reshape(size) for piece, size in zip(pieces, sizes, strict=True)))
+    places = zip(pairwise(ends), sizes, strict=True)
+    return Decoded(**answer, views=tuple(pixels[start:end].reshape(size) for (start, end), size in places))
 
 
 def _folders(*packages: str) -> list[str]:

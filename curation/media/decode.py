@@ -114,13 +114,6 @@ class Decoder:
         for i, data in enumerate(items):
             yield found.get(i) or self._ask(data, len(before), wanted, before)
 
-    def decode_many(
-        self, items: Iterable[bytes], short_side_px: int | None = None, pixels: bool = True
-    ) -> Iterator[Decoded]:
-        """`decode` for each item, in order and lazily."""
-        for data in items:
-            yield self.decode(data, short_side_px, pixels)
-
     def _known(self, data: bytes) -> Decoded | None:
         if not self.fatal and not self.quarantine:
             return None
@@ -129,7 +122,7 @@ class Decoder:
             return Decoded(reason=Reason.IMG_QUARANTINED.value, detail="killed the decoder in an earlier run")
         return self.fatal.get(digest)
 
-    def _start(self) -> "Child":
+    def _start(self) -> Child:
         if self._child is None:
             child = Child(self.limits, self.output, self.gives_views)
             child.wait_until_ready()

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import fasttext
 import pyarrow as pa
 
-from curation.entries import file_digest
+from curation.file_digest import known_digest
 from curation.second_opinion import confidence, opinion_version, second_guess
 from curation.signal import ColumnSignal, Level, as_table
 
@@ -100,7 +100,7 @@ class FastTextLanguage(ColumnSignal):
     min_prob_unknown: float = 0.95
 
     def key_extras(self) -> dict[str, object]:
-        return {"model": _digest(self._path()), "second": opinion_version()}
+        return {"model": known_digest(self._path()), "second": opinion_version()}
 
     def _path(self) -> Path:
         return self.model or model_file()
@@ -121,7 +121,7 @@ class FastTextLanguage(ColumnSignal):
 
     def compute(self, rows: pa.Table) -> pa.Table:
         path = self._path()
-        model, known = _load(path, _digest(path))
+        model, known = _load(path, known_digest(path))
         texts = rows.column("text_clean").to_pylist()
         claims = rows.column("language_claimed").to_pylist()
         guessed = iter(_guess(model, [line for line in map(_line, texts) if line]))
@@ -166,10 +166,6 @@ def _confidence(
     source = "guessed" if not claim else "claimed" if primary(claim) == chosen else "overruled"
     votes = (detected is not None and primary(detected) == chosen) + (second == chosen)
     return confidence(source, votes, len(text))
-
-
-def _digest(path: Path) -> str:
-    return file_digest(path, path.stat().st_mtime_ns)
 
 
 def _line(text: str | None) -> str:

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 from pydantic import model_validator
 
+from curation.file_digest import known_digest
 from curation.scorers import ModelFields, embedding_array
 from curation.signal import Image, ImageSignal
 from curation.text_detection import default_weights, text_detector, without_text
-from curation.weights import file_digest, needs_onnxruntime
 
 
 class MaskedImageEmbedding(ModelFields, ImageSignal):
@@ -32,7 +32,6 @@ class MaskedImageEmbedding(ModelFields, ImageSignal):
 
     @model_validator(mode="after")
     def _there(self) -> Self:
-        needs_onnxruntime()
         if not self.file().is_file():
             raise ValueError(f"detector: there is no file {self.detector}")
         return self
@@ -42,7 +41,7 @@ class MaskedImageEmbedding(ModelFields, ImageSignal):
         return self.detector or default_weights()
 
     def key_extras(self) -> dict[str, object]:
-        return {**super().key_extras(), "detector": file_digest(self.file())}
+        return {**super().key_extras(), "detector": known_digest(self.file())}
 
     def table_name(self) -> str:
         return f"{self.name}_masked_image_embedding"

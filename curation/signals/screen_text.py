@@ -11,9 +11,9 @@ import pyarrow as pa
 from pydantic import Field
 
 from curation import text_detection, text_reading
+from curation.file_digest import known_digest
 from curation.signal import Image, ImageSignal
 from curation.signals.language import FastTextLanguage
-from curation.weights import file_digest, needs_onnxruntime
 
 
 class ScreenText(ImageSignal):
@@ -39,10 +39,9 @@ class ScreenText(ImageSignal):
     not_in_key: ClassVar[frozenset[str]] = frozenset({"weights", "reader_weights"})
 
     def key_extras(self) -> dict[str, object]:
-        needs_onnxruntime()
         return {
-            "weights": file_digest(self._detector_file()),
-            "reader": file_digest(self._reader_file()),
+            "weights": known_digest(self._detector_file()),
+            "reader": known_digest(self._reader_file()),
             "language": FastTextLanguage().key(),
         }
 

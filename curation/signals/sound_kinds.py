@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from curation.av.segment_signal import DecodedSegment, SegmentSignal
 from curation.av.sound_kinds import TONAL_SHARE, standing_share
-from curation.av.speech import RATE_HZ, SpeechSpans, file_digest, vad_weights
+from curation.av.speech import RATE_HZ, SpeechSpans, vad_weights
+from curation.file_digest import known_digest
 
 
 class SoundKinds(SegmentSignal):
@@ -27,7 +28,7 @@ class SoundKinds(SegmentSignal):
     spans: SpeechSpans = SpeechSpans()
 
     def key_extras(self) -> dict[str, object]:
-        return {"vad": file_digest(vad_weights())}
+        return {"vad": known_digest(vad_weights())}
 
     def writes(self) -> pa.Schema:
         return pa.schema({f"kind_{kind}_share": pa.float32() for kind in ("speech", "tonal", "noise", "silent")})

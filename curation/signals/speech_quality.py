@@ -8,13 +8,8 @@ import pyarrow as pa
 from pydantic import Field
 
 from curation.av.segment_signal import DecodedSegment, SegmentSignal
-from curation.av.speech import (
-    SpeechSpans,
-    dnsmos,
-    dnsmos_weights,
-    file_digest,
-    vad_weights,
-)
+from curation.av.speech import SpeechSpans, dnsmos, dnsmos_weights, vad_weights
+from curation.file_digest import known_digest
 
 
 class SpeechQuality(SegmentSignal):
@@ -42,7 +37,7 @@ class SpeechQuality(SegmentSignal):
         return False  # two small networks that run on a CPU in some milliseconds a second of sound
 
     def key_extras(self) -> dict[str, object]:
-        return {"vad": file_digest(vad_weights()), "dnsmos": file_digest(dnsmos_weights())}
+        return {"vad": known_digest(vad_weights()), "dnsmos": known_digest(dnsmos_weights())}
 
     def writes(self) -> pa.Schema:
         names = ("speech_share", "dnsmos_signal", "dnsmos_background", "dnsmos_overall")

@@ -7,7 +7,6 @@ from typing import ClassVar
 
 from curation.boxes import BoxDetector, BoxSignal
 from curation.text_detection import default_weights, text_detector
-from curation.weights import needs_onnxruntime
 
 
 class TextArea(BoxSignal):
@@ -24,10 +23,6 @@ class TextArea(BoxSignal):
     number_name: ClassVar[str] = "num_text_boxes"
     share_name: ClassVar[str] = "text_area_share"
     boxes_name: ClassVar[str] = "text_boxes"
-
-    def file(self) -> Path:
-        needs_onnxruntime()
-        return super().file()
 
     def default_weights(self) -> Path:
         return default_weights()

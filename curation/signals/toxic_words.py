@@ -11,8 +11,9 @@ from typing import Annotated, ClassVar
 import pyarrow as pa
 from pydantic import AfterValidator, Field
 
-from curation.entries import EntryMatcher, file_digest
+from curation.entries import EntryMatcher
 from curation.entry_forms import normalised
+from curation.file_digest import known_digest
 from curation.signal import ColumnSignal, Level, as_table
 from curation.signals.language import primary
 
@@ -54,7 +55,7 @@ class ToxicWords(ColumnSignal):
     """Language (primary subtag of BCP 47) or `any` -> a file with one word or phrase a line (UTF-8; `.gz` or not)."""
 
     def key_extras(self) -> dict[str, object]:
-        return {"lists": {language: _digest(path) for language, path in self.lists.items()}}
+        return {"lists": {language: known_digest(path) for language, path in self.lists.items()}}
 
     def reads(self) -> tuple[str, ...]:
         return ("text_clean", "language")
@@ -68,7 +69,7 @@ class ToxicWords(ColumnSignal):
         found: list[set[str] | None] = [None] * len(texts)
         for language, path in self.lists.items():
             spoken = [i for i, each in enumerate(languages) if texts[i] is not None and language in (ANY, each)]
-            words, matcher = _matcher(path, _digest(path))
+            words, matcher = _matcher(path, known_digest(path))
             for i, numbers in zip(spoken, matcher.match([texts[i] for i in spoken]).to_pylist(), strict=True):
                 found[i] = (found[i] or set()) | {words[number] for number in numbers}
         columns: dict[str, Sequence[object]] = {
@@ -76,10 +77,6 @@ class ToxicWords(ColumnSignal):
             "toxic_words": [None if each is None else sorted(each) for each in found],
         }
         return as_table({**columns}, self.writes())
-
-
-def _digest(path: Path) -> str:
-    return file_digest(path, path.stat().st_mtime_ns)
 
 
 def _words(path: Path) -> list[str]:

@@ -10,12 +10,11 @@ Some ten minutes on two cores; killed and run again, it goes on.
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import time
 from pathlib import Path
 
-from calls import HERE, ROOT, call, curate
+from calls import HERE, arguments_of, call, curate, source_of
 
 
 def crawl_and_curate(folder: Path, name: str, level: str, recipe: str, more: list[str]) -> Path:
@@ -33,17 +32,13 @@ def crawl_and_curate(folder: Path, name: str, level: str, recipe: str, more: lis
 
 def main() -> None:
     """Run the ablation."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=ROOT / "demo")
-    parser.add_argument("--synthetic", type=int, help="drawn pictures instead of the Debian package")
-    parser.add_argument("--package", type=Path, help="the Debian package as a file, where there is no network")
+    parser = arguments_of(__doc__)
     parser.add_argument("--ablation", type=Path, default=HERE / "ablation" / "ablation.yaml", help="another ablation")
     arguments = parser.parse_args()
     started = time.monotonic()
     folder = arguments.folder.absolute() / "ablation"
     folder.mkdir(parents=True, exist_ok=True)
-    more = ["--synthetic", str(arguments.synthetic)] if arguments.synthetic else []
-    more += ["--package", str(arguments.package.absolute())] if arguments.package else []
+    more = source_of(arguments)
     store = crawl_and_curate(folder, "pool", "web", "curation/recipes/demo.yaml", more)
     clean = crawl_and_curate(folder, "clean", "none", "infra/demo/ablation/clean.yaml", more)
     ablation = str(arguments.ablation.absolute())

@@ -15,6 +15,21 @@ ALLOWED = "127.0.0.1/32"
 MAX_SECONDS = 3600
 
 
+def arguments_of(description: str | None) -> argparse.ArgumentParser:
+    """The arguments that all demos have: where they work, and where their pictures come from."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=ROOT / "demo")
+    parser.add_argument("--synthetic", type=int, help="drawn pictures instead of the Debian package")
+    parser.add_argument("--package", type=Path, help="the Debian package as a file, where there is no network")
+    return parser
+
+
+def source_of(arguments: argparse.Namespace) -> list[str]:
+    """Where pictures come from, as the scripts that build a crawl are told."""
+    found = ["--synthetic", str(arguments.synthetic)] if arguments.synthetic else []
+    return found + (["--package", str(arguments.package.absolute())] if arguments.package else [])
+
+
 def environment(folder: Path) -> dict[str, str]:
     """This process's environment with the project importable, Prefect's state in the demo's folder, nothing sent
     anywhere."""

@@ -9,31 +9,30 @@ writes the report and says what to try next. A second run reuses all that is the
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-from calls import HERE, ROOT, call, curate, environment
+from calls import HERE, ROOT, arguments_of, call, curate, environment, source_of
 
 
 def main() -> None:
     """Run the demo."""
+    arguments = arguments_of(__doc__).parse_args()
     started = time.monotonic()
-    crawl, store = FOLDER / "crawl", FOLDER / "store"
-    build = ["--synthetic", str(ARGUMENTS.synthetic)] if ARGUMENTS.synthetic else []
-    build += ["--package", str(ARGUMENTS.package.absolute())] if ARGUMENTS.package else []
-    call(FOLDER, HERE / "corpus.py", crawl, *build)
-    curate(FOLDER, crawl, store, "curation/recipes/demo.yaml", "--prefect")
-    call(FOLDER, "-m", "flows.cli", "report", store)
+    folder = arguments.folder.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    crawl, store = folder / "crawl", folder / "store"
+    call(folder, HERE / "corpus.py", crawl, *source_of(arguments))
+    curate(folder, crawl, store, "curation/recipes/demo.yaml", "--prefect")
+    call(folder, "-m", "flows.cli", "report", store)
     matching = [sys.executable, str(HERE / "matching.py"), str(crawl), str(store)]
-    subprocess.run(matching, env=environment(FOLDER), check=False)
+    subprocess.run(matching, env=environment(folder), check=False)
     shown = shutil.which("tamis") or ".venv/bin/tamis"
     url = subprocess.run(
         [sys.executable, "-m", "flows.cli", "sql", str(store), EXAMPLE],
-        cwd=ROOT, env=environment(FOLDER), capture_output=True, text=True, check=True,
+        cwd=ROOT, env=environment(folder), capture_output=True, text=True, check=True,
     ).stdout.split()[-1]  # fmt: skip
     print(f"\nthe demo took {time.monotonic() - started:.0f} s. Try next:")
     print(f"  open {store / 'report' / 'index.html'} in a browser: the funnel, kept and rejected pictures, the model")
@@ -45,11 +44,4 @@ def main() -> None:
 EXAMPLE = "select url from ledger where list_contains(rejected_by, 'near_duplicate') order by url limit 1"
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=ROOT / "demo")
-    parser.add_argument("--synthetic", type=int, help="drawn pictures instead of the Debian package")
-    parser.add_argument("--package", type=Path, help="the Debian package as a file, where there is no network")
-    ARGUMENTS = parser.parse_args()
-    FOLDER: Path = ARGUMENTS.folder.absolute()
-    FOLDER.mkdir(parents=True, exist_ok=True)
     main()

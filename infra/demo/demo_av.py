@@ -13,23 +13,18 @@ Each has a report with what was kept and refused. A second run reuses all that i
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import time
-from pathlib import Path
 
-from calls import HERE, ROOT, call, curate
+from calls import HERE, arguments_of, call, curate, source_of
 
 
 def main() -> None:
     """Run the demo."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=ROOT / "demo")
+    parser = arguments_of(__doc__)
     parser.add_argument("--films", type=int, default=16)
     parser.add_argument("--copies", type=int, default=8)
     parser.add_argument("--pictures", type=int, help="spoken pictures of the second part")
-    parser.add_argument("--synthetic", type=int, help="drawn pictures instead of the Debian package")
-    parser.add_argument("--package", type=Path, help="the Debian package as a file, where there is no network")
     parser.add_argument("--no-open", action="store_true", help="without open films and sounds of package registries")
     arguments = parser.parse_args()
     started = time.monotonic()
@@ -38,8 +33,7 @@ def main() -> None:
     film_store, spoken_store = folder / "store-av", folder / "store-spoken"
     for each in (films, spoken):
         each.mkdir(parents=True, exist_ok=True)
-    more = ["--synthetic", str(arguments.synthetic)] if arguments.synthetic else []
-    more += ["--package", str(arguments.package.absolute())] if arguments.package else []
+    more = source_of(arguments)
     of_films = ["--films", str(arguments.films), "--copies", str(arguments.copies)]
     of_films += [] if arguments.no_open or arguments.synthetic else ["--open"]
     of_spoken = ["--pictures", str(arguments.pictures)] if arguments.pictures else []

@@ -20,6 +20,8 @@ select
     c.direction,
     case
         when t.text_uid is not null and (c.rejected_by is null or list_contains(c.rejected_by, 'downloaded')) then 'takedown'
+        -- nothing but a take-down deletes texts, those that were written about its media
+        when o.sample_uid is null then 'takedown'
         when c.rejected_by is null then 'data'
         else why.cause
     end as cause,

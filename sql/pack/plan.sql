@@ -17,9 +17,9 @@ select
     {text_fields}
     {extra},
     k.position,
-    p.file,
-    p.start,
-    p.length
+    p.file as tamis__file,
+    p.start as tamis__start,
+    p.length as tamis__length
 from kept k
 join places p using (media_uid)
 -- a keyed hash shuffles: the order depends on the seed and the uids alone

@@ -34,11 +34,11 @@ select
     {text_fields}
     {extra},
     k.position,
-    p.file,
-    p.start,
-    p.length,
-    p.frame_start,
-    p.frame_length
+    p.file as tamis__file,
+    p.start as tamis__start,
+    p.length as tamis__length,
+    p.frame_start as tamis__frame_start,
+    p.frame_length as tamis__frame_length
 from kept k
 join places p using (media_uid)
 -- a keyed hash shuffles: the order depends on the seed and the uids alone

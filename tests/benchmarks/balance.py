@@ -31,8 +31,8 @@ sys.path.insert(0, str(ROOT))
 from curation.balance import EntryCounts, KeepProbability, thresholds  # noqa: E402
 from curation.policy import Balance  # noqa: E402
 from pipelines.decide import Decider  # noqa: E402
-from pipelines.pool_rows import TableRows  # noqa: E402
 from pipelines.solve import solve  # noqa: E402
+from tests.pipelines.table_rows import TableRows  # noqa: E402
 
 GOAL_RATIO = 15
 NUM_ENTRIES, MATCHES = 500_000, 5

@@ -148,12 +148,10 @@ ENGINES: dict[str, Callable[[list[str]], Callable[[], object]]] = {
 def search(texts: list[str]) -> tuple[float, int, int]:
     """CPU seconds of the whole search, pairs that joined, and texts in groups."""
     from curation.components import connected_components
-    from curation.minhash import near_duplicate_texts
-    from curation.shingles import first_of_equal, normal_form, shingle_sets
+    from tests.curation.in_memory import near_texts
 
     begin = time.process_time()
-    normal = normal_form(pa.array(texts))
-    pairs = near_duplicate_texts(shingle_sets(normal), first_of_equal(normal), 0.8, 0.99)
+    pairs = near_texts(pa.array(texts), 0.8, 0.99)
     labels = connected_components(len(texts), pairs.i, pairs.j)
     seconds = time.process_time() - begin
     sizes = np.bincount(labels, minlength=len(texts))

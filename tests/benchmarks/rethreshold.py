@@ -3,7 +3,8 @@
     python tests/benchmarks/rethreshold.py --rows 10000000 --part-samples 10000
 
 Makes a store whose tables have the layout of a real one (media without bytes; one text a sample but for one in fifty;
-30% of the media in duplicate groups of 2-4; up to 6 entries a text from a Zipf law over 100,000), then runs the stage
+30% of the media in duplicate groups of 3, and as many texts; 1% of both in an evaluation set; up to 6 entries a text
+from a Zipf law over 100,000), then runs the stage
 `select` for several policies, each in a fresh process, and reports wall and CPU seconds and peak memory (with pages of
 mapped files; in brackets without). The first use of a column or of a duplicate search costs more than the next
 (pipelines/column_cache.py): in the order of POLICIES each is made ready by those before it; with --cold every policy is
@@ -36,6 +37,7 @@ sys.path.insert(0, str(ROOT))
 
 from curation.schema import MEDIA, TEXTS  # noqa: E402
 from curation.table import write_part  # noqa: E402
+from pipelines.views import EVALUATION_MATCHES  # noqa: E402
 
 WORDS = ["a", "red", "green", "old", "small", "house", "boat", "cat", "dog", "tree", "river", "market", "on", "under",
          "photo", "painting", "of", "the", "two", "three", "winter", "wooden", "bridge", "bird"]  # fmt: skip
@@ -51,6 +53,9 @@ CHEAP = [
     {"rule": "not_too_long", "keep": "aspect_ratio <= 3"},
 ]
 DEDUPE = {"dedupe": "near_duplicate"}
+A_LANGUAGE = {"quota": "spoken", "per": "language", "at_most": 1000}
+TEXTS_ONCE = {"dedupe": "same_text", "of": "texts", "prefer": "num_characters desc, clip_score desc"}
+HELD = {"decontaminate": "benchmarks", "against": ["a_set"]}
 
 
 def top(fraction: float, among: str = "passed") -> dict[str, Any]:
@@ -77,9 +82,16 @@ POLICIES: dict[str, list[dict[str, Any]]] = {
     "larger pictures, dedupe, top 20%": [*cheap(300), DEDUPE, top(0.2)],
     "dedupe, top 20%, balance": [*CHEAP, DEDUPE, top(0.2), {"balance": "metaclip", "t": 2000}],
     "dedupe, top 30%, balance": [*CHEAP, DEDUPE, top(0.3), {"balance": "metaclip", "t": 2000}],
-    "quota of 1,000 samples a language": [CHEAP[0], {"quota": "spoken", "per": "language", "at_most": 1000}],
+    "quota of 1,000 samples a language": [CHEAP[0], A_LANGUAGE],
     "languages balanced": [CHEAP[0], {"balance": "spoken", "by": "language", "exponent": 0.5, "fraction": 0.3}],
     "weight": [CHEAP[0], {"weight": "drawn", "value": "clip_score"}],
+    "the best 1,000 samples a language": [CHEAP[0], {**A_LANGUAGE, "prefer": "clip_score desc"}],
+    "quota of 2,000 samples a language": [CHEAP[0], {**A_LANGUAGE, "at_most": 2000}],
+    "quota behind a threshold": [CHEAP[0], clip(0.25), A_LANGUAGE],
+    "copies of texts": [CHEAP[0], TEXTS_ONCE],
+    "copies of texts, other threshold": [CHEAP[0], clip(0.25), TEXTS_ONCE],
+    "decontaminated": [CHEAP[0], HELD],
+    "decontaminated, other threshold": [CHEAP[0], clip(0.25), HELD],
 }
 """In this order: a policy is made ready by those before it as it would be by the work of a day."""
 
@@ -97,7 +109,7 @@ def some(rng: np.random.Generator, values: list[str], count: int, shares: list[f
 
 
 def make_part(root: str, part: int, samples: int, light: bool) -> dict[str, Any]:
-    """Write all tables of one part of the pool; returns their paths, and the uids of media that are in groups."""
+    """Write all tables of one part of the pool; returns their paths, and the uids of media and texts in groups."""
     rng = np.random.default_rng([7, part])
     tables = Path(root) / "tables"
     key = hashlib.sha256(f"part {part}".encode()).hexdigest()
@@ -154,7 +166,22 @@ def make_part(root: str, part: int, samples: int, light: bool) -> dict[str, Any]
         folder = tables / (name if base is not None else f"signal_{name}")
         plain = ["bytes"] if name == "media" else []
         paths[name] = write_part(folder, part, key, table, plain=plain).path.relative_to(root).as_posix()
-    return {"paths": paths, "grouped": medium.take(pa.array(rng.choice(samples, samples * 3 // 10, replace=False)))}
+    chosen, texts_chosen = (rng.choice(num, num * 3 // 10, replace=False) for num in (samples, count))
+    return {"paths": paths, "media": medium.take(pa.array(chosen)), "texts": text_uid.take(pa.array(texts_chosen))}
+
+
+def held(level: str, uids: pa.Array) -> pa.Table:
+    """Matches of these with an evaluation set, as the stage decontaminate writes them."""
+    num = len(uids)
+    columns = {"rule": ["benchmarks"] * num, "level": [level] * num, "uid": uids, "evaluation_set": ["a_set"] * num,
+               "item": [f"item {n % 5000}" for n in range(num)], "kind": ["picture (same)"] * num,
+               "distance": np.arange(num, dtype=np.int32) % 9, "similarity": pa.nulls(num, pa.float64())}  # fmt: skip
+    return pa.table(columns, schema=EVALUATION_MATCHES)
+
+
+def written(root: Path, name: str, table: pa.Table) -> str:
+    """A table of one part; its path below the store."""
+    return write_part(root / "tables" / name, 0, "d" * 64, table).path.relative_to(root).as_posix()
 
 
 def entry_lists(rng: np.random.Generator, count: int) -> pa.Array:
@@ -171,13 +198,19 @@ def make_store(root: Path, rows: int, part_samples: int, light: bool) -> None:
         made = list(executor.map(make_part, *given, chunksize=4))
     names = {name: [each["paths"][name] for each in made] for name in made[0]["paths"]}
     rng = np.random.default_rng(8)
-    grouped = pa.concat_arrays([each["grouped"] for each in made])
-    grouped = grouped.take(pa.array(rng.permutation(len(grouped))))
-    first = np.repeat(np.arange(0, len(grouped), 3), 3)[: len(grouped)]
-    duplicates = pa.table({"media_uid": grouped, "duplicate_group": grouped.take(pa.array(first))})
-    part = write_part(root / "tables" / "duplicates", 0, "d" * 64, duplicates.sort_by("media_uid"))
     tables = {"media": names["media"], **{f"signal_{name}": names[name] for name in SIGNALS if name in names}}
-    tables["duplicates"] = [part.path.relative_to(root).as_posix()]
+    matches = []
+    for level, table, uid, group in (
+        ("media", "duplicates", "media_uid", "duplicate_group"),
+        ("text", "text_duplicates", "text_uid", "text_duplicate_group"),
+    ):
+        grouped = pa.concat_arrays([each.pop("media" if level == "media" else "texts") for each in made])
+        grouped = grouped.take(pa.array(rng.permutation(len(grouped))))
+        matches.append(held(level, grouped[: len(grouped) // 30]))
+        of_three = grouped.take(pa.array(np.arange(len(grouped)) // 3 * 3))
+        found = pa.table({uid: grouped, group: of_three}).sort_by(uid)
+        tables[table] = [written(root, table, found)]
+    tables["evaluation_matches"] = [written(root, "evaluation_matches", pa.concat_tables(matches))]
     signals = {name: level for name, level in SIGNALS.items() if name in names}
     state = {"tables": tables, "signals": signals, "versions": [], "recipe": "benchmark", "policy_name": None}
     (root / "state.json").write_text(json.dumps(state))

@@ -11,14 +11,18 @@ decoder's child, 1 thread; both ways in turn, medians of --repeats; the child's 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import importlib.util
 import io
+import itertools
+import json
 import os
 import platform
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +48,10 @@ from curation.table import write_part  # noqa: E402
 from pipelines import picture_pass  # noqa: E402
 from pretrain.embed import TwoTowerScorer, has_bfloat16  # noqa: E402
 from pretrain.normalising import normalised  # noqa: E402
+
+CHILD = HERE.parents[1] / "curation" / "media" / "decode_child.py"  # a file that runs by itself, no module
+decode_child: Any = importlib.util.module_from_spec(spec := importlib.util.spec_from_file_location("child", CHILD))
+spec.loader.exec_module(decode_child)
 
 BATCH = 64
 WORDS = [
@@ -151,19 +159,40 @@ class Bench:
         self.child = child._process.pid
         self.start_s = time.process_time() - started + cpu_s(self.child) - time.process_time()
 
-    def usual_preprocess(self) -> list[torch.Tensor]:
-        return list(torch.utils.data.DataLoader(Encoded(self.datas, self.transform), batch_size=BATCH))
+    def usual_preprocess(self) -> None:
+        """Batch by batch, none of which outlasts the next: as where a model takes them."""
+        for _ in torch.utils.data.DataLoader(Encoded(self.datas, self.transform), batch_size=BATCH):
+            pass
 
-    def our_preprocess(self) -> list[np.ndarray]:
-        """Up to the tensor that goes into the model, as `TwoTowerScorer` makes it."""
+    def our_preprocess(self) -> None:
+        """The same, up to the tensor that goes into the model, as `TwoTowerScorer` makes it."""
+        self._into_batches(self.squares())
+
+    def without_a_child(self) -> None:
+        """The same, decoded in this process, as the usual loop does: no command of tamis does that with what comes from
+        the web. What the limited child costs is the difference."""
+        self._into_batches(self._unguarded())
+
+    def _into_batches(self, squares: Iterator[np.ndarray]) -> None:
+        colours: Any = self.fast.model.normalise
+        while batch := list(itertools.islice(squares, BATCH)):
+            normalised(torch.from_numpy(np.stack(batch)), colours.mean, colours.std, torch.bfloat16)
+
+    def _unguarded(self) -> Iterator[np.ndarray]:
+        view, limits = self.signal.view(), dataclasses.asdict(DecodeLimits())
+        asked, room = json.dumps([[view.short_side_px, view.exact]]), memoryview(bytearray(1 << 24))
+        for data in self.datas:
+            answer, _ = decode_child.decode(data, asked, decode_child.serving.VIEWS, room, limits)
+            height, width = answer["view_sizes"][0]
+            pixels = np.frombuffer(room, np.uint8, height * width * 3).reshape(height, width, 3)
+            yield self.signal.prepare(pixels, answer["height_px"], answer["width_px"])
+
+    def squares(self) -> Iterator[np.ndarray]:
+        """Each picture as the scorer prepares it."""
         prepare = picture_pass.preparing([self.signal], [self.signal.view()])
-        seen = [each for each in self.pool.map(self.datas, [self.signal.view()], prepare, ahead=BATCH) if each]
-        squares = [each[0] for each in seen]
-        for start in range(0, len(squares), BATCH):
-            colours: Any = self.fast.model.normalise
-            pixels = torch.from_numpy(np.stack(squares[start : start + BATCH]))
-            normalised(pixels, colours.mean, colours.std, torch.bfloat16)
-        return squares
+        for seen in self.pool.map(self.datas, [self.signal.view()], prepare, ahead=BATCH):
+            if seen is not None:
+                yield seen[0]
 
     def timed(self, work: Callable[[], Any]) -> Callable[[], float]:
         def way() -> float:
@@ -191,9 +220,15 @@ def table(rows: list[tuple[str, float, float, float]], unit: str) -> None:
 
 def speed(bench: Bench, num_modelled: int) -> None:
     num = len(bench.datas)
-    both = {"usual": bench.timed(bench.usual_preprocess), "ours": bench.timed(bench.our_preprocess)}
-    decode = in_turn(both, bench.repeats)
-    squares = bench.our_preprocess()[:num_modelled]
+    decode = in_turn(
+        {
+            "usual": bench.timed(bench.usual_preprocess),
+            "ours": bench.timed(bench.our_preprocess),
+            "without a child": bench.timed(bench.without_a_child),
+        },
+        bench.repeats,
+    )
+    squares = list(itertools.islice(bench.squares(), num_modelled))
     batches = list(torch.stack([bench.transform(Image.fromarray(each)) for each in squares]).split(BATCH))
     model = in_turn(
         {
@@ -216,7 +251,13 @@ def speed(bench: Bench, num_modelled: int) -> None:
     }
     rows = [(name, 1 / usual, 1 / ours, goal) for name, (usual, ours, goal) in per.items()]
     pair = [sum(each[way] for each in per.values()) for way in (0, 1)]
-    table([*rows, ("pairs, all of it", 1 / pair[0], 1 / pair[1], 2.2)], "rows")
+    bare = (
+        "preprocessing, in one process as the usual loop",
+        num / decode["usual"],
+        num / decode["without a child"],
+        4.0,
+    )
+    table([rows[0], bare, *rows[1:], ("pairs, all of it", 1 / pair[0], 1 / pair[1], 2.2)], "rows")
     for name, way in (("usual loop", 0), ("tamis", 1)):
         shares = [f"{label} {each[way] / pair[way]:.0%}" for label, each in per.items()]
         print(f"split of {name}'s time: {', '.join(shares)}")
@@ -227,7 +268,7 @@ def agreement(bench: Bench, num: int) -> None:
     """Scores beside open_clip's in fp32: of the same pixels (bfloat16, trimming), and of the whole way from the bytes
     (decoding at a smaller scale and the filter, too)."""
     texts = bench.texts[:num]
-    squares = bench.our_preprocess()[:num]
+    squares = list(itertools.islice(bench.squares(), num))
     fast = bench.fast.encode_images(squares)[0] @ bench.fast.encode_texts(texts)[0].T
     exact = bench.exact.encode_images(squares)[0] @ bench.exact.encode_texts(texts)[0].T
     with torch.inference_mode():

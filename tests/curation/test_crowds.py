@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.components import connected_components
-from curation.crowds import crowded, near_duplicates
 from curation.near_duplicates import Hashes, NearDuplicates
 from curation.thumbnail_match import SURE, WITH_CAPTION, verdict
+from tests.curation.in_memory import crowded, near_duplicates
 from tests.curation.signal_rows import drawing
 from tests.curation.test_near_duplicates import alike, copy, letter, plain_letter, thumbnails
 

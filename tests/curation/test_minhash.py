@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from curation import minhash
 from curation.components import Merged, connected_components
-from curation.minhash import Bands, TextPairs, choose_bands, near_duplicate_texts, signatures
+from curation.minhash import Bands, TextPairs, choose_bands, signatures
 from curation.set_join import join_across, join_within
-from curation.shingles import ShingleSets, first_of_equal, normal_form, shingle_sets
+from curation.shingles import ShingleSets, normal_form, shingle_sets
+from tests.curation.in_memory import near_texts
 
 
 def as_sets(rows: list[set[int]]) -> ShingleSets:
@@ -35,8 +36,7 @@ def spread(row: set[int]) -> set[int]:
 
 
 def near(texts: list[str | None], **settings: object) -> TextPairs:
-    normal = normal_form(pa.array(texts, pa.string()))
-    return near_duplicate_texts(shingle_sets(normal), first_of_equal(normal), **settings)  # type: ignore[arg-type]
+    return near_texts(pa.array(texts, pa.string()), **settings)  # type: ignore[arg-type]
 
 
 def planted(num: int, share: float, seed: int) -> list[tuple[set[int], set[int]]]:

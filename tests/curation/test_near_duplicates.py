@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from curation.components import connected_components
-from curation.crowds import near_duplicates
 from curation.near_duplicates import (
     MAX_LIGHTS_APART,
     Bucket,
@@ -27,6 +26,7 @@ from curation.near_duplicates import (
 )
 from curation.signals.perceptual_hash import PerceptualHash
 from curation.thumbnail_match import DIFFERENT, KINDS, SURE, WITH_CAPTION, thumbnail_array, verdict
+from tests.curation.in_memory import near_duplicates
 from tests.curation.signal_rows import drawing
 
 NUM_DRAWINGS = 40

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.shingles import UNSPACED, first_of_equal, normal_form, shingle_sets
+from curation.shingles import UNSPACED, normal_form, shingle_sets
 
 TUX = Path(__file__).parent / "data" / "tux_captions.tsv"
 VANISHING = re.compile("[\xad\u034f\u061c\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]")
@@ -123,11 +123,3 @@ def test_hashes_are_those_of_every_machine() -> None:
 
 
 HASHES = ["8b3fc13ac3beb17d", "afa988f88edbfa98", "dd207b638c2e74b6", "fbf3aac8517b832b"]
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.lists(st.none() | st.sampled_from(["a", "A", "a!", "b", "", "\u624b"]), max_size=12))
-def test_first_of_equal(texts: list[str | None]) -> None:
-    normal = normal_form(pa.array(texts, pa.string()))
-    forms = normal.to_pylist()
-    assert first_of_equal(normal).tolist() == [-1 if form is None else forms.index(form) for form in forms]

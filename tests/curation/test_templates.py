@@ -30,6 +30,10 @@ def test_tags_of_columns_are_each_named_once_in_every_language() -> None:
     assert found == [[Written("a bird, blue", "en", "a {tags}"), Written("Bild: bird, blue", "de", "Bild: {tags}")], []]
     odd = sample("s", ("x", "en"), kind="[not JSON", tags=" ")
     assert generator.write([odd])[0][0].text == "a [not JSON"
+    bare = Sample("u", [], None, [{"text_uid": "u-0", "text": None, "language_claimed": None, "kind": "bird"}])
+    assert generator.write([bare])[0][0] == Written("a bird", "en", "a {tags}")
+    with pytest.raises(ValueError, match=r"must have \{tags\} in it, once"):
+        Templates(source="t", columns=["kind"], templates={"en": ["{tags:>9}"]})
 
 
 def test_entries_are_those_of_the_language_and_none_stands_within_another(tmp_path: Path) -> None:

@@ -13,9 +13,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.flows.prefect_server import Server
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "infra" / "demo"
@@ -186,3 +189,25 @@ def held(tmp_path: Path) -> Iterator[Held]:
     server.released.set()
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture(scope="session")
+def prefect_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], "Server"]]:
+    """Gives the server that is running, or starts one: two files need it, and it takes long to start."""
+    from tests.flows.prefect_server import Server
+
+    started: list[Server] = []
+
+    def running() -> Server:
+        if not (started and started[-1].is_running):
+            started.append(Server.start(tmp_path_factory.mktemp("prefect")))
+        return started[-1]
+
+    yield running
+    for each in started:
+        each.end()
+
+
+@pytest.fixture(scope="module")
+def server(prefect_servers: Callable[[], "Server"]) -> "Server":
+    return prefect_servers()

@@ -4,6 +4,7 @@ import errno
 import signal
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,6 +51,28 @@ def test_errors_are_said(
     assert ended.value.exit_code == status
     told = capsys.readouterr().err
     assert all(each in told for each in said)
+
+
+def test_what_failed_lets_go_of_what_it_held() -> None:
+    """Though the error is still there: DuckDB complains of connections that are open at the end of the process."""
+
+    class Connection:
+        pass
+
+    held: list[weakref.ref[Connection]] = []
+
+    def ask() -> None:
+        connection = Connection()
+        held.append(weakref.ref(connection))
+        try:
+            raise ValueError("deeper")
+        except ValueError as error:
+            raise OSError("no dashboard answers") from error
+
+    with pytest.raises(typer.Exit) as ended, explained():
+        ask()
+    assert ended.value.__context__ is not None
+    assert held[0]() is None
 
 
 def test_a_value_of_an_option_is_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from curation.table import write_part
+from curation.versions import VERSION_FORMAT
 from pretrain.config import TrainConfig
-from pretrain.version import FORMAT
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -66,7 +66,7 @@ def test_pairs_of_training_are_those_of_the_version_that_its_config_lets_through
     schema = pa.schema({"sample_uid": pa.string(), "split": pa.string(), "texts": pa.list_(pa.struct(kinds))})
     part = write_part(tmp_path / "versions" / "v-1", 0, "ab" * 32, pa.Table.from_pylist(rows, schema=schema)).path
     shard = {"name": part.name, "num_samples": 2, "num_texts": 6}
-    manifest = {"format": FORMAT, "name": "v-1", "digest": "ab" * 32, "num_samples": 2, "num_texts": 6,
+    manifest = {"format": VERSION_FORMAT, "name": "v-1", "digest": "ab" * 32, "num_samples": 2, "num_texts": 6,
                 "shards": [shard]}  # fmt: skip
     (part.parent / "manifest.json").write_text(json.dumps(manifest))
     demo = yaml.safe_load((ROOT / "pretrain" / "configs" / "demo.yaml").read_text())

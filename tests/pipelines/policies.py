@@ -10,9 +10,9 @@ from curation.policy import Policy
 from pipelines import database
 from pipelines.decide import Decider
 from pipelines.decided import DECIDED
-from pipelines.pool_rows import TableRows
 from pipelines.solve import solve
 from pipelines.views import DUPLICATES
+from tests.pipelines.table_rows import TableRows
 
 COLUMNS = pa.schema(
     [

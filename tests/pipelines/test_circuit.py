@@ -2,22 +2,12 @@
 
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
-
-import pytest
 
 from pipelines.fetch import Fetcher
 from pipelines.fetch_options import FetchOptions
 from tests.pipelines import loopback
 from tests.pipelines.hasty_fetch import BODY, QUICK, fetch_all
-
-
-@pytest.fixture
-def server() -> Iterator[Any]:
-    with loopback.Server() as it:
-        it.routes["/ok"] = lambda r: r.reply(BODY)
-        yield it
 
 
 def status(code: int) -> Any:

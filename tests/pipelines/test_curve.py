@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.curve import CurveOptions, curve, round_steps, shown, write_page
-from pipelines.pool_rows import TableRows
 from pipelines.sources import SourceError
 from tests.pipelines.policies import decisions
 from tests.pipelines.policies import row as fields
+from tests.pipelines.table_rows import TableRows
 
 SCHEMA = pa.schema(
     [

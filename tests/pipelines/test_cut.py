@@ -34,5 +34,6 @@ def test_values_are_narrow_only_where_nothing_is_lost() -> None:
 @given(st.lists(st.lists(st.integers(0, 6)), max_size=4), st.integers(1, 4))
 def test_values_that_stand_too_often(pieces: list[list[int]], at_most: int) -> None:
     counts = Counter(value for piece in pieces for value in piece)
-    found = more_than([np.array(piece, np.uint64) for piece in pieces], at_most)
+    found, often = more_than([np.array(piece, np.uint64) for piece in pieces], at_most)
     assert found.tolist() == sorted(value for value, num in counts.items() if num > at_most)
+    assert often.tolist() == [counts[value] for value in found.tolist()]

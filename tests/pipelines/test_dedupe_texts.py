@@ -13,8 +13,6 @@ from hypothesis import strategies as st
 
 from curation.components import connected_components
 from curation.duplicate_search import TextSearch
-from curation.minhash import near_duplicate_texts
-from curation.shingles import first_of_equal, normal_form, shingle_sets
 from curation.step import digest
 from curation.table import open_part, write_part
 from pipelines import database, dedupe_texts
@@ -27,6 +25,7 @@ from pipelines.views import TEXT_DUPLICATES, open_store
 from pipelines.why import story
 from pipelines.workers import SerialWorkers
 from pipelines.yaml_place import RecipeError
+from tests.curation.in_memory import near_texts
 from tests.pipelines.policies import COLUMNS, decide, row
 from tests.stores import LOOSE, Served, digests, last_run, links_file, recipe, rows, run
 
@@ -103,8 +102,7 @@ def test_any_growth_ends_with_the_groups_of_all_at_once(
 def in_memory(texts: dict[str, str | None]) -> dict[str, str]:
     """Groups by comparing all at once, at the settings of the test above."""
     uids = sorted(texts)
-    normal = normal_form(pa.array([texts[uid] for uid in uids], pa.string()))
-    pairs = near_duplicate_texts(shingle_sets(normal, words=1), first_of_equal(normal), 0.6, 0.9)
+    pairs = near_texts(pa.array([texts[uid] for uid in uids], pa.string()), 0.6, 0.9, words=1)
     labels = connected_components(len(uids), pairs.i, pairs.j)
     sizes = np.bincount(labels, minlength=1)
     return {uid: uids[label] for uid, label in zip(uids, labels, strict=True) if sizes[label] > 1}

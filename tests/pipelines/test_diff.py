@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from curation.table import open_part, read_part, write_part
 from pipelines.diff import diff
 from pipelines.selections import find_selection, selections
 from pipelines.store import Store, StoreError
+from pipelines.summary import ask
 from tests.stores import LOOSE, SIGNALS, Served, digests, links_file, recipe, rows, run, tamis
 
 USED = [{"use": f"curation.signals.{name}"} for name in [*SIGNALS, "metadata_entries.MetadataEntries"]]
@@ -87,6 +89,29 @@ def test_a_changed_rule(folder: Path) -> None:
     assert causes(folder, "worded", "wordy") == {("out", "rule", "words"): 5}
     assert causes(folder, "wordy", "small") == {("in", "rule", "words"): 8}
     assert causes(folder, "wordy", "wordy") == {}
+
+
+def test_an_older_selection_is_asked_by_its_name(folder: Path, tmp_path: Path) -> None:
+    select(folder, "worded", WIDE)
+    select(folder, "wordy", {**WIDE, "at": {"least": 4}})
+    store, sql = Store.open(folder / "store"), "select text_uid from ledger where kept"
+    version = find_selection(store, "worded").version
+    assert version is not None
+    for name, label in (("worded", "worded"), (version, "worded"), ("latest", "wordy"), (None, "wordy")):
+        assert set(ask(store, sql, name).column(0).to_pylist()) == kept(folder, label)
+    listed = ask(store, "select label, is_shown, version from selections order by number").to_pylist()
+    assert [(row["label"], row["is_shown"]) for row in listed] == [("small", False), ("worded", False), ("wordy", True)]
+    assert listed[1]["version"] == version
+    done = tamis("sql", store.root, "funnel", "--selection", "worded")
+    assert (done.returncode, done.stdout.split()[-2]) == (0, "7"), done.stdout
+    done = tamis("sql", store.root, "funnel", "--selection", "wordless")
+    assert done.returncode == 2
+    assert "has no selection or version 'wordless'; there are: small-" in done.stderr
+    shutil.copytree(store.root, tmp_path / "store")
+    for path in (tmp_path / "store" / "tables" / "signal_caption_statistics").iterdir():
+        path.unlink()  # as a take-down does
+    with pytest.raises(StoreError, match="are no longer there, such as tables/signal_caption_statistics/"):
+        ask(Store.open(tmp_path / "store"), sql, "worded")
 
 
 def test_a_cut_among_rows_that_another_rule_let_through(folder: Path) -> None:

@@ -21,6 +21,7 @@ from curation.shearing import counter
 from curation.table import read_part
 from flows.main_job import load
 from pipelines import database
+from pipelines.diff import diff
 from pipelines.enrich import enrich_part
 from pipelines.plan import plan
 from pipelines.recipe import load_recipe
@@ -32,7 +33,7 @@ from pipelines.workers import PartFailed, SerialWorkers
 from pipelines.yaml_place import RecipeError
 from tests.pipelines.av_store import Finished
 from tests.pipelines.colours import Colours
-from tests.stores import LOOSE, SIGNALS, Served, digests, options, parts_run, recipe, rows, run
+from tests.stores import LOOSE, SIGNALS, Served, digests, links_file, options, parts_run, recipe, rows, run
 
 TEMPLATES = "curation.generators.templates.Templates"
 COLOURS = f"{Colours.__module__}.{Colours.__qualname__}"
@@ -129,6 +130,21 @@ def test_every_written_text_says_what_wrote_it_and_beside_which_text(store: Path
     assert there == [{"n": 0}]
     positions = rows(store, "select max(position) + 1 as n, count(*) as m from texts group by sample_uid")
     assert all(row["n"] == row["m"] for row in positions)
+
+
+@pytest.mark.family("F05")
+def test_a_picture_without_a_caption_gets_one_of_its_tags(served: Served, tmp_path: Path) -> None:
+    links: list[tuple[str | None, str | None]] = [(served.pictures[0], None), (served.pictures[1], "a small bird"),
+                                                  (served.pictures[2], None)]  # fmt: skip
+    table = links_file(tmp_path / "l.parquet", links, category=["cat", "bird", None])
+    own = [{"use": TEMPLATES, "source": "tags", "columns": ["category"], "shear": "words"}]
+    run(tmp_path / "store", enriching(tmp_path / "r.yaml", enrich=own), table)
+    found = rows(tmp_path / "store", "select text, parent_text_uid is null as alone, is_sheared, kept from "
+                                     "generated_texts join decided using (text_uid) order by text")  # fmt: skip
+    assert found == [
+        {"text": "a picture of", "alone": False, "is_sheared": True, "kept": True},
+        {"text": "a picture of cat", "alone": True, "is_sheared": False, "kept": True},
+    ]
 
 
 @pytest.mark.family("F05")
@@ -258,6 +274,13 @@ def test_a_take_down_deletes_what_was_written_about_the_medium(store: Path, serv
     left = rows(tmp_path / "store", "select sample_uid from generated_texts")
     assert left
     assert {"sample_uid": gone["sample_uid"]} not in left
+    # what the selection before it read is gone in part, and the two can still be compared
+    before, after = Store.open(store), Store.open(tmp_path / "store")
+    found = diff(after, str(before.state().selection), "latest")
+    out = [row for row in found.rows.to_pylist() if row["direction"] == "out" and row["cause"] == "takedown"]
+    kept = rows(store, f"select text_uid from decisions where kept and sample_uid = '{gone['sample_uid']}'")
+    assert kept
+    assert {row["text_uid"] for row in kept} == {row["text_uid"] for row in out}
 
 
 def test_segments_are_written_about_by_the_picture_in_their_middle(av_finished: Finished, tmp_path: Path) -> None:

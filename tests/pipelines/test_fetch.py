@@ -5,7 +5,6 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,6 @@ from pipelines.fetch import Fetcher
 from pipelines.fetch_options import FetchOptions
 from tests.pipelines import loopback
 from tests.pipelines.hasty_fetch import BODY, HEAD, QUICK, fetch, fetch_all
-
-
-@pytest.fixture
-def server() -> Iterator[Any]:
-    with loopback.Server() as it:
-        it.routes["/ok"] = lambda r: r.reply(BODY)
-        yield it
 
 
 def test_a_body_arrives_whole_with_its_digest(server: Any) -> None:
@@ -76,6 +68,10 @@ RAW: dict[str, tuple[bytes, str | None]] = {
     "two lengths": (HEAD + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", "http.bad_response"),
     "length over the cap": (HEAD + b"Content-Length: 99999999999\r\n\r\nabc", "dl.too_large"),
     "length of 30 digits": (HEAD + b"Content-Length: " + b"9" * 30 + b"\r\n\r\nabc", "dl.too_large|http.bad_response"),
+    "length of 5,000 digits": (
+        HEAD + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\nabc",
+        "dl.too_large|http.bad_response",
+    ),
     # chunks
     "chunked": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", None),
     "chunked with a trailer": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-T: 1\r\n\r\n", None),
@@ -126,6 +122,10 @@ RAW: dict[str, tuple[bytes, str | None]] = {
     "451": (b"HTTP/1.1 451 Law\r\nContent-Length: 0\r\n\r\n", "http.forbidden"),
     "418": (b"HTTP/1.1 418 Teapot\r\nContent-Length: 0\r\n\r\n", "http.4xx_gone"),
     "429": (b"HTTP/1.1 429 Slow\r\nContent-Length: 0\r\n\r\n", "http.rate_limited"),
+    "429 with a hostile wait": (
+        b"HTTP/1.1 429 Slow\r\nRetry-After: \xb2\r\nContent-Length: 0\r\n\r\n",
+        "http.rate_limited",
+    ),
     "408": (b"HTTP/1.1 408 T\r\nContent-Length: 0\r\n\r\n", "http.5xx"),
     "500": (b"HTTP/1.1 500 E\r\nContent-Length: 0\r\n\r\n", "http.5xx"),
     "503": (b"HTTP/1.1 503 E\r\nContent-Length: 0\r\n\r\n", "http.5xx"),

@@ -3,23 +3,13 @@
 import itertools
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
-
-import pytest
 
 from curation.reasons import ReasonClass, reason_class
 from pipelines.fetch import Fetcher
 from pipelines.fetch_options import FetchOptions
 from tests.pipelines import loopback
 from tests.pipelines.hasty_fetch import BODY, HEAD, QUICK, fetch_all, to
-
-
-@pytest.fixture
-def server() -> Iterator[Any]:
-    with loopback.Server() as it:
-        it.routes["/ok"] = lambda r: r.reply(BODY)
-        yield it
 
 
 def answers(*replies: tuple[int, dict[str, str]]) -> Any:

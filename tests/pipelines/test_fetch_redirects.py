@@ -1,6 +1,5 @@
 """Redirects, each hop checked as if it were a link, and opt-outs in headers."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,13 +8,6 @@ from pipelines.fetch import Fetcher
 from pipelines.fetch_options import FetchOptions
 from tests.pipelines import loopback
 from tests.pipelines.hasty_fetch import BODY, HEAD, QUICK, fetch, fetch_all, to
-
-
-@pytest.fixture
-def server() -> Iterator[Any]:
-    with loopback.Server() as it:
-        it.routes["/ok"] = lambda r: r.reply(BODY)
-        yield it
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

@@ -17,11 +17,11 @@ from pydantic import TypeAdapter
 from curation.policy import Policy
 from pipelines.decide import Decider
 from pipelines.gates import MAX_GROUPS, GateClosed, Judged, gate_counts, judge
-from pipelines.pool_rows import TableRows
 from pipelines.reselect import reselect
 from pipelines.solve import solve
 from pipelines.yaml_place import RecipeError
 from tests.pipelines.policies import COLUMNS, row
+from tests.pipelines.table_rows import TableRows
 from tests.stores import rows as ask
 from tests.stores import tamis
 

@@ -13,9 +13,9 @@ from curation.table import write_part
 from pipelines import group_table
 from pipelines.decide import Decider
 from pipelines.group_table import GroupTable
-from pipelines.pool_rows import TableRows
 from pipelines.views import DUPLICATES
 from tests.pipelines.policies import COLUMNS
+from tests.pipelines.table_rows import TableRows
 
 Row = tuple[str, str | None]
 UIDS = [f"{7 * n * 2**120 % 2**128:032x}" for n in range(9)] + ["m1", "m2", "é"]

@@ -41,3 +41,12 @@ def test_retry_after() -> None:
     assert seconds is not None
     assert 55 < seconds <= 60
     assert retry_after_s("Sun, 06 Nov 1994 08:49:37 GMT") == 0
+
+
+TOO_LARGE = "9" * 30
+HOSTILE = ["\xb2", "1\xb3", f"Mon, 01 Jan {TOO_LARGE} 00:00:00 GMT", f"Mon, 01 Jan 2020 00:00:00 +{TOO_LARGE}"]
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_a_hostile_retry_after_says_nothing(value: str) -> None:
+    assert retry_after_s(value) is None

@@ -177,6 +177,17 @@ def test_a_second_time_nothing_is_read(tmp_path: Path, store: Store) -> None:
     assert leftovers(store.root) == []
 
 
+def test_without_a_link_table_the_pool_stays_and_an_empty_one_is_an_error(tmp_path: Path, store: Store) -> None:
+    recipe = made(tmp_path, links_file(tmp_path / "l.parquet", [("http://a.example/1", "one")]))
+    none_named = recipe.changed(source=recipe.source.changed(links=[]))
+    with pytest.raises(SourceError, match="--links FILE"):
+        ingest(none_named, store)
+    ingest(recipe, store)
+    before = digests(store.root)
+    assert ingest(none_named, store) == {"links_read": 0, "parts_made": 0, "parts": 1}
+    assert digests(store.root) == before
+
+
 def test_a_new_file_makes_new_parts_only(tmp_path: Path, store: Store) -> None:
     first = links_file(tmp_path / "1.parquet", [(f"http://a.example/{i}", "x") for i in range(20)])
     second = links_file(tmp_path / "2.parquet", [(f"http://b.example/{i}", "x") for i in range(9)])
@@ -219,6 +230,24 @@ def test_claims_about_a_known_text_are_added(tmp_path: Path, store: Store) -> No
     ingest(made(tmp_path, whole), at_once)
     assert [each.texts.path.name for each in at_once.pool()] == [each.texts.path.name for each in store.pool()]
     assert ingest(made(tmp_path, first, second, whole), store)["parts_made"] == 0  # says nothing new
+
+
+def test_what_one_row_leaves_out_another_says(tmp_path: Path) -> None:
+    """Of rows with one URL and text the first that says something counts, in one table or two; blanks say nothing."""
+    table: list[Link] = [("http://a.example/1", "taxi"), ("http://a.example/2", "bus"), ("http://a.example/1", "taxi")]
+    said = {"language": ["", None, "en"], "split": [None, "val", "train"], "kind": ["car", None, "van"]}
+    source = {"columns": {"url": "url", "text": "caption", "language": "language", "extra": ["split", "kind"]}}
+    several = [links_file(tmp_path / f"{i}.parquet", table[i : i + 1], **{n: [v[i]] for n, v in said.items()})
+               for i in range(3)]  # fmt: skip
+    whole = links_file(tmp_path / "whole.parquet", table, **said)
+    pools = []
+    for number, links in enumerate(([whole], several)):
+        store = Store.create(tmp_path / f"store{number}")
+        for until in range(1, len(links) + 1):
+            ingest(made(tmp_path, *links[:until], source=source), store)
+        pools.append({r["text"]: (r["split"], r["kind"], r["language_claimed"], r["languages_claimed"])
+                      for r in texts(store)})  # fmt: skip
+    assert pools == [{"taxi": ("train", "car", "en", ["en"]), "bus": ("val", None, None, [])}] * 2
 
 
 def test_a_column_that_is_asked_for_later(tmp_path: Path, served: Served) -> None:

@@ -13,11 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import curation.crowds
 import pipelines.dedupe_texts
 import pipelines.near_pairs
 from curation.components import connected_components
-from curation.crowds import crowded, near_duplicates
+from curation.crowds import MAX_EQUAL
 from curation.duplicate_search import TextSearch
 from curation.signals.perceptual_hash import PerceptualHash
 from curation.step import digest
@@ -32,6 +31,7 @@ from pipelines.recipe import load_recipe
 from pipelines.stage import Run
 from pipelines.store import Store
 from pipelines.workers import SerialWorkers, Workers, make_workers
+from tests.curation.in_memory import crowded, near_duplicates
 from tests.curation.signal_rows import drawing
 from tests.curation.test_near_duplicates import COPIES, copy, letter, plain_letter
 from tests.stores import digests, recipe
@@ -85,10 +85,10 @@ def pairs(run: Run, files: Sequence[Path]) -> list[Row]:
     return sorted(tuple(row.values()) for row in rows)
 
 
-def dull(files: Sequence[Path]) -> list[Row]:
+def dull(files: Sequence[Path], max_equal: int = MAX_EQUAL) -> list[Row]:
     """The pairs by `near_duplicates` over all looks in memory."""
     looks = Looks(files)
-    found = near_duplicates(looks.hashes, looks.thumbnails)
+    found = near_duplicates(looks.hashes, looks.thumbnails, max_equal=max_equal)
     look = [bytes(each).ljust(16, b"\0") for each in looks.digests.tolist()]
     return sorted(
         (look[i], look[j], KINDS[kind], int(distance), bool(verdict == SURE))
@@ -193,10 +193,9 @@ def test_crowds_grow_too(
     run = a_run(tmp_path)
     files = parts_of(run, pictures, [6, 20])
     sizes, captions = [], 0
-    for module in (curation.crowds, pipelines.near_pairs):
-        monkeypatch.setattr(module, "MAX_EQUAL", 2)
+    monkeypatch.setattr(pipelines.near_pairs, "MAX_EQUAL", 2)
     for known in (1, 2, 3):
-        found, expected = pairs(run, files[:known]), dull(files[:known])
+        found, expected = pairs(run, files[:known]), dull(files[:known], 2)
         looks = Looks(files[:known])
         in_crowd = {bytes(d).ljust(16, b"\0") for d in looks.digests[crowded(looks.hashes.own, 2)].tolist()}
         assert [row for row in found if not in_crowd & {*row[:2]}] == [

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.noise import FLAG, PLAN, Noisy, add_noise
+from pipelines.selections import find_selection
 from pipelines.store import Store, StoreError
 from pipelines.verify import verify_store
 from pretrain.dataset import open_data
@@ -120,6 +121,8 @@ def test_mistakes_are_named(store: Path, sweep: list[Noisy]) -> None:
             add_noise(found, "latest", shares, 0, print)
     with pytest.raises(StoreError, match=f"has noise already: add it to {sweep[0].version}"):
         add_noise(found, sweep[1].version, [0.1], 0, print)
+    with pytest.raises(StoreError, match=f"`tamis noise` made it of {sweep[0].version}: name that one"):
+        find_selection(found, sweep[1].version)
     done = tamis("noise", store, "--shares", "a,b")
     assert done.returncode == 2
     assert "--shares: could not convert string to float: 'a'" in done.stderr

@@ -7,6 +7,7 @@ from pipelines.optout import opt_out_reason
 NOW = datetime.datetime(2026, 11, 22, tzinfo=datetime.UTC)
 FUTURE = ["25 Jun 2099 15:00:00 PST", "Wed, 25 Jun 2099 15:00:00 GMT", "Friday, 25-Jun-60 15:00:00 GMT", "2099-06-25"]
 FUTURE += ["2099-06-25T15:00:00Z", "2099-06-25T15:00:00+02:00", "never", ""]
+FUTURE += [f"Mon, 01 Jan {'9' * 30} 00:00:00 GMT"]
 PAST = ["25 Jun 2019 15:00:00 PST", "Tue, 25 Jun 2019 15:00:00 GMT", "Tuesday, 25-Jun-19 15:00:00 GMT", "2019-06-25"]
 PAST += ["2019-06-25T15:00:00Z", "21 Nov 2026 15:00:00 PST"]
 

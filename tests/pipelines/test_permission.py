@@ -4,7 +4,6 @@ import hashlib
 import itertools
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ from pipelines.fetch import Fetcher
 from pipelines.fetch_options import FetchOptions
 from pipelines.fetched import Fetched
 from tests.pipelines import loopback
+from tests.pipelines.hasty_fetch import BODY
 
-BODY = b"\x89PNG" + bytes(1000)
 FILES = ("/robots.txt", "/ai.txt", "/.well-known/tdmrep.json")
 QUICK: dict[str, Any] = {"allow_networks": ("127.0.0.0/8",), "backoff_s": 0.01, "connect_timeout_s": 2.0, "retries": 1}
 QUICK |= {
@@ -25,13 +24,6 @@ QUICK |= {
     "requests_per_second_per_host": 1e6,
     "max_retry_after_s": 2,
 }
-
-
-@pytest.fixture
-def server() -> Iterator[Any]:
-    with loopback.Server() as it:
-        it.routes["/ok"] = lambda r: r.reply(BODY)
-        yield it
 
 
 def fetch_all(urls: list[str], **options: Any) -> list[Fetched]:
@@ -138,7 +130,7 @@ def test_rules_that_heal_within_the_run_are_obeyed(server: Any) -> None:
 def test_a_large_robots_txt_is_read_up_to_the_cap(server: Any) -> None:
     filler = "# " + "x" * 1021 + "\n"
     server.routes["/robots.txt"] = text("User-agent: *\nDisallow: /no\n" + filler * 2000 + "Disallow: /ok")
-    outs = fetch_all([server.url("/ok"), server.url("/no")], max_bytes=5000)
+    outs = fetch_all([server.url("/ok"), server.url("/no")], max_bytes=15_000)
     assert [out.reason for out in outs] == [None, "policy.robots"]
 
 

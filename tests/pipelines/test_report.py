@@ -15,9 +15,9 @@ import pyarrow as pa
 import pytest
 from PIL import Image, ImageDraw
 
+from curation.schema import FIGURES
 from curation.table import write_parquet
-from pipelines import database, report_charts, report_pictures
-from pipelines.model_views import METRICS
+from pipelines import database, report_charts, report_pictures, report_tables
 from pipelines.report import address, visible, write_report
 from pipelines.store import Store
 from pipelines.views import open_store
@@ -212,6 +212,21 @@ def test_the_same_store_gives_the_same_page(finished: Path, tmp_path: Path) -> N
     assert path.is_file()
 
 
+def test_a_text_without_a_medium_counts_at_that_rule_alone(finished: Path) -> None:
+    """Of the others, each is counted where the pictures are there, against a dull reading of the ledger."""
+    asked = [row["rejected_by"] for row in rows(finished, "select rejected_by from ledger")]
+    there = [rejected for rejected in asked if "downloaded" not in rejected]
+    found = {row["rule"]: row for row in report_tables.rules(open_store(Store.open(finished)), [])}
+    gone = found.pop("downloaded")
+    assert 0 < gone["texts"] == gone["alone"] == len(asked) - len(there)
+    assert (gone["asked"], gone["with_others"], gone["partner"]) == (len(asked), 0, None)
+    for rule, row in found.items():
+        assert row["asked"] == len(there)
+        assert row["texts"] == sum(rule in rejected for rejected in there)
+        assert row["alone"] == sum(rejected == [rule] for rejected in there)
+    assert sum(row["texts"] for row in found.values()) > 0
+
+
 def test_rejected_pictures_stand_below_the_rule_that_lost_them(hostile: tuple[Path, Path], finished: Path) -> None:
     _, page = page_of(hostile[0])
     assert "two_words" in page.text
@@ -291,7 +306,7 @@ def test_training_and_evaluation_beside_chance(hostile: tuple[Path, Path], tmp_p
         {**row, "metric": "recall_at_5", "language": "de", "value": 0.5, "lo": 0.4, "hi": 0.6, "chance": 0.25},
         {**row, "metric": "modality_gap", "language": None, "value": 0.7, "lo": 0.6, "hi": 0.8, "chance": 0.1},
     ]
-    write_parquet(folder / "evaluation-abc.parquet", pa.Table.from_pylist(found, schema=METRICS), {})
+    write_parquet(folder / "evaluation-abc.parquet", pa.Table.from_pylist(found, schema=FIGURES), {})
     _, page = page_of(store)
     assert "Loss 5.000 at the first step, 0.167 at the last." in page.text
     assert "R@1 31.0% 5.0%" in page.text

@@ -43,7 +43,7 @@ class Crawl:
         paths = [*(f"/{number}" for number in range(12)), "/gone", "/no"]
         self.links = links_file(folder / "links.parquet", [(server.url(path), f"picture {path[1:]}") for path in paths])
         fetch = {"retries": 1, "backoff_s": 0.01, "requests_per_second_per_host": 10_000, "circuit_pause_s": 0.3}
-        self.recipe = recipe(folder / "r.yaml", samples_per_part=5, download={"fetch": fetch})
+        self.recipe = recipe(folder / "r.yaml", samples_per_part=5, download={"fetch": fetch, "outage_links": 0})
         self.store = folder / "store"
 
     def _route(self, path: str, body: bytes) -> Any:

@@ -1,6 +1,5 @@
-"""Cuts, quotas, weights and thresholds by name: each against a dull reading of its definition, and what it records."""
+"""Cuts, weights and thresholds by name: each against a dull reading of its definition, and what it records."""
 
-import hashlib
 import json
 import math
 import random
@@ -84,68 +83,6 @@ def test_the_cut_is_recorded() -> None:
     assert saw(found["t001"], "b") == {"clip_score": 0.25, "cut": 0.5}
     found = decisions([row(1, 1, clip_score=None)], [{"top": "b", "by": "clip_score * 2", "fraction": 0.5}])
     assert saw(found["t001"], "b") == {"clip_score": None, "value": None, "cut": None}
-
-
-def place_in_quota(seed: int, unit: str) -> str:
-    return hashlib.md5(f"{seed}:{unit}".encode()).hexdigest()
-
-
-QUOTA_ROWS = st.lists(
-    st.tuples(st.integers(0, 5), st.sampled_from(["a", "b", "c", None]), st.booleans(), st.sampled_from([0.1, 0.9])),
-    min_size=1,
-    max_size=20,
-)
-
-
-@settings(max_examples=20, deadline=None)
-@given(
-    QUOTA_ROWS,
-    st.integers(1, 3),
-    st.sampled_from(["samples", "texts"]),
-    st.sampled_from(["thin", "drop"]),
-    st.sampled_from(["passed", "all"]),
-    st.sampled_from([None, "clip_score desc"]),
-    st.integers(7, 25),
-)
-def test_quota_against_a_dull_reading(
-    drawn: list[tuple[int, str | None, bool, float]],
-    at_most: int,
-    unit: str,
-    more: str,
-    among: str,
-    prefer: str | None,
-    batch_rows: int,
-) -> None:
-    drawn = sorted(drawn, key=lambda each: each[0])  # a sample lies in one part
-    rows = [
-        row(i, sample, language=language, width_px=64 if wide else 10, clip_score=score)
-        for i, (sample, language, wide, score) in enumerate(drawn)
-    ]
-    item = {"quota": "q", "per": "language", "at_most": at_most, "unit": unit, "more": more, "among": among, "seed": 3}
-    policy = [{"rule": "wide", "keep": "width_px > 32"}, {**item, "prefer": prefer}]
-    found = decisions(rows, policy, batch_rows=batch_rows, threads=2)
-    uid = "sample_uid" if unit == "samples" else "text_uid"
-    expected = set()
-    for language in ("a", "b", "c"):
-        group = [r for r in rows if r["language"] == language]
-        counted = [r for r in group if among == "all" or r["width_px"] > 32]
-        first: dict[str, Any] = {}
-        for r in counted:
-            order = (-r["clip_score"] if prefer else 0, place_in_quota(3, r[uid]), r[uid])
-            first[r[uid]] = min(first.get(r[uid], order), order)
-        places = {u: place for place, u in enumerate(sorted(first, key=lambda u: first[u]), start=1)}
-        for r in group:
-            if more == "drop":
-                rejected = len(places) > at_most
-            else:
-                rejected = r in counted and places[r[uid]] > at_most
-            assert ("q" in found[r["text_uid"]]["rejected_by"]) == rejected
-            if rejected:
-                assert saw(found[r["text_uid"]], "q")["num"] == len(places)
-            elif r["width_px"] > 32:
-                expected.add(r["text_uid"])
-    assert {uid for uid, d in found.items() if d["kept"]} == expected
-    assert all("q" in found[r["text_uid"]]["rejected_by"] for r in rows if r["language"] is None)
 
 
 def test_weights_multiply_and_a_row_without_one_is_rejected() -> None:
@@ -232,6 +169,9 @@ def test_what_is_computed_and_not_finite_weighs_nothing_and_is_in_no_cut() -> No
                                                                             "fraction": 1.0}])  # fmt: skip
     assert [found[uid]["kept"] for uid in ("t001", "t002")] == [False, True]
     assert found["t001"]["rejected_by"] == ["w", "t"]
+    ratio = "(height_px - 64) / (width_px - 64)"  # 0 / 0 of the first row, which is no ratio above anything
+    found = decisions([row(1, 1), row(2, 2, width_px=128, height_px=128)], [{"rule": "r", "keep": f"{ratio} > 0.3"}])
+    assert [found[uid]["kept"] for uid in ("t001", "t002")] == [False, True]
 
 
 EVERYTHING = [

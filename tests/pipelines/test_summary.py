@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import threading
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,7 +16,7 @@ from pipelines.database import SqlError
 from pipelines.sources import SourceError
 from pipelines.store import Store
 from pipelines.summary import ask, listing, status_tables, write_result
-from tests.stores import digests
+from tests.stores import digests, tamis_alone
 
 
 @pytest.fixture
@@ -88,6 +89,28 @@ def test_nothing_outside_of_the_store_is_read(store: Store, tmp_path: Path, quer
     finally:
         (outside / "secret.csv").unlink()
     assert list(tmp_path.iterdir()) == []
+
+
+ENDLESS = "select count(*) from range(1000000000) a, range(1000000000) b where (a.range + b.range) % 7 = 9"
+
+
+def test_a_query_ends_when_its_time_is_up(store: Store) -> None:
+    began = time.monotonic()
+    with pytest.raises(SourceError, match=r"not done after 0\.2 s: .*--timeout"):
+        ask(store, ENDLESS, timeout_s=0.2)
+    assert time.monotonic() - began < 20
+    assert ask(store, "select 1 as a", timeout_s=60).to_pylist() == [{"a": 1}]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"), [(("select nonesuch from ledger",), "nonesuch"), ((ENDLESS, "--timeout", "0.2"), "0.2 s")]
+)
+def test_an_error_is_all_that_is_said(store: Store, words: tuple[str, ...], said: str) -> None:
+    """In a process of its own: DuckDB complains at its end about what is still open."""
+    done = tamis_alone("sql", store.root, *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert not [word for word in ("nanobind", "leak", "Traceback") if word in done.stderr]
 
 
 def test_variables_of_the_program_are_no_tables(store: Store) -> None:

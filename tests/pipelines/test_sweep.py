@@ -8,11 +8,11 @@ import pytest
 from pydantic import TypeAdapter
 
 from curation.policy import Policy
-from pipelines.pool_rows import TableRows
 from pipelines.sweep import cells, read_grid, shown, sweep
 from pipelines.views import DUPLICATES
 from pipelines.yaml_place import RecipeError
 from tests.pipelines.policies import COLUMNS, decisions, row
+from tests.pipelines.table_rows import TableRows
 
 POLICY: list[dict[str, Any]] = [
     {"rule": "wide", "keep": "width_px >= $least", "at": {"least": 32}},
@@ -53,6 +53,26 @@ def test_every_cell_is_what_its_policy_decides() -> None:
     lines = shown(table, list(grid))
     assert len(lines) == 4
     assert list(lines[0])[:5] == ["wide.least", "best.fraction", "texts", "samples", "rate"]
+
+
+def test_values_of_several_kinds_are_shown_as_texts() -> None:
+    small = {"rule": "small", "keep": "width_px < $most", "at": {"most": 64}}
+    policy = [{"rule": "any", "keep": "width_px > 8"}, small]
+    grid = read_grid(["any.keep=true,width_px > 16", f"small.most=16,{2**70}"], None)
+    table = sweep(
+        TableRows(pa.Table.from_pylist(ROWS, schema=COLUMNS)),
+        cells(TypeAdapter(Policy).validate_python(policy), grid),
+        {},
+        [].append,
+    )
+    kept = {(line["any.keep"], line["small.most"]): line["texts"] for line in shown(table, list(grid))}
+    widths = [r["width_px"] for r in ROWS]
+    assert kept == {
+        ("true", "16"): sum(width < 16 for width in widths),
+        ("true", str(2**70)): len(widths),
+        ("width_px > 16", "16"): 0,
+        ("width_px > 16", str(2**70)): sum(width > 16 for width in widths),
+    }
 
 
 class OneEmptyBatch(TableRows):

@@ -31,7 +31,10 @@ WRONG: list[tuple[str, str, str]] = [
     ("rule: a, keep: clip_score > 0.3", ".keep", "there is no column 'clip_score'"),
     ("rule: a, keep: kept", ".keep", "there is no column 'kept'"),
     ("rule: a, keep: bytes is not null", ".keep", "there is no column 'bytes'; did you mean 'size_bytes'?"),
-    ("rule: a, keep: texts.num_words > 3", ".keep", 'Referenced table "texts" not found'),
+    ("rule: a, keep: texts.num_words > 3", ".keep", "named alone: 'num_words', not 'texts.num_words'"),
+    ("rule: a, keep: candidates.num_words > 3", ".keep", "named alone: 'num_words', not 'candidates.num_words'"),
+    ("top: t, by: candidates.num_words, fraction: 0.3", ".by", "named alone: 'num_words'"),
+    ("quota: q, per: url, at_most: 3, prefer: candidates.num_words", ".prefer", "named alone: 'num_words'"),
     ("top: t, by: clip_image_embedding, fraction: 0.3", ".by", "there is no column 'clip_image_embedding'"),
     ("quota: q, per: url, at_most: 3, prefer: clip_score desc", ".prefer", "there is no column 'clip_score'"),
     ("dedupe: d, prefer: clip_score desc", ".prefer", "there is no column 'clip_score'"),
@@ -42,6 +45,8 @@ WRONG: list[tuple[str, str, str]] = [
     ("rule: a, keep: text_clean > 3", ".keep", "Cannot compare values of type VARCHAR"),
     ("rule: a, keep: [num_words > 3]", ".keep", "SQL is written as text"),
     ("rule: a, keep: num_words > $x, at: {x: many}", ".keep", "Could not convert string 'many'"),
+    ("rule: a, keep: language_claimed = $x, at: {x: no}", ".keep", "the text 'language_claimed' is compared with true"),
+    ("rule: a, keep: \"language_claimed not in ('de', $x)\", at: {x: no}", ".keep", "put such a word in quotes"),
     ("top: t, by: text_clean, fraction: 0.3", ".by", "of type VARCHAR, not NUMBER"),
     ("top: t, by: num_words > 3, fraction: 0.3", ".by", "of type BOOLEAN, not NUMBER"),
     ("weight: w, value: text_clean", ".value", "of type VARCHAR, not NUMBER"),
@@ -56,6 +61,7 @@ WRONG: list[tuple[str, str, str]] = [
     ("decontaminate: c", ".against", "this field is required"),
     # names and fields
     ("rule: good, keep: num_words > 2", "", "two rules are called 'good'"),
+    ("rule: no, keep: num_words > 2", ".rule", "valid string (value: False): a word such as no, yes, on or off"),
     ("rule: A b, keep: num_words > 2", ".rule", "match pattern"),
     ("sieve: s", "", "a rule begins with one of the keys rule, top, quota"),
     ("rule: a, keep: num_words > 3, al: {x: 1}", ".al", "no such field"),
@@ -144,6 +150,15 @@ def test_what_is_no_rule(tmp_path: Path, item: str, said: str) -> None:
     with pytest.raises(RecipeError) as caught:
         load_recipe(path)
     assert said in str(caught.value)
+
+
+def test_a_dedupe_where_nothing_is_looked_for(tmp_path: Path) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(f"{HEAD}  - {{dedupe: d}}\n")
+    assert load_recipe(path).policy is not None
+    path.write_text(f"{HEAD}  - {{dedupe: d}}\n".replace("perceptual: false", "exact: [], perceptual: false"))
+    with pytest.raises(RecipeError, match=r"policy\[1\]: d is `of: media`.* say `duplicates: {exact: \[sha256\]}`"):
+        load_recipe(path)
 
 
 def test_what_is_unusual_and_right(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -14,6 +15,11 @@ SCALE = 2.0
 
 def unit(*shape: int, seed: int) -> torch.Tensor:
     return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
+
+
+def unit_array(*shape: int, seed: int) -> np.ndarray:
+    made = np.random.default_rng(seed).normal(size=shape)
+    return np.asarray(made / np.linalg.norm(made, axis=-1, keepdims=True))
 
 
 def batch_of(num_rows: int, dim: int = 6, seed: int = 0, group: list[int] | None = None, **more: Any) -> Encoded:

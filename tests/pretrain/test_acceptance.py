@@ -1,10 +1,9 @@
-"""Acceptance tests of families at the size that the facts ask for: tens of seconds each, so all are slow. The same in
+"""Acceptance tests of families at full size: tens of seconds each, so all are slow. The same in
 small, which every change runs, stands beside the part that it tests."""
 
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import signal
 import subprocess
@@ -21,7 +20,7 @@ from segmented import hertz
 from test_families import small
 from test_matching import accuracy
 from test_segments import STREAMS, settings
-from tiny import sample, write_version
+from tiny import logged, sample, write_version
 from tiny import spec as tiny_spec
 
 from pretrain.config import parse_config
@@ -52,7 +51,7 @@ def test_three_configs_run_20_steps(name: str, version: Version, store: Path, tm
     found = []
     for folder in (tmp_path / "once", tmp_path / "again"):
         train_worker(Job(spec, (str(version.folder),), str(folder), str(store / "cache")))
-        lines = [json.loads(line) for line in read_lines(folder / METRICS_FILE)]
+        lines = logged(folder)
         found.append([{key: value for key, value in line.items() if key[0].isdigit()} for line in lines])
     assert len(found[0]) == 20
     assert found[0] == found[1]
@@ -169,7 +168,7 @@ def test_a_driver_killed_in_the_second_stage_goes_on(tmp_path: Path) -> None:
     assert [run.key for run in runs[0]] == [run.key for run in runs[1]]
     logs = []
     for _, last in runs:
-        lines = [json.loads(line) for line in read_lines(last.folder / METRICS_FILE)]
+        lines = logged(last.folder)
         logs.append([{k: v for k, v in line.items() if k not in ("samples_per_s", "cpu_s")} for line in lines])
     assert logs[0] == logs[1]
     assert len(logs[0]) == 400

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import resource
 import threading
 from pathlib import Path
@@ -10,11 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import spec
+from tiny import logged, spec
 
 from pretrain import checkpoint
 from pretrain.checkpoint import CheckpointError, Saver, load_checkpoint, newest
-from pretrain.loop import METRICS_FILE, Job, read_lines, train_worker
+from pretrain.loop import Job, train_worker
 from pretrain.version import Version
 
 
@@ -123,4 +122,4 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_run(version: Version, stor
     job = Job(spec(checkpoint_every=2, steps=500), (str(version.folder),), str(tmp_path), str(store / "cache"))
     with pytest.raises(CheckpointError, match=r"checkpoints: .*exists"):
         train_worker(job)
-    assert 2 <= len([json.loads(line) for line in read_lines(tmp_path / METRICS_FILE)]) <= 4
+    assert 2 <= len(logged(tmp_path)) <= 4

@@ -101,6 +101,13 @@ def test_yaml_files(tmp_path: Path) -> None:
         load_config(file)
     file.write_text(yaml.safe_dump(spec()), encoding="utf-8")
     assert load_config(file, seed=3).seed == 3
+    for again in ("lr: 0.1\nseed: 1\nlr: 0.2\n", "seed: 1\nmodel:\n  - {lr: 1, lr: 2}\n"):  # YAML forgets the first
+        file.write_text(again, encoding="utf-8")
+        with pytest.raises(ConfigError, match=r"c\.yaml:3: lr: this field stands in line [13] already"):
+            load_config(file)
+    file.write_bytes(b"name: caf\xe9\n")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        load_config(file)
 
 
 def test_shipped_configs_are_valid() -> None:

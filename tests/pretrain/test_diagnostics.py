@@ -9,9 +9,9 @@ import pytest
 import torch
 from tiny import config
 
+from pretrain import evaluate_labels
 from pretrain.config import ConfigError
 from pretrain.diagnostics import (
-    accuracy_row,
     class_vectors,
     label_outcomes,
     linear_probe,
@@ -23,13 +23,10 @@ from pretrain.diagnostics import (
 )
 from pretrain.evaluate_labels import by_labels
 from pretrain.geometry import geometry_rows
+from pretrain.metrics import mean_row
 from pretrain.vectors import Vectors
 from pretrain.version import Version
-
-
-def unit(*shape: int, seed: int) -> np.ndarray:
-    made = np.random.default_rng(seed).normal(size=shape)
-    return np.asarray(made / np.linalg.norm(made, axis=-1, keepdims=True))
+from tests.pretrain.batches import unit_array as unit
 
 
 @pytest.mark.family("F23")
@@ -88,7 +85,7 @@ def test_top_k_counts_ties_against_the_model() -> None:
     correct = output.topk(5, 1)[1].t().eq(target.view(1, -1).expand(5, -1))  # clip_benchmark's `accuracy`
     for k in (1, 5):
         assert within_top(random, label, k).mean() == pytest.approx(float(correct[:k].sum()) / 200)
-    row = accuracy_row("m", within_top(random, label, 1), 1 / 7)
+    row = mean_row("m", within_top(random, label, 1), np.arange(200), 1 / 7)
     assert row["lo"] < row["chance"] < row["hi"]  # (b): a random model lies inside the chance interval
 
 
@@ -145,7 +142,7 @@ def test_label_outcomes_say_what_they_compare_with() -> None:
 
 
 @pytest.mark.family("F32")
-def test_a_model_is_evaluated_by_the_labels_of_a_version(version: Version) -> None:
+def test_a_model_is_evaluated_by_the_labels_of_a_version(version: Version, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
 
     class Scorer:
@@ -162,7 +159,7 @@ def test_a_model_is_evaluated_by_the_labels_of_a_version(version: Version) -> No
     scorer: Any = Scorer()
     vectors = Vectors(scorer, np.zeros((48, 16, 16, 3), dtype=np.uint8))
     there = np.ones(48, dtype=bool)
-    found = by_labels(vectors, config(), version, there, progress=said.append)
+    found = by_labels(vectors, config(), version, there, "category", said.append)
     assert [row["metric"] for row in found.figures] == [
         "zero_shot_top_1", "nearest_neighbours_top_1", "linear_probe_top_1",
         "modality_gap", "alignment", "uniformity_images",
@@ -171,9 +168,10 @@ def test_a_model_is_evaluated_by_the_labels_of_a_version(version: Version) -> No
     assert "2 classes of 'category', 8 held-out pictures" in said[-1]
     assert len(found.outcomes) == 3 * 8
     assert {row["measure"] for row in found.outcomes} == {row["metric"] for row in found.figures[:3]}
-    by_labels(vectors, config(), version, there, progress=said.append)
+    by_labels(vectors, config(), version, there, "category", said.append)
     assert asked == [40, 8]  # each picture once
     with pytest.raises(ConfigError, match=r"has no column \['kind'\]"):
-        by_labels(vectors, config(), version, there, label_column="kind")
+        by_labels(vectors, config(), version, there, "kind", said.append)
+    monkeypatch.setattr(evaluate_labels, "HELD_OUT", "nothing")
     with pytest.raises(ConfigError, match="0 held-out pictures"):
-        by_labels(vectors, config(), version, there, held_out="nothing")
+        by_labels(vectors, config(), version, there, "category", said.append)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import subprocess
 import sys
 import time
@@ -15,8 +14,7 @@ from typing import Any
 import psutil
 import pytest
 from test_resume import every_sample_once_an_epoch
-
-from pretrain.loop import METRICS_FILE, read_lines
+from tiny import logged
 
 STEPS = 900
 BEFORE_S = 300.0
@@ -60,10 +58,6 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     made.add_node(**NODE)
     yield made
     made.shutdown()
-
-
-def logged(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in read_lines(folder / METRICS_FILE)]
 
 
 def until(holds: Callable[[], bool], what: str) -> None:

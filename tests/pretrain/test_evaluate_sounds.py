@@ -72,7 +72,7 @@ def version_of(store: Path) -> Version:
 
 def test_suites_are_what_was_not_trained_on(store: Path) -> None:
     version = version_of(store)
-    found = dict(members(version, parse_config(CONFIG), np.ones(version.num_samples, dtype=bool), "split", "val"))
+    found = dict(members(version, parse_config(CONFIG), np.ones(version.num_samples, dtype=bool)))
     assert {name: len(samples) for name, samples in found.items()} == {
         "held_out_pictures": 2 * NUM_VAL, "held_out_languages": NUM_PICTURES, "trained": 2 * NUM_PICTURES,
     }  # fmt: skip
@@ -80,7 +80,7 @@ def test_suites_are_what_was_not_trained_on(store: Path) -> None:
     assert not rows["held_out_pictures"] & rows["trained"]
     assert not rows["held_out_languages"] & rows["trained"]
     assert all(text.languages == ("xx",) for texts in found["held_out_languages"].texts for text in texts)
-    few = members(version, parse_config(CONFIG), np.arange(version.num_samples) < MIN_ROWS - 1, "split", "val")
+    few = members(version, parse_config(CONFIG), np.arange(version.num_samples) < MIN_ROWS - 1)
     assert few == []
 
 

@@ -30,11 +30,7 @@ from pretrain.run import train
 from pretrain.stream_suites import between_streams, shuffled_frames, shuffled_order
 from pretrain.suites import Suite
 from pretrain.version import VersionError, find_version
-
-
-def unit(*shape: int, seed: int) -> np.ndarray:
-    made = np.random.default_rng(seed).normal(size=shape)
-    return np.asarray(made / np.linalg.norm(made, axis=-1, keepdims=True))
+from tests.pretrain.batches import unit_array as unit
 
 
 def figures_of(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -289,7 +285,7 @@ def test_held_out_segments_are_matched_between_their_streams(tmp_path: Path) -> 
     for layers in (0, 1):
         settings = segment_config(layers=layers)
         scorer: Any = SimpleNamespace(model=settings.model.build(32).eval(), device=torch.device("cpu"))
-        found = by_streams(scorer, settings, version, tmp_path / "cache", progress=lambda _: None)
+        found = by_streams(scorer, settings, version, tmp_path / "cache", lambda _: None)
         figures = {(row["direction"], row["metric"]): row for row in found.figures}
         assert {row["suite"] for row in found.figures} == {"held_out_segments"}
         counts = {
@@ -305,7 +301,7 @@ def test_held_out_segments_are_matched_between_their_streams(tmp_path: Path) -> 
     assert np.abs(made.shuffled_ND - made.vectors["video"]).max() > 1e-4  # with layers the order matters
     assert made.present["audio"].sum() == 6
     pictures = write_version(tmp_path / "b", [sample(1), sample(2)])
-    assert not by_streams(scorer, settings, pictures, tmp_path / "cache", progress=lambda _: None).figures
+    assert not by_streams(scorer, settings, pictures, tmp_path / "cache", lambda _: None).figures
 
 
 def test_ranks_are_those_of_both_sides() -> None:

@@ -14,7 +14,6 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from pretrain.checked import EvaluationError
 from pretrain.diagnostics import (
-    accuracy_row,
     class_vectors,
     label_outcomes,
     linear_probe,
@@ -25,19 +24,14 @@ from pretrain.diagnostics import (
     within_top,
 )
 from pretrain.geometry import geometry_rows
-from pretrain.metrics import first_ranks, retrieval_rows
+from pretrain.metrics import first_ranks, mean_row, retrieval_rows
 from pretrain.retrieval import MIN_PER_LANGUAGE, Side, across_languages, match
-from pretrain.robustness import mean_row
 from pretrain.stream_suites import between_streams, shuffled_frames
 from pretrain.suites import Suite
+from tests.pretrain.batches import unit_array as unit
 
 pytestmark = pytest.mark.family("F32")
 NAN = float("nan")
-
-
-def unit(*shape: int, seed: int) -> np.ndarray:
-    made = np.random.default_rng(seed).normal(size=shape)
-    return np.asarray(made / np.linalg.norm(made, axis=-1, keepdims=True))
 
 
 def side(kind: str, vectors: np.ndarray, languages: Any = None) -> Side:
@@ -230,7 +224,7 @@ BAD: list[tuple[Any, str]] = [
     (lambda: rank_variance_rows(np.zeros((0, 3)), np.zeros((0, 3)), 5), "ranks by language: there are none"),
     (lambda: rank_variance_rows(np.ones((3, 1)), np.ones((3, 1)), 5), "at least two languages"),
     (lambda: rank_variance_rows(np.ones((3, 2)), np.ones((3, 3)), 5), r"shape \(3, 2\).*\(3, 3\)"),
-    (lambda: accuracy_row("m", np.zeros(0, dtype=bool), 0.5), "m: the values have the shape"),
+    (lambda: mean_row("m", np.zeros(0, dtype=bool), np.arange(0), 0.5), "m: the values have the shape"),
     (lambda: mean_row("m", np.array([1.0, NAN]), np.arange(2), 0.0), "m: 1 of 2 values are not finite.*number 1"),
     (lambda: shuffled_frames("f", A, B, spoiled(B), OWN, list("abcd"), list("abcd")), "finite"),
 ]  # fmt: skip

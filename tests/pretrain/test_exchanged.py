@@ -10,17 +10,14 @@ import pyarrow as pa
 import pytest
 import tiny
 import torch
-from tiny import sample, write_version
+from tiny import loader_of, sample, write_version
 
 from curation.caption_parser import negatives
 from pretrain.config import ConfigError, TrainConfig, parse_config
-from pretrain.dataset import open_data
 from pretrain.engine import Engine
-from pretrain.loader import Loader
 from pretrain.objective import Objective
 from pretrain.preflight import check_run
 from pretrain.targets.exchanged import Exchanged
-from pretrain.version import Version
 from tests.pretrain.batches import unit
 from tests.pretrain.stream_batches import batch_of, loss_of
 
@@ -62,12 +59,6 @@ def config_of(**changes: Any) -> TrainConfig:
     spec["model"]["shared"] = ["text", "negative"]
     spec["targets"] = [{"use": "pretrain.targets.info_nce.InfoNCE"}, {"use": "pretrain.targets.exchanged.Exchanged"}]
     return parse_config(spec)
-
-
-def loader_of(version: Version, store: Path, config: TrainConfig) -> Loader:
-    model = config.model.build(config.image_size)
-    data = open_data(config, [version.folder], store / "cache", model)
-    return Loader(data.reader, model, data.columns, config, torch.device("cpu"))
 
 
 def test_the_hinge_is_its_formula() -> None:

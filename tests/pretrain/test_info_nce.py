@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from pretrain.targets.base import Encoded
 from pretrain.targets.info_nce import InfoNCE, InfoNCELoss
 from pretrain.targets.pairs import INITIAL_LOG_SCALE, MAX_LOG_SCALE
+from tests.pretrain.batches import unit
 
 
 def dull(a: np.ndarray, b: np.ndarray, group: list[int], scale: float) -> float:
@@ -27,10 +28,6 @@ def dull(a: np.ndarray, b: np.ndarray, group: list[int], scale: float) -> float:
             ]
             total -= math.log(own / (own + sum(others)))
     return total / (2 * len(group))
-
-
-def unit(*shape: int, seed: int) -> torch.Tensor:
-    return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
 
 
 @pytest.mark.parametrize("group", [[0, 1, 2, 3, 4, 5, 6], [0, 0, 1, 1, 1, 2, 0], [3, 3, 3, 3, 3, 3, 3]])

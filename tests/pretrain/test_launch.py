@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,9 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 from test_gradcache import TRANSFORMER
-from tiny import config
+from tiny import config, logged
 
-from pretrain.loop import METRICS_FILE, WEIGHTS_FILE, read_lines
+from pretrain.loop import WEIGHTS_FILE
 from pretrain.run import train
 
 
@@ -25,7 +24,7 @@ def test_two_ray_workers_train_as_one_process(store: Path, monkeypatch: pytest.M
     two = train(config(name="two", num_workers=2, min_workers=1), store, "local", progress=said.append)
     one = train(config(name="one", num_workers=1), store, "serial", progress=lambda _: None)
     assert signal.getsignal(signal.SIGTERM) is handler
-    losses = [[json.loads(line)["loss"] for line in read_lines(run.folder / METRICS_FILE)] for run in (one, two)]
+    losses = [[line["loss"] for line in logged(run.folder)] for run in (one, two)]
     assert len(losses[1]) == 12
     assert losses[1] == pytest.approx(losses[0], abs=1e-4)
     assert any("step 12/12" in line for line in said)
@@ -42,6 +41,6 @@ def test_two_ray_workers_with_half_of_the_model_each_train_as_one_process(
     changes: dict[str, Any] = {"ema": 0.9, "model": TRANSFORMER, "activation_checkpointing": True}
     two = train(config(name="half", num_workers=2, sharding="fsdp", **changes), store, "local", progress=lambda _: None)
     one = train(config(name="all", **changes), store, "serial", progress=lambda _: None)
-    losses = [[json.loads(line)["loss"] for line in read_lines(run.folder / METRICS_FILE)] for run in (one, two)]
+    losses = [[line["loss"] for line in logged(run.folder)] for run in (one, two)]
     assert losses[1] == pytest.approx(losses[0], abs=2e-4)
     assert load_file(two.folder / WEIGHTS_FILE).keys() == load_file(one.folder / WEIGHTS_FILE).keys()

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import spec
+from tiny import logged, spec
 from workers import spawn, train
 
 from pretrain.config import ConfigError, parse_config
-from pretrain.loop import METRICS_FILE, WEIGHTS_FILE, Job, learning_rate, read_lines, train_worker
+from pretrain.loop import METRICS_FILE, WEIGHTS_FILE, Job, learning_rate, train_worker
 from pretrain.objective import Objective
 from pretrain.version import Version
 
@@ -26,11 +25,6 @@ class Killed(Exception):
 
 def job(version: Version, store: Path, folder: Path, **changes: Any) -> Job:
     return Job(spec(**changes), (str(version.folder),), str(folder), str(store / "cache"))
-
-
-def log(folder: Path) -> list[dict[str, float]]:
-    lines = [json.loads(line) for line in read_lines(folder / METRICS_FILE)]
-    return [{name: value for name, value in line.items() if name not in TIMINGS} for line in lines]
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +50,7 @@ def test_resumed_losses_are_the_undisturbed_ones_bit_for_bit(
     resumed: list[float] = []
     train_worker(job(version, store, tmp_path), lambda metrics: resumed.append(metrics["step"]))
     assert resumed[0] == (last_step - 1) // 5 * 5 + 1  # killed in the step before its checkpoint was written
-    assert log(tmp_path) == log(undisturbed)
+    assert logged(tmp_path, TIMINGS) == logged(undisturbed, TIMINGS)
     weights, expected = load_file(tmp_path / WEIGHTS_FILE), load_file(undisturbed / WEIGHTS_FILE)
     assert weights.keys() == expected.keys()
     assert all(torch.equal(weights[name], expected[name]) for name in weights)
@@ -72,14 +66,14 @@ def test_a_queue_a_momentum_model_an_average_and_pieces_are_resumed_too(
     ]
     changes = {"targets": targets, "ema": 0.9, "micro_batch": 8, "lora": {"layers": ["*.block.*"], "rank": 2}}
     train_worker(job(version, store, tmp_path / "whole", **changes))
-    whole = log(tmp_path / "whole")
+    whole = logged(tmp_path / "whole", TIMINGS)
     assert whole[0]["1_MomentumQueue"] == 0  # nobody was there before
     assert whole[1]["1_MomentumQueue"] > 0
     assert (whole[0]["2_RankConsistency"], whole[1]["2_RankConsistency"] > 0) == (0, True)
     with pytest.raises(Killed):
         train_worker(job(version, store, tmp_path / "cut", **changes), _kill_at_6)
     train_worker(job(version, store, tmp_path / "cut", **changes))
-    assert log(tmp_path / "cut") == whole
+    assert logged(tmp_path / "cut", TIMINGS) == whole
     weights, expected = (load_file(tmp_path / run / WEIGHTS_FILE) for run in ("cut", "whole"))
     assert weights.keys() == expected.keys()
     assert {name.partition(".")[0] for name in expected} == {"model", "momentum_model", "targets"}
@@ -89,7 +83,7 @@ def test_a_queue_a_momentum_model_an_average_and_pieces_are_resumed_too(
 @pytest.mark.slow  # test_launch.py shows the same of two workers on Ray
 def test_two_processes_train_as_one(version: Version, store: Path, undisturbed: Path, tmp_path: Path) -> None:
     spawn(train, tmp_path, 2, vars(job(version, store, tmp_path / "run", num_workers=2)))
-    one, two = log(undisturbed), log(tmp_path / "run")
+    one, two = logged(undisturbed, TIMINGS), logged(tmp_path / "run", TIMINGS)
     assert [line["step"] for line in two] == [line["step"] for line in one]
     for alone, together in zip(one, two, strict=True):
         assert together["loss"] == pytest.approx(alone["loss"], abs=1e-4)  # 1e-7 at first, grown over the steps
@@ -98,7 +92,7 @@ def test_two_processes_train_as_one(version: Version, store: Path, undisturbed: 
 
 
 def test_the_loss_falls_and_the_log_says_where_it_stands(undisturbed: Path) -> None:
-    lines = log(undisturbed)
+    lines = logged(undisturbed, TIMINGS)
     assert [line["step"] for line in lines] == list(range(1, 13))
     assert lines[-1]["loss"] < 0.8 * lines[0]["loss"]
     assert lines[0]["loss"] > 3.4  # ln 31 or more: nothing is known yet
@@ -127,7 +121,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(version: Version, store: Path, t
 
 def test_bf16_trains_too(version: Version, store: Path, undisturbed: Path, tmp_path: Path) -> None:
     train_worker(job(version, store, tmp_path, precision="bf16", steps=3))
-    assert log(tmp_path)[0]["loss"] == pytest.approx(log(undisturbed)[0]["loss"], abs=0.05)
+    assert logged(tmp_path, TIMINGS)[0]["loss"] == pytest.approx(logged(undisturbed, TIMINGS)[0]["loss"], abs=0.05)
 
 
 def test_learning_rate_warms_up_and_comes_down() -> None:

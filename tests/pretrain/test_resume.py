@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -16,7 +15,7 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import config, spec
+from tiny import config, logged, spec
 from torch.multiprocessing.spawn import ProcessExitedException
 from workers import spawn, train, train_until_killed
 
@@ -37,11 +36,6 @@ from tiny import config
 from pretrain.run import train
 train(config(**{changes!r}), Path({store!r}), {address!r}, progress=lambda line: None)
 """
-
-
-def log(folder: Path) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in read_lines(folder / METRICS_FILE)]
-    return [{name: value for name, value in line.items() if name not in NOT_LEARNED} for line in lines]
 
 
 def start(store: Path, address: str, **changes: Any) -> subprocess.Popen[bytes]:
@@ -94,7 +88,7 @@ def test_a_killed_driver_goes_on_where_it_was_and_every_sample_is_seen_once(vers
     killed = train_run(config(name="killed", **changes), store, "serial", progress=lambda _: None)
     whole = train_run(config(name="undisturbed", **changes), store, "serial", progress=lambda _: None)
     assert killed.folder == cut
-    assert log(cut) == log(whole.folder)
+    assert logged(cut, NOT_LEARNED) == logged(whole.folder, NOT_LEARNED)
     assert same_weights(cut, whole.folder)
     every_sample_once_an_epoch(cut, 120, 16, 40)
     with pytest.raises(ConfigError, match="no step 121 in its log"):
@@ -121,7 +115,7 @@ def test_loader_processes_end_with_a_killed_driver_and_change_nothing(version: V
     changes["loader_workers"] = 0
     killed = train_run(config(name="orphans", **changes), store, "serial", progress=lambda _: None)
     whole = train_run(config(name="no-orphans", **changes), store, "serial", progress=lambda _: None)
-    assert log(killed.folder) == log(whole.folder)
+    assert logged(killed.folder, NOT_LEARNED) == logged(whole.folder, NOT_LEARNED)
 
 
 def job(version: Version, store: Path, folder: Path, **changes: Any) -> dict[str, Any]:
@@ -140,7 +134,7 @@ def test_two_then_one_then_two_workers_see_what_two_would_have_seen(
     spawn(train, tmp_path, 2, settings)
     spawn(train, tmp_path, 2, job(version, store, tmp_path / "two", **changes))
     spawn(train_until_killed, tmp_path, 1, job(version, store, tmp_path / "one", **changes), 0)
-    runs = {name: log(tmp_path / name) for name in ("changing", "two", "one")}
+    runs = {name: logged(tmp_path / name, NOT_LEARNED) for name in ("changing", "two", "one")}
     for line, two, one in zip(runs["changing"], runs["two"], runs["one"], strict=True):
         assert line["samples_digest"] == two["samples_digest"] == one["samples_digest"]
         assert line["loss"] == pytest.approx(two["loss"], abs=1e-4)
@@ -168,7 +162,7 @@ def test_a_killed_ray_worker_and_a_killed_ray_driver(version: Version, store: Pa
         else:
             _kill_a_train_worker(driver.pid)
         assert driver.wait(timeout=240) == 0
-        assert log(cut) == log(whole)
+        assert logged(cut, NOT_LEARNED) == logged(whole, NOT_LEARNED)
         assert same_weights(cut, whole)
         every_sample_once_an_epoch(cut, 600, 16, 40)
 

@@ -135,7 +135,7 @@ def test_workers_without_ray_are_refused(store: Path) -> None:
 
 
 def test_suites_equal_a_dull_reading(version: Version) -> None:
-    found = {suite.name: suite for suite in suites(version, config(), np.ones(48, dtype=bool), "split", "val")}
+    found = {suite.name: suite for suite in suites(version, config(), np.ones(48, dtype=bool))}
     rows = version.read(["texts", "split"]).to_pylist()
     for name, split, languages in (
         ("held_out_pictures", "val", {"aa", "ab", "ac"}),
@@ -156,7 +156,7 @@ def test_suites_equal_a_dull_reading(version: Version) -> None:
 def test_a_caption_of_several_pictures_is_right_for_each(tmp_path: Path) -> None:
     twins = [sample(1), {**sample(2), "texts": sample(1)["texts"]}]
     version = write_version(tmp_path, twins)
-    (suite,) = suites(version, config(where=[]), np.ones(2, dtype=bool), "split", "val")
+    (suite,) = suites(version, config(where=[]), np.ones(2, dtype=bool))
     assert suite.positive_TP.tolist() == [[True, True]]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from segmented import SCHEMA, grey, hertz, segment, word, write_segments
-from tiny import uid
+from tiny import logged, uid
 
 from pretrain.config import ConfigError, load_config, parse_config
 from pretrain.data import Reader
 from pretrain.dataset import open_data
 from pretrain.embeddings.base import Sound
 from pretrain.loader import Loader
-from pretrain.loop import METRICS_FILE, Job, read_lines, train_worker
+from pretrain.loop import Job, train_worker
 from pretrain.rows import map_rows
 from pretrain.segments import SegmentReader, frame_draws, frame_times, sound_draws, sound_window
 from pretrain.targets.base import Encoded
@@ -57,6 +56,12 @@ def settings(streams: str, targets: list[dict[str, Any]], **changes: Any) -> dic
 
 
 CONTRAST = [{"use": "info_nce.InfoNCE", "a": "audio", "b": "text"}]
+
+
+def loudest_hz(sound: np.ndarray) -> list[float]:
+    """The strongest frequency of each letter of a word of three (0.4 s each)."""
+    letters = [sound[round(16_000 * 0.4 * k + 1600) :][:3200] for k in range(3)]
+    return [np.abs(np.fft.rfft(each * np.hanning(3200))).argmax() * 16_000 / 3200 for each in letters]
 
 
 @pytest.fixture(scope="module")
@@ -101,9 +106,7 @@ def test_every_medium_arrives_and_what_is_lacking_is_masked(version: Path, store
     for number in (0, 1, 6):
         sound = raw.sounds[at[number]]
         assert len(sound) == pytest.approx(1.2 * 16_000, abs=400)
-        thirds = [sound[round(16_000 * 0.4 * k + 1600) :][:3200] for k in range(3)]
-        loudest = [np.abs(np.fft.rfft(each * np.hanning(3200))).argmax() * 16_000 / 3200 for each in thirds]
-        assert loudest == pytest.approx([hertz(letter) for letter in word(number)], abs=6)
+        assert loudest_hz(sound) == pytest.approx([hertz(letter) for letter in word(number)], abs=6)
     assert len(raw.sounds[at[7]]) == 2 * 16_000  # the middle two of three seconds
     for number in (0, 7):
         times = raw.times_BT[at[number]].tolist()
@@ -194,9 +197,7 @@ def test_a_film_holds_its_sound_where_none_was_packed(tmp_path: Path, tells: boo
     assert raw.num_damaged["audio"] == (int((raw.rows_B == 2).sum()) if tells else 0)  # else it may have had none
     sound = raw.sounds[at[0]]
     assert len(sound) == pytest.approx(1.2 * 16_000, abs=400)
-    thirds = [sound[round(16_000 * 0.4 * k + 1600) :][:3200] for k in range(3)]
-    loudest = [np.abs(np.fft.rfft(each * np.hanning(3200))).argmax() * 16_000 / 3200 for each in thirds]
-    assert loudest == pytest.approx([hertz(letter) for letter in word(0)], abs=6)
+    assert loudest_hz(sound) == pytest.approx([hertz(letter) for letter in word(0)], abs=6)
 
 
 def test_what_no_version_has_is_refused_before_training(version: Path, store: Path, tmp_path: Path) -> None:
@@ -224,7 +225,7 @@ def test_configs_of_sound_and_film_train_on_packed_segments(
     spec = load_config(CONFIGS / f"{name}.yaml", image_size=32).model_dump(mode="json")
     spec |= {"steps": 2, "batch_size": 6, "device": "cpu", "num_threads": 1, "decontamination": "waived"}
     train_worker(Job(spec, (str(version),), str(tmp_path / "run"), str(store / "cache")))
-    lines = [json.loads(line) for line in read_lines(tmp_path / "run" / METRICS_FILE)]
+    lines = logged(tmp_path / "run")
     assert len(lines) == 2
     assert all(np.isfinite(line["loss"]) and line["grad_norm"] > 0 for line in lines)
     assert sum(line.get("audios_missing", 0) for line in lines) >= 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ import pytest
 import torch
 from assembled import FUSIONS, WRITING, assembled
 from safetensors.torch import load_file
-from tiny import spec
+from tiny import logged, spec
 from workers import spawn, train_each
 
-from pretrain.loop import METRICS_FILE, WEIGHTS_FILE, Job, read_lines
+from pretrain.loop import METRICS_FILE, WEIGHTS_FILE, Job
 from pretrain.version import Version
 
 STEPS = 6
@@ -72,10 +71,6 @@ def job(version: Version, store: Path, folder: Path, settings: dict[str, Any]) -
     return vars(Job(settings, (str(version.folder),), str(folder), str(store / "cache")))
 
 
-def log(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in read_lines(folder / METRICS_FILE)]
-
-
 @pytest.fixture(scope="module")
 def runs(version: Version, store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every kind in every way, in one pair of processes."""
@@ -93,7 +88,7 @@ def runs(version: Version, store: Path, tmp_path_factory: pytest.TempPathFactory
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("way", [way for way in WAYS if way != "whole"])
 def test_every_way_trains_as_the_whole_does(runs: Path, kind: str, way: str) -> None:
-    whole, other = log(runs / kind / "whole"), log(runs / kind / way)
+    whole, other = logged(runs / kind / "whole"), logged(runs / kind / way)
     assert len(other) == STEPS
     for one, two in zip(whole, other, strict=True):
         assert two["loss"] == pytest.approx(one["loss"], abs=2e-4)
@@ -116,5 +111,5 @@ def test_a_checkpoint_of_one_way_goes_on_as_the_other(runs: Path, version: Versi
     spawn(train_each, runs, 2, jobs)
     for each in jobs:
         found = Path(each["run_folder"])
-        for one, other in zip(log(found.parent / "whole"), log(found), strict=True):
+        for one, other in zip(logged(found.parent / "whole"), logged(found), strict=True):
             assert other["loss"] == pytest.approx(one["loss"], abs=2e-4)

@@ -14,15 +14,13 @@ import pytest
 import tiny
 import torch
 from PIL import Image
-from tiny import config, sample, write_version
+from tiny import config, loader_of, sample, write_version
 
 from curation.augmentations import augmented, drawn_parameters
 from curation.media.decode import Decoder
 from curation.signals.augmented_image_embedding import AugmentedImageEmbedding
 from pretrain.config import ConfigError, TrainConfig
-from pretrain.dataset import open_data
 from pretrain.engine import Engine
-from pretrain.loader import Loader
 from pretrain.objective import Objective
 from pretrain.preflight import check_run
 from pretrain.streamed import PictureReader
@@ -62,12 +60,6 @@ def settings(**changes: Any) -> TrainConfig:
     views = {"parameters": "clip_augmentations", "embeddings": ["clip_augmented_embeddings"]}
     usual = {"image_size": SIDE, "batch_size": NUM, "views": views, "targets": [distilled]}
     return config(where=[], **{**usual, **changes})
-
-
-def loader_of(version: Version, store: Path, asked: TrainConfig) -> Loader:
-    model = asked.model.build(asked.image_size)
-    data = open_data(asked, [version.folder], store / "cache", model)
-    return Loader(data.reader, model, data.columns, asked, torch.device("cpu"))
 
 
 def test_the_student_sees_what_the_teacher_saw_with_what_it_said(taught: Version, tmp_path: Path) -> None:

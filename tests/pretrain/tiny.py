@@ -5,15 +5,20 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 from PIL import Image
 
 from curation.table import write_parquet
 from pretrain.config import TrainConfig, parse_config
+from pretrain.dataset import open_data
+from pretrain.loader import Loader
+from pretrain.loop import METRICS_FILE, read_lines
 from pretrain.rows import MEDIA
 from pretrain.version import Version, open_version
 
@@ -160,6 +165,19 @@ def spec(**changes: Any) -> dict[str, Any]:
         "num_threads": 1,
         **changes,
     }
+
+
+def logged(folder: Path, but: Collection[str] = ()) -> list[dict[str, Any]]:
+    """The lines of a run's log, without some fields."""
+    lines = [json.loads(line) for line in read_lines(folder / METRICS_FILE)]
+    return [{name: value for name, value in line.items() if name not in but} for line in lines]
+
+
+def loader_of(version: Version, store: Path, config: TrainConfig) -> Loader:
+    """The loader of a run on one version, on the CPU."""
+    model = config.model.build(config.image_size)
+    data = open_data(config, [version.folder], store / "cache", model)
+    return Loader(data.reader, model, data.columns, config, torch.device("cpu"))
 
 
 def config(**changes: Any) -> TrainConfig:

@@ -30,6 +30,7 @@ CODECS: dict[str, tuple[str, str | None, str | None]] = {
     "flac": ("flac", None, "flac"),
     "mp3": ("mp3", None, "libmp3lame"),
     "ogg": ("ogg", None, "libopus"),
+    "vorbis": ("ogg", None, "vorbis"),
     "aac": ("adts", None, "aac"),
 }
 """Name -> container, video codec, audio codec."""
@@ -112,6 +113,8 @@ def _write(
     container_options: dict[str, str] | None,
 ) -> bytes:
     container, video_codec, audio_codec = CODECS[kind]
+    if audio_codec == "vorbis" and pcm is not None and pcm.shape[1] == 1:
+        pcm = np.repeat(pcm, 2, axis=1)  # all that FFmpeg's encoder takes
     sink = io.BytesIO()
     with av.open(sink, "w", format=container, container_options=container_options or {}) as out:
         video = _video_stream(out, video_codec, frames, fps, options, rotation_deg) if frames is not None else None
@@ -149,7 +152,8 @@ def _video_stream(
 
 
 def _audio_stream(out: Any, codec: str | None, pcm: np.ndarray, rate: int) -> Any:
-    return out.add_stream(codec, rate=rate, layout="mono" if pcm.shape[1] == 1 else "stereo")
+    options = {"strict": "-2"} if codec == "vorbis" else {}  # FFmpeg's own encoder, which it calls experimental
+    return out.add_stream(codec, rate=rate, layout="mono" if pcm.shape[1] == 1 else "stereo", options=options)
 
 
 def _video_packets(stream: Any, frames: Sequence[np.ndarray], fps: float, times: Sequence[float] | None) -> Any:

@@ -185,7 +185,7 @@ def test_one_decoding_serves_all(decoder: AvDecoder) -> None:
 
 
 def test_planted_faults_are_told_from_good_segments(decoder: AvDecoder) -> None:
-    """Silent, clipped, still, black, framed and soundless ones among good ones (facts: 18)."""
+    """Silent, clipped, still, black, framed and soundless ones among good ones."""
     good = media.write(media.pan(1, 75, 3), media.music(3, 1), "mp4")
     clipped = media.write(media.pan(2, 75, 3), (media.music(3, 2) * 20).clip(-1, 1), "mkv")
     silent = media.write(media.pan(3, 75, 3), np.zeros((144_000, 1), np.float32), "mp4")

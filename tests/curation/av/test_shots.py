@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scenedetect import AdaptiveDetector, ContentDetector, FrameTimecode
 from scenedetect.detector import FlashFilter
 
+from curation.av.picture_motion import GREY_SIZE_PX
 from curation.av.shots import (
-    CONTENT_SIZE_PX,
     ContentScores,
     KoalaScores,
     adaptive_cuts,
@@ -35,7 +35,7 @@ def _oracle(detector: Any, frames: np.ndarray) -> list[int]:
 
 
 def _small(frames: np.ndarray) -> np.ndarray:
-    return np.stack([cv2.resize(frame, CONTENT_SIZE_PX, interpolation=cv2.INTER_AREA) for frame in frames])
+    return np.stack([cv2.resize(frame, GREY_SIZE_PX, interpolation=cv2.INTER_AREA) for frame in frames])
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -45,20 +45,18 @@ def test_content_detector_is_pyscenedetects(seed: int) -> None:
     scores = ContentScores().add(frames)
     for threshold in (5.0, 27.0):
         for min_frames in (0, 5, 15):
-            for mode in ("merge", "suppress"):
-                oracle = ContentDetector(threshold, min_frames, filter_mode=FlashFilter.Mode[mode.upper()])
-                assert content_cuts(scores, threshold, min_frames, mode) == _oracle(oracle, frames)  # type: ignore[arg-type]
+            oracle = ContentDetector(threshold, min_frames)
+            assert content_cuts(scores, threshold, min_frames) == _oracle(oracle, frames)
     assert adaptive_cuts(scores) == _oracle(AdaptiveDetector(), frames)
     assert adaptive_cuts(scores, 2.0, 5, 3, 8.0) == _oracle(AdaptiveDetector(2.0, 5, 3, 8.0), frames)
 
 
 @given(st.lists(st.integers(0, 40), max_size=80), st.integers(0, 12))
-def test_filters_on_any_scores_are_pyscenedetects(values: list[int], min_frames: int) -> None:
+def test_cuts_of_any_scores_are_pyscenedetects(values: list[int], min_frames: int) -> None:
     scores = np.array(values, float)
-    for mode in ("merge", "suppress"):
-        oracle = FlashFilter(FlashFilter.Mode[mode.upper()], min_frames)
-        found = [c for k, v in enumerate(values) for c in oracle.filter(FrameTimecode(k, fps=25.0), v >= 27)]
-        assert content_cuts(scores, 27.0, min_frames, mode) == [c.frame_num for c in found]  # type: ignore[arg-type]
+    oracle = FlashFilter(FlashFilter.Mode.MERGE, min_frames)
+    found = [c for k, v in enumerate(values) for c in oracle.filter(FrameTimecode(k, fps=25.0), v >= 27)]
+    assert content_cuts(scores, 27.0, min_frames) == [c.frame_num for c in found]
 
 
 def test_scores_do_not_depend_on_the_pieces() -> None:

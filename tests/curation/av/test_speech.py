@@ -9,17 +9,22 @@ from hypothesis import strategies as st
 from silero_vad.utils_vad import get_speech_timestamps_from_probs, init_jit_model
 
 from curation.av.speech import (
-    CURATOR_AUDIO,
-    EMILIA,
+    SpeechSegmentation,
     SpeechSpans,
     dnsmos,
-    packaged,
     speech_probabilities,
     speech_probabilities_of_cut,
 )
+from curation.weights import packaged
 from tests.curation.av import media
 
 PROBABILITIES = st.lists(st.sampled_from([0.0, 0.2, 0.36, 0.45, 0.5, 0.9]), max_size=200)
+
+
+CURATOR_AUDIO = SpeechSegmentation(
+    spans=SpeechSpans(min_silence_s=0.5, pad_s=0.3), min_s=2.0, max_s=60.0, max_gap_s=0.0
+)
+"""NeMo Curator's advanced audio filter: threshold 0.5, 2 to 60 s, least gap 0.5 s, padding 0.3 s."""
 
 
 def voice(seconds: float, seed: int = 0, rate: int = 16_000) -> np.ndarray:
@@ -50,7 +55,7 @@ def test_probabilities_are_those_of_the_packages_own_model() -> None:
 
     pcm = np.concatenate([np.zeros(8000, np.float32), voice(2.0), media.tone(0.5, 440, rate=16_000)[:, 0]])[:39_000]
     found = speech_probabilities(pcm)
-    model = init_jit_model(str(packaged("silero_vad", "data", "silero_vad.jit")))
+    model = init_jit_model(str(packaged("silero_vad", "data/silero_vad.jit")))
     padded = torch.nn.functional.pad(torch.from_numpy(pcm), (0, len(found) * 512 - len(pcm)))
     with torch.no_grad():
         oracle = [model(window, 16_000).item() for window in padded.split(512)]
@@ -72,7 +77,7 @@ def test_spans_are_silero_vads(probabilities: list[float]) -> None:
 @given(PROBABILITIES.map(lambda values: [v for v in values for _ in range(20)]))
 def test_segments_keep_to_their_lengths(probabilities: list[float]) -> None:
     length_s = len(probabilities) * 0.032
-    for settings in (EMILIA, CURATOR_AUDIO):
+    for settings in (SpeechSegmentation(), CURATOR_AUDIO):
         spans = settings.of(probabilities, length_s)
         assert all(settings.min_s - 1e-6 <= span.length_s <= settings.max_s + 1e-6 for span in spans)
         assert all(a.end_s <= b.start_s + 1e-9 for a, b in pairwise(spans))
@@ -86,7 +91,7 @@ def _probabilities(*spans: tuple[float, float], length_s: float) -> list[float]:
 
 def test_short_spans_are_joined_long_ones_cut() -> None:
     def of(*spans: tuple[float, float]) -> list[tuple[float, float]]:
-        found = EMILIA.of(_probabilities(*spans, length_s=100), 100)
+        found = SpeechSegmentation().of(_probabilities(*spans, length_s=100), 100)
         return [(round(s.start_s, 1), round(s.end_s, 1)) for s in found]
 
     assert of((1, 3), (4, 6)) == [(1.0, 6.0)]  # each below 3 s, 1 s apart

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Iterator
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
@@ -146,3 +148,30 @@ def test_damaged_samples_keep_no_encoder_busy(decoder: AvDecoder, codec: Any) ->
     _, got = decoder.gather(cut.body, Wanted(audio=(AudioTap(),)))
     assert np.isfinite(got.samples().pcm).all()
     assert len(got.samples().pcm) / 48_000 == pytest.approx(1.0, abs=0.03)
+
+
+def _ending_early(data: bytes, num_samples: int) -> bytes:
+    """An Ogg stream whose last page says that it ends `num_samples` sooner (RFC 3533; the CRC has no reflection)."""
+    at = data.rfind(b"OggS")
+    page = bytearray(data[at:])
+    struct.pack_into("<q", page, 6, struct.unpack_from("<q", page, 6)[0] - num_samples)
+    page[22:26] = bytes(4)
+    crc = 0
+    for byte in page:
+        crc ^= byte << 24
+        for _ in range(8):
+            crc = (crc << 1 ^ (0x04C11DB7 if crc & 0x80000000 else 0)) & 0xFFFFFFFF
+    struct.pack_into("<I", page, 22, crc)
+    return data[:at] + bytes(page)
+
+
+def test_an_ogg_that_ends_before_its_last_packet_lasts_no_longer_when_copied(decoder: AvDecoder) -> None:
+    data = _ending_early(media.write(None, media.music(1.0, 3), "vorbis"), 2000)
+    with av.open(io.BytesIO(data)) as whole:  # what FFmpeg makes of it
+        assert max(packet.duration or 0 for packet in whole.demux(audio=0)) > 1 << 31
+    _, (cut,) = decoder.cut(data, [(0.0, 1.0)], Cutting(mode="copy", container="matroska"))
+    assert cut.body is not None
+    assert 0.9 < (cut.audio_end_s or 0) < 1.1
+    probe = decoder.probe(cut.body)
+    assert probe.reason is None
+    assert 0.9 < (probe.duration_s or 0) < 1.1

@@ -183,7 +183,7 @@ def test_three_hundred_mutants_lose_no_row() -> None:
     mutants = list(pictures.mutants(300, seed=20261122))
     good = decoder_pixels(JPEG)
     with Decoder() as decoder:
-        outs = list(decoder.decode_many(data for mutant in mutants for data in (mutant, JPEG)))
+        outs = [decoder.decode(data) for mutant in mutants for data in (mutant, JPEG)]
     assert len(outs) == 600
     for out in outs[1::2]:
         assert out.reason is None
@@ -207,7 +207,7 @@ def stop_child(decoder: Decoder, sig: signal.Signals) -> None:
 def test_a_killed_child_loses_nothing() -> None:
     datas = [pictures.encode(pictures.photo(64 + i, 48), "PNG") for i in range(40)]
     with Decoder() as decoder:
-        undisturbed = list(decoder.decode_many(datas))
+        undisturbed = [decoder.decode(data) for data in datas]
         disturbed = []
         for i, data in enumerate(datas):
             if i % 10 == 5:

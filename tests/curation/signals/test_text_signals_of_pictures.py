@@ -21,7 +21,7 @@ from tests.curation.signal_rows import TinyScorer, drawing
 
 SCORER = f"{TinyScorer.__module__}.{TinyScorer.__qualname__}"
 with_detector = pytest.mark.skipif(
-    importlib.util.find_spec("onnxruntime") is None or importlib.util.find_spec("rapidocr") is None,
+    importlib.util.find_spec("rapidocr") is None,
     reason="needs the extra `signals`",
 )
 
@@ -112,13 +112,7 @@ def test_t_mars_end_to_end() -> None:
 def test_what_is_missing_is_said_at_load(monkeypatch: pytest.MonkeyPatch) -> None:
     real = importlib.util.find_spec
 
-    def without(package: str) -> None:
-        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else real("json"))
-
-    without("onnxruntime")
-    with pytest.raises(ValidationError, match=r"needs onnxruntime.*tamis\[signals\]"):
-        TextArea()
-    without("rapidocr")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "rapidocr" else real("json"))
     with pytest.raises(ValidationError, match=r"package 'rapidocr', which is not installed.*tamis\[signals\]"):
         TextArea()
     with pytest.raises(ValidationError, match=r"there is no file /no/such"):
