@@ -9,12 +9,15 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from pipelines.database import SqlError
 
 
 class Screen(Console):
@@ -27,6 +30,8 @@ class Screen(Console):
 err = Screen(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 TERMINATED = 128 + signal.SIGTERM
 """Exit status of a process that SIGTERM ended."""
+HUNG_UP = 128 + signal.SIGHUP
+"""Exit status where the terminal went away. Under `nohup` nothing ends then."""
 INTERRUPTED = 128 + signal.SIGINT
 NOT_READ = 128 + signal.SIGPIPE
 """Exit status where nobody reads what is written, such as `head` once it has its lines."""
@@ -57,28 +62,32 @@ def explained() -> Iterator[None]:
     from pipelines.workers import AddressError, PartFailed
     from pipelines.yaml_place import RecipeError
 
-    ended = False
+    ended = 0
 
-    def terminated(_number: int, _frame: FrameType | None) -> NoReturn:
+    def end(number: int, _frame: FrameType | None) -> NoReturn:
         nonlocal ended
-        ended = True
-        raise SystemExit(TERMINATED)
+        ended = number
+        raise SystemExit(128 + number)
 
-    signal.signal(signal.SIGTERM, terminated)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in before.items():
+        if number == signal.SIGTERM or handler is not signal.SIG_IGN:
+            signal.signal(number, end)
     try:
         yield
     except SystemExit:
         # Ray's blocking calls let a SystemExit through, but with the status 1
         if ended:
-            err.print(f"ended by SIGTERM. {CONTINUE}")
-            raise SystemExit(TERMINATED) from None
+            with suppress(OSError):  # of a terminal that is gone
+                err.print(f"ended by {signal.Signals(ended).name}. {CONTINUE}")
+            raise SystemExit(128 + ended) from None
         raise
     except KeyboardInterrupt:
         fail(f"interrupted. {CONTINUE}", INTERRUPTED)
     except (RecipeError, StoreError, SourceError, AddressError) as error:
         fail(str(error), 2)
     except SqlError as error:
-        fail("SQL: " + "\n".join(line for line in str(error).splitlines() if line.strip()), 2)
+        fail(*_of_sql(error))
     except ValidationError as error:
         fail("\n".join(map(_mistake, error.errors())), 2)
     except AccountingError as error:
@@ -97,6 +106,9 @@ def explained() -> Iterator[None]:
         fail(f"{error}: `tamis verify` says what else is damaged", 4)
     except ArrowException as error:
         fail(f"a file of the store cannot be read, `tamis verify` says which: {str(error).splitlines()[0]}", 4)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 def _mistake(mistake: Any) -> str:
@@ -104,6 +116,17 @@ def _mistake(mistake: Any) -> str:
     place = ".".join(map(str, mistake["loc"])).removesuffix(".0")
     given = f" (value: {mistake['input']!r})" if isinstance(mistake["input"], str | int | float) else ""
     return f"{place}: {mistake['msg'].removeprefix('Value error, ')}{given}"
+
+
+def _of_sql(error: SqlError) -> tuple[str, int]:
+    """Message and exit status of what DuckDB refused."""
+    from pipelines.database import is_of_the_machine, said
+
+    if not is_of_the_machine(error):
+        return "SQL: " + "\n".join(line for line in str(error).splitlines() if line.strip()), 2
+    if "No files found" in str(error):
+        return f"{said(error)}; `tamis verify STORE` says what else is missing", 2
+    return f"{said(error).rstrip('.')}: make room, on the disk or in memory. {CONTINUE}", 4
 
 
 def _of_the_system(error: OSError) -> tuple[str, int]:

@@ -1,10 +1,12 @@
 """Stores: one writer, no foreign folders, damage is named, versions are found by name."""
 
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,28 @@ def test_a_store_whose_making_was_killed_is_made_again(tmp_path: Path) -> None:
     store = Store.create(root)
     with store.locked():
         assert sorted(each.name for each in root.iterdir()) == [".lock", "store.json"]
+
+
+def test_a_store_that_a_rival_makes_meanwhile_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, listed = tmp_path / "store", Path.iterdir
+    root.mkdir()
+
+    def late(folder: Path) -> Iterator[Path]:
+        (root / "store.json").write_text(json.dumps({"format": FORMAT}))
+        return listed(folder)
+
+    monkeypatch.setattr(Path, "iterdir", late)
+    assert Store.create(root).root == root
+
+
+def test_a_file_system_without_locks_is_not_a_store_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    store = Store.create(tmp_path / "store")
+    monkeypatch.setattr("fcntl.flock", none)
+    with pytest.raises(StoreError, match=r"cannot be locked \(No locks available\).*that knows locks"), store.locked():
+        pass
 
 
 def test_another_format_and_a_damaged_marker(tmp_path: Path) -> None:
