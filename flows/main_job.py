@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -188,7 +188,9 @@ def running(options: Options, say: Report) -> Iterator[Run]:
         finally:
             run.workers.close()
             again = replace(options, retry_failed=False, refresh=False)
-            record(run, started, outcome, shlex.join(["tamis", *arguments(again)]))
+            # what failed is to be said, not that the disk which it filled takes no record of it either
+            with suppress(OSError) if outcome == "failed" else nullcontext():
+                record(run, started, outcome, shlex.join(["tamis", *arguments(again)]))
 
 
 def steps(run: Run, address: str) -> list[Step]:
