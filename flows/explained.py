@@ -47,6 +47,35 @@ _OF_A_STORE = re.compile(r"/(tables|pool|versions)/")
 
 
 @contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM, and a terminal that goes away, raise SystemExit in what runs inside. Puts the handlers back."""
+    ended = 0
+
+    def end(number: int, _frame: FrameType | None) -> NoReturn:
+        nonlocal ended
+        ended = number
+        raise SystemExit(128 + number)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    if before[signal.SIGHUP] is signal.SIG_IGN:  # nohup
+        del before[signal.SIGHUP]
+    for number in before:
+        signal.signal(number, end)
+    try:
+        yield
+    except SystemExit:
+        # Ray's blocking calls let a SystemExit through, but with the status 1
+        if ended:
+            with suppress(OSError):  # of a terminal that is gone
+                err.print(f"ended by {signal.Signals(ended).name}. {CONTINUE}")
+            raise SystemExit(128 + ended) from None
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+
+
+@contextmanager
 def explained() -> Iterator[None]:
     """Turn the errors that a user can do something about into one clear message and an exit status."""
     from pyarrow import ArrowException
@@ -62,26 +91,9 @@ def explained() -> Iterator[None]:
     from pipelines.workers import AddressError, PartFailed
     from pipelines.yaml_place import RecipeError
 
-    ended = 0
-
-    def end(number: int, _frame: FrameType | None) -> NoReturn:
-        nonlocal ended
-        ended = number
-        raise SystemExit(128 + number)
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    for number, handler in before.items():
-        if number == signal.SIGTERM or handler is not signal.SIG_IGN:
-            signal.signal(number, end)
     try:
-        yield
-    except SystemExit:
-        # Ray's blocking calls let a SystemExit through, but with the status 1
-        if ended:
-            with suppress(OSError):  # of a terminal that is gone
-                err.print(f"ended by {signal.Signals(ended).name}. {CONTINUE}")
-            raise SystemExit(128 + ended) from None
-        raise
+        with _ended_by_signals():
+            yield
     except KeyboardInterrupt:
         fail(f"interrupted. {CONTINUE}", INTERRUPTED)
     except (RecipeError, StoreError, SourceError, AddressError) as error:
@@ -106,9 +118,6 @@ def explained() -> Iterator[None]:
         fail(f"{error}: `tamis verify` says what else is damaged", 4)
     except ArrowException as error:
         fail(f"a file of the store cannot be read, `tamis verify` says which: {str(error).splitlines()[0]}", 4)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler or signal.SIG_DFL)
 
 
 def _mistake(mistake: Any) -> str:

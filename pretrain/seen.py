@@ -42,7 +42,8 @@ class _Moved:
 class SeenSamples:
     """The samples of any step of a run, whose folder must hold `config.json` and `data.json`.
 
-    versions: other places of its versions, where they moved without the run. Raises ConfigError where the folder is no run.
+    versions: other places of its versions, where they have moved without the run. Raises ConfigError where the folder
+    is no run.
     """
 
     def __init__(self, run: Path, versions: list[str] | None = None) -> None:
