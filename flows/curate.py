@@ -73,6 +73,7 @@ def run_flow(options: Options) -> dict[str, Any]:
     server that came back with an empty database. By then the store's record says how the run ended; a run that is
     complete there is complete.
     """
+    server.check_home()
     before = records(options.store)
     try:
         return curate(

@@ -28,8 +28,6 @@ class Screen(Console):
 
 
 err = Screen(stderr=True, soft_wrap=True, highlight=False, emoji=False)
-TERMINATED = 128 + signal.SIGTERM
-"""Exit status of a process that SIGTERM ended."""
 HUNG_UP = 128 + signal.SIGHUP
 """Exit status where the terminal went away. Under `nohup` nothing ends then."""
 INTERRUPTED = 128 + signal.SIGINT

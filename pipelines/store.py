@@ -19,6 +19,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -143,7 +144,7 @@ class Store:
                     "store on a file system that knows locks"
                 ) from error
             os.ftruncate(descriptor, 0)
-            os.write(descriptor, f"process {os.getpid()}".encode())
+            os.write(descriptor, f"process {os.getpid()} on {platform.node()}".encode())
             remove_temporaries(self.root)
             yield
         finally:

@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import platform
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +16,8 @@ import pytest
 from pipelines.store import FORMAT, State, Store, StoreError
 from tests.stores import environment, tamis
 
+HOST = re.escape(platform.node())
+"""Processes of several machines may share a store."""
 HOLD = """
 import sys, pathlib
 from pipelines.store import Store
@@ -119,14 +123,14 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         with (
-            pytest.raises(StoreError, match=rf"in use by another run \(process {holder.pid}\)"),
+            pytest.raises(StoreError, match=rf"in use by another run \(process {holder.pid} on {HOST}\)"),
             Store.open(root).locked(),
         ):
             pass
         os.kill(holder.pid, signal.SIGKILL)  # the lock ends with the process, however that ends
         holder.wait(10)
         with Store.open(root).locked():
-            assert (root / ".lock").read_text() == f"process {os.getpid()}"
+            assert (root / ".lock").read_text() == f"process {os.getpid()} on {platform.node()}"
         with Store.open(root).locked():
             pass
     finally:
