@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -33,10 +34,11 @@ def register(
     ) -> None:
         """Take pictures, videos or sounds out of tables, versions, report and caches, for good."""
         with explained():
+            from curation.table import replace_text
             from pipelines.sources import SourceError
             from pipelines.store import Store
             from pipelines.takedown import copies_of, take_down
-            from pipelines.takedowns import parsed
+            from pipelines.takedowns import FOLDER, parsed
 
             found = Store.open(store)
             words = [*(what or []), *(_lines(listed) if listed is not None else [])]
@@ -46,14 +48,20 @@ def register(
                 raise SourceError(f"{error}: give URLs, domains or SHA-256 digests (64 hex digits)") from error
             links = {link for link, _ in entries if link is not None}
             hashes = {digest for _, digest in entries if digest is not None}
+            meant, others = copies_of(found, links, hashes)
             if copies:
-                hashes |= copies_of(found, links, hashes)
+                hashes = hashes.union(meant.values(), others.values())
             done = take_down(found, links, hashes)
             say(f"{len(done.media):,} media taken down; {len(done.parts):,} parts written anew or deleted")
             for old, new in sorted(done.versions.items()):
                 say(f"version {old}: " + ("nothing is left, removed" if new is None else f"sealed anew as {new}"))
             for model in done.models:
                 say(f"model {model} has seen them: delete {store / 'models' / model}, or train again")
+            if others and not copies:
+                left = found.root / FOLDER / "copies.txt"
+                replace_text(left, "".join(f"{sha256}\n" for sha256 in sorted(set(others.values()))))
+                again = shlex.join(["tamis", "takedown", str(store), "--list", str(left)])
+                say(f"{len(others):,} with the same bytes or near-duplicates stay: to take them out, too: {again}")
             if done.media:
                 say("run the recipe again to score and decide what is left")
 
