@@ -34,11 +34,10 @@ def register(
     ) -> None:
         """Take pictures, videos or sounds out of tables, versions, report and caches, for good."""
         with explained():
-            from curation.table import replace_text
             from pipelines.sources import SourceError
             from pipelines.store import Store
-            from pipelines.takedown import copies_of, take_down
-            from pipelines.takedowns import FOLDER, parsed
+            from pipelines.takedown import copies_of, list_copies, take_down
+            from pipelines.takedowns import parsed
 
             found = Store.open(store)
             words = [*(what or []), *(_lines(listed) if listed is not None else [])]
@@ -58,9 +57,9 @@ def register(
             for model in done.models:
                 say(f"model {model} has seen them: delete {store / 'models' / model}, or train again")
             if others and not copies:
-                left = found.root / FOLDER / "copies.txt"
-                replace_text(left, "".join(f"{sha256}\n" for sha256 in sorted(set(others.values()))))
-                again = shlex.join(["tamis", "takedown", str(store), "--list", str(left)])
+                again = shlex.join(
+                    ["tamis", "takedown", str(store), "--list", str(list_copies(found, others.values()))]
+                )
                 say(f"{len(others):,} with the same bytes or near-duplicates stay: to take them out, too: {again}")
             if done.media:
                 say("run the recipe again to score and decide what is left")

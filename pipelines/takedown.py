@@ -115,6 +115,13 @@ def copies_of(store: Store, links: Iterable[str], hashes: Iterable[str]) -> tupl
     return meant, {uid: sha256 for uid, sha256 in others.items() if uid not in meant}
 
 
+def list_copies(store: Store, hashes: Iterable[str]) -> Path:
+    """Write what stays after the last take-down, though it is like what went, for `tamis takedown --list`."""
+    path = store.root / FOLDER / f"{len(_records(store)):06d}-copies.txt"
+    replace_text(path, "".join(f"{sha256}\n" for sha256 in sorted(set(hashes))))
+    return path
+
+
 def still_there(store: Store) -> list[str]:
     """One line for each part of media that holds what was taken down; for `tamis verify`."""
     takedowns = Takedowns.of(store.root)

@@ -151,7 +151,7 @@ def test_copies_that_stay_are_told(root: Path) -> None:
     twice = "select sha256, min(url) as url, count(*) as n from media where sha256 is not null group by all"
     same = rows(store, f"from ({twice}) where n > 1 order by all limit 1")[0]
     done = tamis("takedown", store, same["url"])
-    listed = store / "takedown" / "copies.txt"
+    listed = store / "takedown" / "000001-copies.txt"
     assert "with the same bytes or near-duplicates stay: to take them out, too: tamis" in done.stdout
     assert str(listed) in done.stdout
     assert same["sha256"] in listed.read_text().splitlines()
