@@ -29,7 +29,7 @@ from flows import (
     takedown_commands,
     training_commands,
 )
-from flows.argument_order import after_store, before_store
+from flows.argument_order import TakesSql, after_store, before_store
 from flows.explained import Screen, err, explained
 
 app = typer.Typer(
@@ -160,7 +160,7 @@ def why(
         out.print(story(Store.open(store), what), markup=False)
 
 
-@app.command()
+@app.command(cls=TakesSql)
 def sql(
     store: StoreArgument,
     query: Annotated[
