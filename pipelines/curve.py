@@ -17,7 +17,7 @@ from pipelines.cut import cut_at, narrow
 from pipelines.decide import Decider
 from pipelines.pool_rows import Rows
 from pipelines.report_charts import curves, round_step
-from pipelines.row_wise import check_row_wise
+from pipelines.row_wise import check_row_wise, is_true
 from pipelines.rule_sql import finite
 from pipelines.sources import SourceError
 
@@ -98,7 +98,7 @@ def _valued(decider: Decider, options: CurveOptions, batch: int) -> pa.Table:
         return database.arrow(
             con,
             f"select sample_uid, {finite(options.value)} as value, [{groups}] as groups from candidates "
-            f"where coalesce(({options.where}\n), false)",
+            f"where {is_true(options.where)}",
         )
 
 
@@ -109,7 +109,7 @@ def _thresholds(decider: Decider, options: CurveOptions) -> tuple[float, ...]:
         names = ["text_uid", *database.columns_of(options.value), *database.columns_of(options.where)]
         with decider.candidates(_read(decider, batch, names)) as con:
             value = finite(options.value)
-            where = f"coalesce(({options.where}\n), false) and {value} is not null"
+            where = f"{is_true(options.where)} and {value} is not null"
             return narrow(database.arrow(con, f"select {value} from candidates where {where}").column(0).to_numpy())
 
     pieces = [found for _, found in decider.each(values)]

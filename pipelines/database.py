@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache, lru_cache
 from importlib import resources
@@ -132,6 +132,8 @@ def _for_checks() -> Connection:
 @lru_cache(maxsize=4096)
 def syntax_tree(expression: str, where: str = "predicate") -> dict[str, Any]:
     """What DuckDB's parser makes of an expression; raises ValueError where it is not one single expression."""
+    if not expression.strip():
+        raise ValueError(f"{where} is empty")
     con = _for_checks().cursor()
     statement = f"select ({expression}\n) as value"
     ((serialised,),) = con.execute("select json_serialize_sql(?::varchar)", [statement]).fetchall()
@@ -142,6 +144,25 @@ def syntax_tree(expression: str, where: str = "predicate") -> dict[str, Any]:
         raise ValueError(f"{where} must be one SQL expression")
     found: dict[str, Any] = tree["statements"][0]
     return found
+
+
+def rewritten(expression: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> str:
+    """SQL: `expression` with what `change` gives for each node of its syntax tree, inner ones first; as it stands where
+    that is the same."""
+    before = syntax_tree(expression)
+    after = _changed(before, change)
+    if after == before:
+        return expression
+    after["node"]["select_list"][0]["alias"] = "value"
+    tree = json.dumps({"error": False, "statements": [after]})
+    ((sql,),) = _for_checks().cursor().execute("select json_deserialize_sql(?::json)", [tree]).fetchall()
+    return str(sql).removeprefix("SELECT ").rpartition(" AS ")[0]
+
+
+def _changed(node: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
+    if isinstance(node, list):
+        return [_changed(each, change) for each in node]
+    return change({k: _changed(v, change) for k, v in node.items()}) if isinstance(node, dict) else node
 
 
 def _syntax_error(tree: Mapping[str, Any], expression: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import pyarrow as pa
@@ -67,6 +67,38 @@ def check_row_wise(expression: str, types: Mapping[str, pa.DataType]) -> None:
             hint = "for a random draw compare the column `draw` (curation.signals.keyed_draw.KeyedDraw)"
             raise ValueError(f"{name} is not the same in every run" + (f"; {hint}" if name in RANDOM else ""))
     database.check_in_where(expression, types)
+
+
+def is_true(predicate: str) -> str:
+    """SQL: whether a predicate is true; where it is null, it is not.
+
+    A text that is cast to a floating-point number and says `nan` is null: NaN is larger than every threshold to DuckDB.
+    """
+    return f"coalesce(({_without_nan(predicate)}\n), false)"
+
+
+@lru_cache(maxsize=1024)
+def _without_nan(expression: str) -> str:
+    return database.rewritten(expression, _null_for_nan)
+
+
+_SINGLE, _DOUBLE = ("FLOAT", "FLOAT4", "REAL"), ("DOUBLE", "FLOAT8", "DOUBLE PRECISION")
+
+
+def _null_for_nan(node: dict[str, Any]) -> dict[str, Any]:
+    kind = str(node["type_expr"].get("type_name")).upper() if node.get("class") == "CAST" else None
+    if kind not in (*_SINGLE, *_DOUBLE):
+        return node
+    tree = database.syntax_tree(f"nullif(null, 'nan'::{'float' if kind in _SINGLE else 'double'})")
+    found: dict[str, Any] = tree["node"]["select_list"][0]
+    number, nan = found["arguments"]
+    return {**found, "alias": "", "arguments": [{**number, "expression": node}, nan]}
+
+
+def group_key(expression: str) -> str:
+    """SQL: a value as text, by which equal ones are told; -0.0 is 0.0."""
+    text = f"({expression}\n)::varchar"
+    return f"case when typeof(({expression}\n)) in ('FLOAT', 'DOUBLE') and {text} = '-0.0' then '0.0' else {text} end"
 
 
 def ordering_expression(ordering: str) -> str:
