@@ -222,7 +222,7 @@ def train_text_classifier(
     negative: Annotated[str, typer.Option("--negative", help="The other kind, in the same way.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The model; FILE.json beside it says how good it is.")],
     epochs: Annotated[int, typer.Option("--epochs", min=1)] = 10,
-    seed: Annotated[int, typer.Option("--seed")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1)] = 0,
 ) -> None:
     """Train a fastText classifier, for the signal curation.signals.text_quality.TextQuality."""
     with explained():

@@ -70,15 +70,14 @@ def check_row_wise(expression: str, types: Mapping[str, pa.DataType]) -> None:
 
 
 def is_true(predicate: str) -> str:
-    """SQL: whether a predicate is true; where it is null, it is not.
-
-    A text that is cast to a floating-point number and says `nan` is null: NaN is larger than every threshold to DuckDB.
-    """
-    return f"coalesce(({_without_nan(predicate)}\n), false)"
+    """SQL: whether a predicate is true; where it is null, it is not."""
+    return f"coalesce(({without_nan(predicate)}\n), false)"
 
 
 @lru_cache(maxsize=1024)
-def _without_nan(expression: str) -> str:
+def without_nan(expression: str) -> str:
+    """SQL: the same, where a text that is cast to a floating-point number and says `nan` is null: NaN is larger than
+    every threshold to DuckDB. Raises ValueError where it is not one single expression."""
     return database.rewritten(expression, _null_for_nan)
 
 
