@@ -105,6 +105,13 @@ def ordering_expression(ordering: str) -> str:
     return f"row_number() over (order by {ordering}\n)"
 
 
+def ordering_without_nan(ordering: str) -> str:
+    """SQL: the same ordering, with null in place of NaN as in `without_nan`."""
+    expression = ordering_expression(ordering)
+    changed = without_nan(expression)
+    return ordering if changed == expression else changed.partition(" OVER (ORDER BY ")[2].removesuffix(")")
+
+
 def check_ordering(ordering: str, types: Mapping[str, pa.DataType]) -> None:
     """The same for a SQL ordering such as `width_px desc, url`."""
     _check_spelling(ordering_expression(ordering), types)

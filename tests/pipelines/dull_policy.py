@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -52,13 +53,18 @@ def _and(*values: bool | None) -> bool | None:
     return False if False in values else None if None in values else True
 
 
-def _above(text: str, least: float) -> bool | None:
-    """Whether a text says a number above `least`; null where it says none."""
+def _said(text: str | None) -> float | None:
+    """The number that a text says; NaN is none."""
     try:
-        value = float(text)
+        value = float(text or "")
     except ValueError:
         return None
-    return None if math.isnan(value) else value > least
+    return None if math.isnan(value) else value
+
+
+def _above(text: str, least: float) -> bool | None:
+    value = _said(text)
+    return None if value is None else value > least
 
 
 THIRD = np.float32(0.3)
@@ -124,12 +130,16 @@ def number(value: Any) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)
 
 
+HEARD = "try_cast(heard as double)"
+ORDERED = re.compile(r"(.*?)((?: asc| desc| nulls (?:first|last))*)$")
+
+
 def order_key(ordering: str | None, row: Row) -> list[Any]:
     """A key by which Python sorts as SQL does: nulls last unless it says otherwise; texts by their bytes."""
     key: list[Any] = []
     for term in (ordering or "").split(", ") if ordering else []:
-        expression, *how = term.split(" ")
-        value = row[expression]
+        expression, how = ORDERED.findall(term)[0]
+        value = _said(row["heard"]) if expression == HEARD else row[expression]
         is_first = "first" in how
         key.append((value is None) != is_first)
         if value is None:

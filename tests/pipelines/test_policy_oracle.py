@@ -33,7 +33,8 @@ QUALITIES = [
 HEARD = [None, "0.2", "0.9", "nan", " NaN", "inf", "", "x"]
 OF_MEDIA = ["width_px desc, size_bytes desc", "size_bytes", "width_px nulls first", "height_px desc, width_px"]
 OF_TEXTS = [*OF_MEDIA, "clip_score desc", "clip_score nulls first", "quality asc, language desc",
-            "language, quality desc nulls first", "quality desc nulls last, text_uid desc"]  # fmt: skip
+            "language, quality desc nulls first", "quality desc nulls last, text_uid desc",
+            "try_cast(heard as double) desc, size_bytes", "try_cast(heard as double)"]  # fmt: skip
 ENTRIES = {"en": 0, "de": 10, None: 20}
 
 
@@ -145,7 +146,7 @@ def a_policy(chance: random.Random) -> list[dict[str, Any]]:
             "rule": {"keep": chance.choice(PREDICATES)},
             "top": top(chance),
             "quota": quota(chance),
-            "dedupe": {"of": of, "prefer": chance.choice(OF_TEXTS if of == "texts" else OF_MEDIA)},
+            "dedupe": {"of": of, "prefer": chance.choice(OF_MEDIA if of == "semantic" else OF_TEXTS)},
             "decontaminate": {"against": ["e"]},
             "balance": balance(chance),
             "weight": {"value": chance.choice(NUMBERS)},

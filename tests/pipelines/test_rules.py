@@ -202,6 +202,14 @@ def test_nan_in_a_text_is_no_number(keep: str, stay: list[str | None]) -> None:
         assert {text for text, is_so in zip(texts, touched, strict=True) if is_so} == set(stay)
 
 
+@pytest.mark.parametrize("rule", [{"dedupe": "r"}, {"quota": "r", "per": "width_px", "at_most": 1}])
+def test_nan_in_a_text_is_not_preferred(rule: dict[str, Any]) -> None:
+    rows = [row(n, n, language=text) for n, text in enumerate(["nan", "0.2", "0.9", None])]
+    groups = {f"m{n:03d}": "g" for n in range(4)}
+    found = decisions(rows, [{**rule, "prefer": "language::double desc, text_uid"}], groups)
+    assert [uid for uid, each in found.items() if each["kept"]] == ["t002"]
+
+
 EVERYTHING = [
     {"rule": "scored", "keep": "clip_score >= 0.25"},
     {"dedupe": "near"},
