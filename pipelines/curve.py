@@ -48,7 +48,7 @@ def curve(rows: Rows, options: CurveOptions, threads: int | None = None) -> pa.T
 
     kind: all; language; host (of the picture's link); source (the column of the link table that the text comes from).
 
-    Raises SourceError where the value or the predicate cannot be bound.
+    Raises SourceError where the value or the predicate cannot be bound, or fails on some row.
     """
     for threshold in options.thresholds:
         if not math.isfinite(threshold):
@@ -62,11 +62,20 @@ def curve(rows: Rows, options: CurveOptions, threads: int | None = None) -> pa.T
         except ValueError as error:
             known = ", ".join(sorted(rows.types))
             raise SourceError(f"{expression}: {error} (columns: {known})") from error
+    try:
+        return _curve(rows, options, kinds[0], threads)
+    except database.SqlError as error:
+        raise SourceError(
+            f"{options.value}: {database.said(error)} (try_cast gives null where a value does not fit its type)"
+        ) from error
+
+
+def _curve(rows: Rows, options: CurveOptions, kind: str, threads: int | None) -> pa.Table:
     with Decider(rows, [], threads=threads) as decider:
         thresholds = tuple(sorted(set(options.thresholds))) or _thresholds(decider, options)
         sign = -1 if options.below else 1
         # as in a policy: a number beside a value of single precision is compared in single precision
-        compared = [float(np.float32(t)) if kinds[0] == "FLOAT" else float(t) for t in thresholds]
+        compared = [float(np.float32(t)) if kind == "FLOAT" else float(t) for t in thresholds]
         parameters = {"thresholds": compared, "sign": sign}
 
         def bins(batch: int) -> pa.Table:
