@@ -31,7 +31,7 @@ from curation.urls import uid
 from pipelines.spool import Place, Spool
 from pipelines.stage import AccountingError
 
-VERSION = 8
+VERSION = 9
 """Of the rules in this file and of how FFmpeg is asked."""
 PICTURE = "picture"
 """`role` of the picture beside a sound: it is no source of segments."""
