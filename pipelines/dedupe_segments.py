@@ -26,7 +26,7 @@ from pipelines.stage import Run
 from pipelines.views import DUPLICATE_EDGES, SEGMENT_MATCHES
 
 __all__ = ["COLUMNS", "VERSION", "find_matches"]
-VERSION = 2
+VERSION = 3
 """Of the rules in this file, in pipelines/segment_job.py and in curation/av/copies.py that decide pairs."""
 BITS = 64
 """In which the distance of an edge is told, as that of pictures is."""
