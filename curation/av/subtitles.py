@@ -61,8 +61,8 @@ class Cue:
 
 def decoded(data: bytes, language: str | None = None) -> str:
     """Text of a file of subtitles or captions: UTF-8, UTF-16 or UTF-32 by its mark, UTF-16 by its zeros, else UTF-8
-    where it is valid, else the code page that files in its language (as the name of the file says) were written in before,
-    else Windows-1252."""
+    where it is valid, else the code page that files in its language (as the name of the file says) were written in
+    before, else Windows-1252."""
     for mark, encoding in _MARKS:
         if data.startswith(mark):
             return data[len(mark) :].decode(encoding, "replace")
