@@ -32,7 +32,7 @@ BITS = 64
 """In which the distance of an edge is told, as that of pictures is."""
 TABLE = "segment_pairs"
 BUCKET_ENTRIES = 50_000
-"""Segments that one slice holds. Two slices of ten-second segments with sound: 3 GB with their votes."""
+"""Segments that one slice holds. Two slices of ten-second segments with sound: 4 GB."""
 GROUP_PARTS = 250
 """Parts that are bucketed into one file."""
 
