@@ -16,7 +16,7 @@ C = TypeVar("C", bound="Component")
 class Component(BaseModel):
     """A part of a model: its fields are its parameters, `build` makes the torch module."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def import_path(component: Component) -> str:

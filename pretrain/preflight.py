@@ -15,6 +15,7 @@ from pretrain.columns import holds_numbers
 from pretrain.config import Clause, ConfigError, TrainConfig
 from pretrain.dataset import check_decontamination, shape_of
 from pretrain.embeddings.base import OF_TEXTS
+from pretrain.engine import repeated_blocks
 from pretrain.frozen import freeze, must_train_something
 from pretrain.lora import add_lora
 from pretrain.model import Model, weights_file
@@ -46,6 +47,8 @@ def check_run(config: TrainConfig, versions: Sequence[Version]) -> Model:
     _check_sources(model, versions)
     try:
         build_objective(model, config)
+        if config.activation_checkpointing:
+            repeated_blocks(model)
     except ConfigError:
         raise
     except ValueError as error:
@@ -74,6 +77,8 @@ def check_parts(config: TrainConfig) -> None:
         freeze(objective, config.freeze)
         must_train_something(objective)
         shape_of(model)
+        if config.activation_checkpointing:
+            repeated_blocks(model)
     except ConfigError:
         raise
     except (ValueError, OSError) as error:

@@ -29,7 +29,7 @@ from pretrain.notes import unmet_names
 from pretrain.preflight import check_batch, check_run, find_versions
 from pretrain.version import Version
 
-CODE_VERSION = 5
+CODE_VERSION = 6
 """Changes whenever the same config on the same version would give other weights."""
 FORMAT = "tamis.run/1"
 KEY_DIGITS = 12

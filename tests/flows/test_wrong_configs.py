@@ -22,6 +22,7 @@ from pipelines.yaml_place import RecipeError
 
 sys.path.append(str(Path(__file__).parents[1] / "pretrain"))
 
+import tiny
 from tiny import sample, spec, uid, write_version
 
 Change = dict[str, Any] | Callable[[Path], dict[str, Any]]
@@ -45,6 +46,20 @@ def model(stream: str | None = None, part: str = "", **fields: Any) -> dict[str,
 
 def stages(**later: Any) -> dict[str, Any]:
     return {"stages": [{"stage": "one"}, {"stage": "two", **later}]}
+
+
+NUMBERS = {"version": "numbers"}
+"""With a vector of 4 numbers (`four`), one of 6 beside each text (`texts.six`), and half a number (`half`)."""
+
+
+def taught(a: str, b: str) -> dict[str, Any]:
+    return target("distillation.Distillation", teachers_a=[a], teachers_b=[b]) | NUMBERS
+
+
+def with_numbers(number: int, width: int) -> dict[str, Any]:
+    made = sample(number)
+    texts = [{**text, "six": [0.5] * 6} for text in made["texts"]]
+    return {**made, "texts": texts, "four": [0.5] * width, "half": 0.5}
 
 
 def subset(table: dict[str, Any] | str) -> Callable[[Path], dict[str, Any]]:
@@ -91,6 +106,27 @@ EARLY: dict[str, tuple[Change, list[str]]] = {
     "a nested target that reads tokens": (
         target("matryoshka.Matryoshka", dims=[8], target={"use": "pretrain.targets.late_interaction.LateInteraction"}),
         ["targets.0", "must read vectors only; LateInteraction"]),
+    "a head that cannot be cut": (
+        target("matryoshka.Matryoshka", dims=[8, 32],
+               target={"use": "pretrain.targets.graded.Graded", "target": NCE, "column": "width_px"}),
+        ["targets.0: Matryoshka: target: Graded", "one width", "put Matryoshka inside it"]),
+    "a queue that cannot be cut": (
+        target("matryoshka.Matryoshka", dims=[8], target={"use": "pretrain.targets.queue.MomentumQueue",
+                                                          "embed_dim": 8}),
+        ["targets.0: Matryoshka: target: MomentumQueue", "one width"]),
+    "cut twice": (
+        target("matryoshka.Matryoshka", dims=[8, 32],
+               target={"use": "pretrain.targets.matryoshka.Matryoshka", "target": NCE, "dims": [4, 16]}),
+        ["targets.0: Matryoshka: target: its dims (4, 16) go beyond the 8"]),
+    "endless epochs": ({"steps": None, "epochs": float("inf")}, ["epochs = inf", "finite"]),
+    "an endless rate": ({"lr": float("inf")}, ["lr = inf", "finite"]),
+    "an endless weight": (target("info_nce.InfoNCE", weight=float("inf")), ["targets.0.weight = inf", "finite"]),
+    "an endless field": (target("distillation.Distillation", teachers_a=["a"], teachers_b=["b"],
+                                teacher_scale=float("inf")),
+                         ["targets.0", "teacher_scale = inf", "finite"]),
+    "blocks to compute anew": ({"activation_checkpointing": True},
+                               ["activation_checkpointing", "no row of blocks", "say false"]),
+    "blocks of a later stage": (stages(activation_checkpointing=True), ["stage two: ", "activation_checkpointing"]),
     "width of a queue": (target("queue.MomentumQueue", embed_dim=64), ["targets.0: ", "embed_dim is 64", "model's 32"]),
     "a column": (target("graded.Graded", target=NCE, column="quality"),
                  ["targets.0", "'quality'", "category", "texts.clip_score"]),
@@ -198,6 +234,30 @@ BY_ROWS: dict[str, tuple[Change, list[str]]] = {
                           ["targets.0", "'width_px' holds levels 24 to 24", "0 to 1"]),
     "tags": (target("tags.TagClassification", column="width_px", num_tags=4),
              ["targets.0", "num_tags is 4", "single numbers"]),
+    "a teacher that is a number": (taught("width_px", "width_px"),
+                                   ["targets.0", "vectors", "'width_px' holds single numbers"]),
+    "teachers of two widths": (taught("four", "texts.six"),
+                               ["targets.0", "one width", "'four' holds lists of 4", "'texts.six' holds lists of 6"]),
+    "an older model of two widths": (
+        target("topology.Topology", older_a="four", older_b="texts.six") | NUMBERS, ["targets.0", "one width"]),
+    "weights from a number": (target("soft.ContinuouslyWeighted", weights_from="width_px"),
+                              ["targets.0", "vectors are needed: 'width_px' holds single numbers"]),
+    "a meaning that is a number": (target("separation.IntraModalSeparation", meaning_from="width_px"),
+                                   ["targets.0", "vectors are needed: 'width_px' holds single numbers"]),
+    "a column of another width in a mixed version": (
+        target("soft.ContinuouslyWeighted", weights_from="four") | NUMBERS
+        | {"mixture": [{"version": "wider", "share": 0.5}]},
+        ["mixture.0.version = 'wider'", "'four' holds lists of 5 numbers", "lists of 4 numbers"]),
+    "tags that are none": (target("tags.TagClassification", column="four", num_tags=4) | NUMBERS,
+                           ["targets.0", "'four' holds 0.5", "1 where it applies, 0 elsewhere"]),
+    "clusters that are none": (
+        target("prototypes.Prototypes", clusters_a="half", clusters_b="half", num_clusters=2) | NUMBERS,
+        ["targets.0", "'half' holds 0.5", "no cluster number"]),
+    "levels that are none": (target("graded.Graded", target=NCE, column="half", weights=[1, 2]) | NUMBERS,
+                             ["targets.0", "'half' holds 0.5", "no level"]),
+    "a threshold that nothing reaches": (
+        target("graded.Graded", target=NCE, column="half", weighted=False, admit_from=3, admit_to=2) | NUMBERS,
+        ["targets.0", "'half' holds at most 0.5", "no row is ever admitted from 2 on"]),
 }  # fmt: skip
 """What takes a look at the light columns: nothing is decoded, no worker starts."""
 
@@ -217,6 +277,11 @@ def filled(root: Path) -> Path:
     Store.create(root)
     write_version(root, [sample(n, "val" if n % 6 == 0 else "train") for n in range(48)])
     write_version(root, [sample(n) for n in range(20)], name="unchecked", decontamination="missing")
+    of_texts = pa.list_(pa.struct([*tiny.TEXT, ("six", pa.list_(pa.float32()))]))
+    columns = [pa.field(each.name, of_texts) if each.name == "texts" else each for each in tiny.SCHEMA]
+    schema = pa.schema([*columns, ("four", pa.list_(pa.float32())), ("half", pa.float32())])
+    for name, width in (("numbers", 4), ("wider", 5)):
+        write_version(root, [with_numbers(n, width) for n in range(40)], name=name, schema=schema)
     return root
 
 
