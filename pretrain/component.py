@@ -6,7 +6,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -17,6 +17,9 @@ class Component(BaseModel):
     """A part of a model: its fields are its parameters, `build` makes the torch module."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    files: ClassVar[tuple[str, ...]] = ()
+    """Fields that name a file or folder of weights or tokens, or a hub's name: what these hold is in a run's key."""
 
 
 def import_path(component: Component) -> str:
@@ -29,6 +32,16 @@ def to_spec(component: Component) -> dict[str, Any]:
     """The form in which a component stands in a config: `use` and all of its fields, defaults included."""
     fields = {name: getattr(component, name) for name in type(component).model_fields}
     return {"use": import_path(component), **component.model_dump(mode="json", include=set(fields))}
+
+
+def files_of(part: object) -> list[str]:
+    """What stands in the `files` of a component and of all components in it, in the order of their fields."""
+    if isinstance(part, BaseModel):
+        own = [getattr(part, name) for name in part.files] if isinstance(part, Component) else []
+        inner = [files_of(getattr(part, name)) for name in type(part).model_fields]
+        return [place for place in own if place is not None] + [place for places in inner for place in places]
+    parts = list(part.values()) if isinstance(part, dict) else list(part) if isinstance(part, tuple | list) else []
+    return [place for each in parts for place in files_of(each)]
 
 
 def choices(base: type[Component], package: str) -> list[str]:

@@ -258,7 +258,11 @@ class Streams(ModelConfig):
         return own if self.target_embedding is None else {**own, TARGET: "text"}
 
     def without_weights(self) -> ModelConfig:
-        return self.model_copy(update={"init": None})
+        streams = {
+            name: stream.model_copy(update={"encoder": stream.encoder.without_weights()})
+            for name, stream in self.streams.items()
+        }
+        return self.model_copy(update={"init": None, "streams": streams})
 
     def build(self, image_size: int | None = None) -> Model:
         from pretrain.stream_model import StreamModel

@@ -18,7 +18,7 @@ import torch
 from curation.file_digest import file_digest
 from curation.step import digest
 from curation.table import replace_text
-from pretrain.component import to_spec
+from pretrain.component import files_of, to_spec
 from pretrain.config import ConfigError, TrainConfig
 from pretrain.dataset import open_data, open_sources
 from pretrain.launch import check_workers, launch
@@ -68,7 +68,18 @@ def run_key(config: TrainConfig, version_digest: str, mixture_digests: tuple[str
         [digest_, each.share, [clause.model_dump() for clause in each.where], _file_digest(each.subset)]
         for each, digest_ in zip(config.mixture, mixture_digests, strict=True)
     ]
-    return digest("train", CODE_VERSION, version_digest, matters, files, mixed)
+    towers = [each for each in map(_content_digest, files_of(config.model)) if each is not None]
+    return digest("train", CODE_VERSION, version_digest, matters, files, mixed, *([towers] if towers else []))
+
+
+def _content_digest(place: str) -> str | None:
+    """Digest of a file, or of the weights, tokens and settings in a folder; None for a hub's name, which tells what it
+    is."""
+    path = Path(place)
+    if not path.is_dir():
+        return _file_digest(place)
+    kept = sorted(each for each in path.iterdir() if each.suffix in (".json", ".safetensors") and each.is_file())
+    return digest([[each.name, file_digest(each)] for each in kept])
 
 
 def _file_digest(place: str | None) -> str | None:
