@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 from safetensors import SafetensorError
@@ -181,6 +181,8 @@ class Streams(ModelConfig):
     encoders are configured alike), and one embedding where these are, too. init: path of a `model.safetensors` (or of a
     run folder that holds one) of the same streams to start from.
     """
+
+    files: ClassVar[tuple[str, ...]] = ("init",)
 
     embed_dim: int = Field(128, ge=2)
     streams: dict[str, StreamConfig] = Field(min_length=1)

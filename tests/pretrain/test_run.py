@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from tiny import config, sample, write_version
+from tiny import config, sample, spec, uid, write_version
 
+from pretrain.component import rooted
 from pretrain.config import ConfigError
+from pretrain.encoders.open_clip_model import OpenClip
 from pretrain.evaluate import evaluate
 from pretrain.retrieval import MIN_PER_LANGUAGE, of_suite
 from pretrain.run import RunResult, open_run, train
+from pretrain.seen import SeenSamples
 from pretrain.suites import Suite, suites
 from pretrain.version import Version, VersionError
 
@@ -87,6 +93,27 @@ def test_run_folder_says_what_it_is(overfitted: RunResult, version: Version) -> 
         "result.json",
     }
     assert not (overfitted.folder / "checkpoints").exists()
+
+
+def test_a_run_is_read_from_any_folder(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its config names by relative paths is written down absolutely; names that are no files stay."""
+    monkeypatch.chdir(tmp_path)
+    pq.write_table(pa.table({"sample_uid": [uid("sample", number) for number in range(40)]}), "subset.parquet")
+    first = train(config(name="first", steps=1), store, "serial", progress=quiet)
+    shutil.copytree(first.folder, "before")
+    changes: dict[str, Any] = {"name": "second", "steps": 1, "subset": "subset.parquet", "init": "before"}
+    changes["mixture"] = [{"version": "latest", "share": 0.5, "subset": "subset.parquet"}]
+    changes["model"] = {**spec()["model"], "init": "before/model.safetensors"}
+    run = train(config(**changes), store, "serial", progress=quiet)
+    monkeypatch.chdir(store)
+    written = json.loads((run.folder / "config.json").read_text())
+    assert [written["init"], written["subset"]] == [str(tmp_path / "before"), str(tmp_path / "subset.parquet")]
+    assert written["mixture"][0]["subset"] == str(tmp_path / "subset.parquet")
+    assert written["model"]["init"] == str(tmp_path / "before" / "model.safetensors")
+    assert len(SeenSamples(run.folder).of(1)) == 16
+    tagged = OpenClip(name="ViT-B-32", pretrained="openai")
+    (store / "openai").mkdir()
+    assert rooted(tagged) == tagged
 
 
 def test_progress_is_visible(store: Path) -> None:
