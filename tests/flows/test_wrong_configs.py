@@ -19,6 +19,9 @@ import yaml
 from flows.training import train_config
 from pipelines.store import Store
 from pipelines.yaml_place import RecipeError
+from pretrain.config import parse_config
+from pretrain.run import run_key
+from pretrain.version import find_version
 
 sys.path.append(str(Path(__file__).parents[1] / "pretrain"))
 
@@ -312,6 +315,17 @@ def test_what_rows_tell_is_told_before_anything_is_decoded(other_store: Path, tm
     said = told(other_store, tmp_path, change)
     assert [part for part in parts if part not in said] == [], said
     assert not (other_store / "cache" / "pictures").exists()
+
+
+def test_a_damaged_checkpoint_is_told(other_store: Path, tmp_path: Path) -> None:
+    settings = parse_config(spec(version="tiny", name="damaged"))
+    key = run_key(settings, find_version(other_store, "tiny").digest)
+    checkpoint = other_store / "models" / f"damaged-{key[:12]}" / "checkpoints" / "step-00000005"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "model.safetensors").write_bytes(b"half")
+    said = told(other_store, tmp_path, {"name": "damaged"})
+    assert f"{checkpoint} is damaged" in said
+    assert "remove it to go on from the one before" in said
 
 
 def test_values_that_no_row_has_are_noted(other_store: Path, tmp_path: Path) -> None:

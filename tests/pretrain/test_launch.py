@@ -37,6 +37,14 @@ def test_two_ray_workers_train_as_one_process(store: Path, tmp_path: Path, monke
     assert not (two.folder / "ray").exists()
 
 
+@pytest.mark.ray
+def test_what_a_ray_worker_says_is_what_training_says(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    wild = config(name="wild", num_workers=2, lr=1e18, warmup_steps=0, max_grad_norm=1e30)
+    with pytest.raises(FloatingPointError, match=r"^the loss is nan at step \d; lower lr"):
+        train(wild, store, "local", progress=lambda _: None)
+
+
 @pytest.mark.slow
 @pytest.mark.ray
 def test_two_ray_workers_with_half_of_the_model_each_train_as_one_process(
