@@ -197,6 +197,9 @@ class HeadTarget(Target):
 class TargetModule(nn.Module):
     """Base of the modules of targets."""
 
+    from_before: tuple[str, ...] = ()
+    """Parts that are not trained here: `init` must hold them, where this target stands at the same place."""
+
     def after_step(self) -> None:
         """Called after each optimizer step, to keep parameters in their range."""
 

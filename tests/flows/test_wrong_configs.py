@@ -188,6 +188,8 @@ EARLY: dict[str, tuple[Change, list[str]]] = {
     "init": ({"init": "models/none"}, ["init = 'models/none'", "no weights at"]),
     "init of a pickle": (pickled, ["c.yaml: init: ", "is no whole safetensors file", "pickled weights are not read"]),
     "init of another model": (other_weights, ["c.yaml: init: ", "does not fit", "missing ['streams.image."]),
+    "a projection from nowhere": (target("old_space.OldSpace", older_dim=4, other="image"),
+                                  ["targets.0: its projection", "init = None has none", "name a run that learned it"]),
     "a share of no init": ({"init_share": 0.5}, ["init_share 0.5", "no init"]),
     "a model's init": (model(init="no.safetensors"), ["model: no weights at no.safetensors"]),
     "a tokenizer": (
@@ -215,6 +217,11 @@ EARLY: dict[str, tuple[Change, list[str]]] = {
     "a later stage's column": (stages(**target("graded.Graded", target=NCE, column="quality")),
                                ["stage two: targets.0: column 'quality'", "category"]),
     "a later stage's start": (stages(init="models/none"), ["stage two: init = 'models/none'"]),
+    "a share of no start in a later stage": (stages(init="fresh", init_share=0.5),
+                                             ["stage two: init_share 0.5", "no init"]),
+    "another model in a later stage": (
+        stages(**model(embed_dim=16)),
+        ["stage two: init: the model of the stage before does not fit", "streams.image.projection.weight", "fresh"]),
     "before the first stage": ({"stages": [{"init": "before"}]}, ["stages[0]", "no stage before the first"]),
     "no stages": ({"stages": []}, ["stages must be a list of at least one"]),
 }  # fmt: skip
