@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import assembled
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -114,6 +115,27 @@ def test_a_run_is_read_from_any_folder(store: Path, tmp_path: Path, monkeypatch:
     tagged = OpenClip(name="ViT-B-32", pretrained="openai")
     (store / "openai").mkdir()
     assert rooted(tagged) == tagged
+
+
+def test_streams_may_be_called_anything(store: Path) -> None:
+    """The same model under other names is evaluated to the same figures: by vectors, by tokens, within its fusion."""
+    found = []
+    for picture, text in (("image", "text"), ("photo", "words")):
+        kinds = {"image": picture, "text": text}
+        streams = {name: {**assembled.stream(kind), "source": kind} for kind, name in kinds.items()}
+        model = {"embed_dim": 16, "streams": streams, "fusion": assembled.FUSIONS["single_stream"]}
+        targets = [
+            {"use": f"pretrain.targets.{kind}", "a": picture, "b": text}
+            for kind in ("late_interaction.LateInteraction", "matching.ImageTextMatching")
+        ]
+        run = train(config(name=picture, model=model, targets=targets, steps=2), store, "serial", progress=quiet)
+        rows = evaluate(run.folder, store, progress=quiet)
+        found.append({(row["suite"], row["direction"], row["metric"], row["language"]): row["value"] for row in rows})
+    assert {suite for suite, *_ in found[0]} >= {"held_out_pictures", "held_out_pictures:tokens", "labels:category"}
+    assert ("held_out_pictures", None, "modality_distance", None) in found[0]
+    assert found[1] == pytest.approx(found[0], rel=1e-5)
+    with pytest.raises(ValueError, match="no stream of the model reads 'audio'; its streams: image, text"):
+        config().model.build(16).stream_of("audio")
 
 
 def test_progress_is_visible(store: Path) -> None:
