@@ -162,6 +162,11 @@ def _train(
     launch(job, config.num_workers, use_gpu, address, _reporter(progress), config.min_workers)
     log = [json.loads(line) for line in read_lines(folder / METRICS_FILE)]
     last = log[-1]
+    if not any(line["grad_norm"] for line in log):
+        progress(
+            f"train: note: the gradient was 0 at every step, so nothing was learned: no row counted in any loss; "
+            f"{METRICS_FILE} says how many pictures, sounds or films were missing"
+        )
     facts: dict[str, Any] = {
         "format": FORMAT,
         "key": key,

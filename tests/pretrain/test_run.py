@@ -160,6 +160,11 @@ def test_pictures_none_of_which_decodes_are_an_error_and_not_cached(tmp_path: Pa
     with pytest.raises(ValueError, match="none of the 3 pictures"):
         train(config(steps=2, batch_size=2, where=[]), tmp_path, "serial", progress=quiet)
     assert not list((tmp_path / "cache" / "pictures").iterdir())
+    said: list[str] = []
+    streamed = config(steps=2, batch_size=2, where=[], pictures="streamed")
+    run = train(streamed, tmp_path, "serial", progress=said.append)
+    assert run.metrics["images_missing"] == 2
+    assert any("note: the gradient was 0 at every step, so nothing was learned" in line for line in said)
 
 
 def test_damaged_shards_and_missing_versions_are_refused(tmp_path: Path) -> None:
