@@ -32,7 +32,7 @@ from pipelines.spool import Place, Spool
 from pipelines.stage import AccountingError
 from pipelines.takedowns import Takedowns, taken
 
-VERSION = 8
+VERSION = 9
 """Of the rules in this file and of how FFmpeg is asked."""
 PICTURE = "picture"
 """`role` of the picture beside a sound: it is no source of segments."""

@@ -176,6 +176,13 @@ def test_results_of_any_kind_are_written(folder: Path, tmp_path: Path) -> None:
     assert "a_2" in tamis("sql", folder / "store", "select 1 as a, 2 as a, 3 as a").stdout
 
 
+@pytest.mark.parametrize("comment", ["-- all of them", "--all", "/* -- */"])
+def test_sql_may_begin_with_a_comment(folder: Path, comment: str) -> None:
+    done = tamis("sql", folder / "store", f"{comment}\nselect count(*) as texts from ledger")
+    assert (done.returncode, done.stdout.split()) == (0, ["texts", "7"])
+    assert "No such option" in tamis("sql", folder / "store", "select 1", "--al").stderr
+
+
 @pytest.mark.parametrize(
     ("query", "said"),
     [("select nonesuch from ledger", "nonesuch"), ("drop view ledger", "only one SELECT"), ("funnle", "report/funnel"),
