@@ -30,7 +30,7 @@ from curation.table import Part, read_groups, read_part, write_part
 from curation.urls import uid
 from pipelines.spool import Place, Spool
 from pipelines.stage import AccountingError
-from pipelines.takedowns import Takedowns, taken
+from pipelines.takedowns import KEPT, Takedowns, taken
 
 VERSION = 9
 """Of the rules in this file and of how FFmpeg is asked."""
@@ -81,7 +81,7 @@ def segment_part(
                 uids.append(source["media_uid"])
                 for row in _rows(source, bodies[position].as_py(), options, limits):
                     if row["sha256"] in takedowns.hashes:
-                        row = dict.fromkeys(SEGMENTS.names) | taken(row, row["sha256"])
+                        row |= dict.fromkeys(set(row) - KEPT) | taken(row, row["sha256"])
                     row["bytes"] = None if row["bytes"] is None else spool.put(row["bytes"])
                     if row["bytes"] is not None and row["frame"] is None and source["sample_uid"] in pictures:
                         row["picture_uid"], place = pictures[source["sample_uid"]]

@@ -172,10 +172,10 @@ def test_segments_that_are_copies_go_with_a_film(av_finished: Finished, tmp_path
         store,
         "select distinct other.media_uid, other.bytes from duplicates a join duplicates b using (duplicate_group) "
         "join media mine on mine.media_uid = a.media_uid join media other on other.media_uid = b.media_uid "
-        "where mine.url like '%one.mp4' and other.url like '%copy.avi%'",
+        "where mine.url like '%/one.mp4' and other.url like '%copy.avi%'",
     )
     assert shared
-    url = rows(store, "select url from sources where url like '%one.mp4'")[0]["url"]
+    url = rows(store, "select url from sources where url like '%/one.mp4'")[0]["url"]
     done = tamis("takedown", store, url, "--copies")
     assert done.returncode == 0, done.stderr
     assert holding(store, *(row["bytes"] for row in shared)) == []
@@ -193,7 +193,7 @@ def test_segments_that_are_copies_go_with_a_film(av_finished: Finished, tmp_path
 def test_a_segment_by_its_digest(av_finished: Finished, tmp_path: Path) -> None:
     store = tmp_path / "store"
     shutil.copytree(av_finished.store, store)
-    one, other = rows(store, "select sha256, bytes from media where url like '%one.mp4' and status = 'ok' limit 2")
+    one, other = rows(store, "select sha256, bytes from media where url like '%/one.mp4' and status = 'ok' limit 2")
     assert "1 media taken down" in tamis("takedown", store, one["sha256"]).stdout
     assert holding(store, one["bytes"]) == []
     assert holding(store, other["bytes"])
