@@ -176,6 +176,43 @@ def test_results_of_any_kind_are_written(folder: Path, tmp_path: Path) -> None:
     assert "a_2" in tamis("sql", folder / "store", "select 1 as a, 2 as a, 3 as a").stdout
 
 
+def test_bytes_and_times_in_csv(folder: Path, tmp_path: Path) -> None:
+    """Not as Python spells them."""
+    query = "select '\\xFF\\x3D'::blob as b, [date '2026-01-02'] as l, [1.5::decimal(9, 2)] as d"
+    assert tamis("sql", folder / "store", query, "-o", tmp_path / "r.csv").returncode == 0
+    with (tmp_path / "r.csv").open(newline="") as file:
+        assert list(csv.reader(file))[1] == ["ff3d", '["2026-01-02"]', '["1.50"]']
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("sql", "STORE", "select count(*) from range(10000000000) a, range(1000000) b"),
+        ("curve", "STORE", "num_words"),
+        ("diff", "STORE", "no-such-version"),
+        ("sweep", "STORE", "no-such-policy.yaml", "--set", "a.b=1"),
+        ("seen", "STORE/models/none", "--step", "1"),
+    ],
+)
+def test_a_wrong_ending_is_told_before_the_work(folder: Path, tmp_path: Path, words: tuple[str, ...]) -> None:
+    done = tamis(*(word.replace("STORE", str(folder / "store")) for word in words), "-o", tmp_path / "r.json")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "r.json: the ending must be .parquet" in done.stderr
+    assert (".html" in done.stderr) == (words[0] == "curve")
+
+
+def test_thresholds_of_whole_numbers_are_whole(folder: Path) -> None:
+    lines = tamis("curve", folder / "store", "length(text)").stdout.splitlines()
+    thresholds = [line.split()[0] for line in lines[1:]]
+    assert len(thresholds) > 2
+    assert all(each.isdigit() for each in thresholds)
+
+
+def test_help_shows_its_brackets() -> None:
+    assert "[values]" in tamis("sweep", "--help").stdout
+
+
 @pytest.mark.parametrize(
     ("query", "said"),
     [("select nonesuch from ledger", "nonesuch"), ("drop view ledger", "only one SELECT"), ("funnle", "report/funnel"),
