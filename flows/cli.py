@@ -126,7 +126,7 @@ def plan(
         from pipelines.workers import SerialWorkers
 
         options = Options(recipe, store, tuple(links or ()), columns, tuple(allow_net or ()))
-        found = Store.open(store) if store.exists() else Store(store)
+        found = Store.planned(store)
         lines = make_plan(Run(load(options), found, SerialWorkers(), found.state()))
         show([{"step": line.step, "to run": line.to_run, "reused": line.to_reuse} for line in lines])
 

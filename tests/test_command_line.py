@@ -133,6 +133,30 @@ def test_plan_runs_nothing_and_knows_of_allowed_networks(folder: Path) -> None:
     assert digests(folder) == before
 
 
+def test_plan_of_an_empty_folder_is_that_of_a_new_store(folder: Path, tmp_path: Path) -> None:
+    said = set()
+    (tmp_path / "there").mkdir()
+    for name in ("there", "not-there"):
+        done = tamis("plan", folder / "r.yaml", "--store", tmp_path / name, "--links", folder / "l.parquet")
+        assert done.returncode == 0, done.stderr
+        said.add(done.stdout)
+    assert len(said) == 1
+    assert [path.name for path in tmp_path.rglob("*")] == ["there"]
+    done = tamis("plan", folder / "r.yaml", "--store", folder, "--links", folder / "l.parquet")
+    assert "neither empty nor a tamis store" in done.stderr
+
+
+def test_columns_of_all_tables_are_looked_at_before_the_first_is_read(folder: Path, tmp_path: Path) -> None:
+    """Whoever asks for a plan has these names on his mind, and the last table may come after hours of reading."""
+    (tmp_path / "other.csv").write_text("address,caption\nu,t\n")
+    (tmp_path / "rows.csv").write_text("url,caption,language,split\nhttp://a.example/x.jpg,t,en,train\n")
+    links = ["--links", tmp_path / "rows.csv", "--links", tmp_path / "other.csv"]
+    for command, more in (("plan", []), ("run", ["--address", "serial"])):
+        done = tamis(command, folder / "r.yaml", "--store", tmp_path / "store", *links, *more)
+        assert done.returncode == 2
+        assert "other.csv: has no column 'url'; valid: address, caption" in done.stderr
+
+
 def test_status_why_and_verify(folder: Path, served: Served) -> None:
     done = tamis("status", folder / "store")
     assert done.returncode == 0, done.stderr
@@ -203,7 +227,7 @@ def test_a_wrong_ending_is_told_before_the_work(folder: Path, tmp_path: Path, wo
 
 
 def test_thresholds_of_whole_numbers_are_whole(folder: Path) -> None:
-    lines = tamis("curve", folder / "store", "length(text)").stdout.splitlines()
+    lines = tamis("curve", folder / "store", "try_cast(text[9] as int)").stdout.splitlines()
     thresholds = [line.split()[0] for line in lines[1:]]
     assert len(thresholds) > 2
     assert all(each.isdigit() for each in thresholds)
