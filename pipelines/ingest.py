@@ -65,9 +65,23 @@ def _files(source: Source) -> list[Path]:
     found: list[Path] = []
     for path in source.links:
         media = media_folder.media_files(path) if source.modality != "image" else []
-        is_output = img2dataset_folder.is_output(path)
-        found += media or (img2dataset_folder.shards(path) if is_output else find_files([path]))
+        if not media and img2dataset_folder.is_output(path):
+            media = img2dataset_folder.shards(path)
+        found += media or _tables(path)
     return found or find_files([])
+
+
+def _tables(path: Path) -> list[Path]:
+    """The link tables that `path` names. Raises SourceError where a folder in it is an output of img2dataset: its
+    pictures would be fetched again."""
+    tables = find_files([path])
+    inside = sorted({each.parent for each in tables if path.is_dir()})
+    output = next((folder for folder in inside if img2dataset_folder.is_output(folder)), None)
+    if output is not None:
+        raise SourceError(
+            f"{path}: img2dataset wrote the folder {output} in it: name each such folder, --links {output}"
+        )
+    return tables
 
 
 def _incoming(path: Path, recipe: Recipe) -> Iterator[pa.Table]:
