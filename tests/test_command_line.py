@@ -63,7 +63,7 @@ def test_a_second_run_reuses_everything(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (["r.yaml=no.yaml"], "no.yaml: cannot be read"),
+        (["r.yaml=no.yaml"], "no.yaml: cannot be read: No such file or directory\n"),
         (["l.parquet=no.parquet"], "no.parquet: there is no such file or folder"),
         (["+--columns", "+url:URL"], "valid names: url, text, language, hash, extra, picture"),
         (["+--columns", "+link=URL"], "valid names: url, text, language, hash, extra, picture"),
@@ -266,6 +266,22 @@ def test_verify_names_damage_and_a_damaged_store_gives_no_traceback(folder: Path
     assert done.returncode == 4
     assert "Traceback" not in done.stderr
     assert "tamis verify" in done.stderr
+
+
+def test_entries_of_a_takedown_that_find_nothing_are_named(folder: Path, tmp_path: Path, served: Served) -> None:
+    """A slip of the pen else looks like a picture that is gone: of a list nobody counts."""
+    import shutil
+
+    shutil.copytree(folder / "store", tmp_path / "store")
+    (tmp_path / "list.txt").write_text("\n".join([f"host{i}.example" for i in range(30)]))
+    done = tamis("takedown", tmp_path / "store", served.pictures[0], "exmaple.org", "--list", tmp_path / "list.txt")
+    assert done.returncode == 0, done.stderr
+    assert "1 media taken down" in done.stdout
+    lines = done.stdout.splitlines()
+    assert "  exmaple.org: found nothing to take down; what comes later is refused" in lines
+    assert sum("found nothing to take down" in line for line in lines) == 20
+    assert "  and 11 others found nothing" in lines
+    assert not any(line.startswith(f"  {served.pictures[0]}") for line in lines)
 
 
 def test_training_without_what_it_needs(folder: Path, tmp_path: Path) -> None:
