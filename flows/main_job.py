@@ -73,22 +73,9 @@ def arguments(options: Options) -> list[str]:
 
 def load(options: Options) -> Recipe:
     """The recipe with the command line's sources, columns and networks. Raises RecipeError, or AddressError."""
-    recipe = load_recipe(options.recipe)
+    recipe = load_recipe(options.recipe, lambda recipe: _with_source(recipe, options))
     if not options.address.startswith(("http://", "https://")):
         make_workers(options.address)  # names an unknown address; nothing starts before the first task
-    source = recipe.source
-    if options.links:
-        source = source.changed(links=[path.absolute() for path in options.links])
-    if options.columns:
-        source = source.changed(columns=with_columns(source.columns, options.columns))
-        written = {
-            name.lower()
-            for signal in recipe.signals_until(len(recipe.all_rounds()) - 1)
-            for name in signal.writes().names
-        }
-        for name in source.columns.extra:
-            if name.lower() in written:
-                raise RecipeError(f"--columns: extra={name}: a signal of the recipe writes {name!r}: rename the column")
     for index, each in enumerate(recipe.all_rounds()):
         if each.train is not None:
             from pretrain.config import ConfigError
@@ -110,7 +97,7 @@ def load(options: Options) -> Recipe:
                 raise RecipeError(str(error)) from error
             except ValueError as error:
                 raise RecipeError(f"{where}: {error}") from error
-    return with_networks(recipe.changed(source=source), options.allow_net)
+    return with_networks(recipe, options.allow_net)
 
 
 def with_networks(recipe: Recipe, networks: tuple[str, ...]) -> Recipe:
@@ -124,6 +111,22 @@ def with_networks(recipe: Recipe, networks: tuple[str, ...]) -> Recipe:
     except ValidationError as error:
         raise RecipeError(f"--allow-net: {error.errors()[0]['msg']}") from error
     return recipe.changed(download=recipe.download.changed(fetch=fetch))
+
+
+def _with_source(recipe: Recipe, options: Options) -> Recipe:
+    """The recipe with the command line's link tables and columns. Raises RecipeError."""
+    source = recipe.source
+    if options.columns:
+        source = source.changed(columns=with_columns(source.columns, options.columns))
+        written = {
+            name.lower()
+            for signal in recipe.signals_until(len(recipe.all_rounds()) - 1)
+            for name in signal.writes().names
+        }
+        for name in source.columns.extra:
+            if name.lower() in written:
+                raise RecipeError(f"--columns: extra={name}: a signal of the recipe writes {name!r}: rename the column")
+    return recipe.changed(source=source.changed(links=[path.absolute() for path in options.links] or source.links))
 
 
 def with_columns(columns: Columns, text: str) -> Columns:

@@ -157,6 +157,19 @@ def test_columns_of_all_tables_are_looked_at_before_the_first_is_read(folder: Pa
         assert "other.csv: has no column 'url'; valid: address, caption" in done.stderr
 
 
+def test_rules_and_packing_know_the_columns_of_the_command_line(tmp_path: Path) -> None:
+    """Of the recipe alone such a rule has no column, and one that the command line takes away would fail at the end."""
+    rules = [*LOOSE, {"rule": "of_split", "keep": "division = 'train'"}]
+    made = recipe(tmp_path / "r.yaml", rules, pack={"text_columns": ["division"]})
+    (tmp_path / "l.csv").write_text("url,caption,language,division\nhttp://a.example/x.jpg,t,en,train\n")
+    plan = ["plan", made, "--store", tmp_path / "store", "--links", tmp_path / "l.csv"]
+    assert tamis(*plan, "--columns", "extra=division").returncode == 0
+    for columns in ([], ["--columns", "extra=caption"]):
+        done = tamis(*plan, *columns)
+        assert done.returncode == 2
+        assert "there is no column 'division'" in done.stderr
+
+
 def test_status_why_and_verify(folder: Path, served: Served) -> None:
     done = tamis("status", folder / "store")
     assert done.returncode == 0, done.stderr
