@@ -246,9 +246,9 @@ def load_recipe(path: Path, adapted: Callable[[Recipe], Recipe] = lambda recipe:
     from pipelines.policy_checks import check_policy  # 16 MB of DuckDB that workers, who read no policy, do without
 
     recipe, places = load(path, Recipe)
-    recipe = adapted(recipe)
     check_segments(recipe, places)
     check_generators(recipe, places)
+    recipe = adapted(recipe)
     for index, each in enumerate(recipe.all_rounds()):
         prefix: tuple[int | str, ...] = ("rounds", index) if recipe.rounds else ()
         types = column_types(recipe, recipe.signals_until(index), places)

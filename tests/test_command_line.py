@@ -170,6 +170,16 @@ def test_rules_and_packing_know_the_columns_of_the_command_line(tmp_path: Path) 
         assert "there is no column 'division'" in done.stderr
 
 
+@pytest.mark.parametrize("name", ["video_audio", "openvid_like"])
+def test_columns_without_subtitles_for_a_recipe_that_reads_some(tmp_path: Path, name: str) -> None:
+    """As the README has it."""
+    (tmp_path / "l.csv").write_text("URL,TITLE\nhttp://a.example/x.mp4,t\n")
+    made = Path(__file__).parents[1] / "curation" / "recipes" / f"{name}.yaml"
+    links = ["--links", tmp_path / "l.csv", "--columns", "url=URL,text=TITLE"]
+    done = tamis("plan", made, "--store", tmp_path / "store", *links)
+    assert done.returncode == 0, done.stderr
+
+
 def test_status_why_and_verify(folder: Path, served: Served) -> None:
     done = tamis("status", folder / "store")
     assert done.returncode == 0, done.stderr
