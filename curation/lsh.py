@@ -161,7 +161,7 @@ def _choice(chosen: tuple[int, ...]) -> np.ndarray:
 
 
 @compiled
-def _distance(difference: np.uint64) -> np.uint64:
+def bit_distance(difference: np.uint64) -> np.uint64:
     """Number of set bits; in this form the compiler finds the processor's instruction for it."""
     one, two, four = np.uint64(1), np.uint64(2), np.uint64(4)
     fives, threes, nibbles = np.uint64(0x5555555555555555), np.uint64(0x3333333333333333), np.uint64(0x0F0F0F0F0F0F0F0F)
@@ -245,7 +245,7 @@ def _num_near(value: np.uint64, others: np.ndarray, begin: int, end: int, radius
     """How many of a stretch of hashes are near: a loop without a branch, which the compiler turns into vectors."""
     found = 0
     for k in range(begin, end):
-        found += int(_distance(value ^ others[k]) <= radius)
+        found += int(bit_distance(value ^ others[k]) <= radius)
     return found
 
 
@@ -285,7 +285,7 @@ def _self_round(
                 if _num_near(value, ordered, start, stop, radius) == 0:
                     continue
                 for other in range(start, stop):
-                    apart = _distance(value ^ ordered[other])
+                    apart = bit_distance(value ^ ordered[other])
                     if apart <= radius and _is_first_choice(value ^ ordered[other], bands, chosen):
                         if found == x.size:
                             x, y, distance = _grown(x, y, distance)
@@ -309,7 +309,7 @@ def _cross_round(
         if _num_near(value, ordered, begins[each], begins[each + 1], radius) == 0:
             continue
         for other in range(begins[each], begins[each + 1]):
-            apart = _distance(value ^ ordered[other])
+            apart = bit_distance(value ^ ordered[other])
             if apart <= radius and _is_first_choice(value ^ ordered[other], bands, chosen):
                 if found == x.size:
                     x, y, distance = _grown(x, y, distance)

@@ -6,11 +6,22 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import typer
+from typer.core import TyperCommand
+
+_COMMENT = re.compile(r"--(\s|[^=\n]*\n)")
+
+
+class TakesSql(TyperCommand):
+    """A command with SQL among its arguments, which may begin with a comment: no option has a blank behind its `--`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, [f"\n{each}" if _COMMENT.match(each) else each for each in args])
 
 
 def is_store(path: Path | str) -> bool:

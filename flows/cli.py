@@ -25,7 +25,7 @@ from flows import (
     takedown_commands,
     training_commands,
 )
-from flows.argument_order import after_store, before_store
+from flows.argument_order import TakesSql, after_store, before_store
 from flows.explained import err, explained
 from flows.shown import out, show
 
@@ -156,7 +156,7 @@ def why(
         out.print(story(Store.open(store), what), markup=False)
 
 
-@app.command()
+@app.command(cls=TakesSql)
 def sql(
     store: StoreArgument,
     query: Annotated[
@@ -219,7 +219,7 @@ def train_text_classifier(
     negative: Annotated[str, typer.Option("--negative", help="The other kind, in the same way.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The model; FILE.json beside it says how good it is.")],
     epochs: Annotated[int, typer.Option("--epochs", min=1)] = 10,
-    seed: Annotated[int, typer.Option("--seed")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1)] = 0,
 ) -> None:
     """Train a fastText classifier, for the signal curation.signals.text_quality.TextQuality."""
     with explained():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -38,7 +39,7 @@ def register(
         with explained():
             from pipelines.sources import SourceError
             from pipelines.store import Store
-            from pipelines.takedown import copies_of, take_down
+            from pipelines.takedown import copies_of, list_copies, take_down
             from pipelines.takedowns import parsed
 
             found = Store.open(store)
@@ -49,8 +50,9 @@ def register(
                 raise SourceError(f"{error}: give URLs, domains or SHA-256 digests (64 hex digits)") from error
             links = {link for link, _ in entries if link is not None}
             hashes = {digest for _, digest in entries if digest is not None}
+            meant, others = copies_of(found, links, hashes)
             if copies:
-                hashes |= copies_of(found, links, hashes)
+                hashes = hashes.union(meant.values(), others.values())
             done = take_down(found, links, hashes)
             say(f"{len(done.media):,} media taken down; {len(done.parts):,} parts written anew or deleted")
             met = set(done.media.values())
@@ -63,6 +65,11 @@ def register(
                 say(f"version {old}: " + ("nothing is left, removed" if new is None else f"sealed anew as {new}"))
             for model in done.models:
                 say(f"model {model} has seen them: delete {store / 'models' / model}, or train again")
+            if others and not copies:
+                again = shlex.join(
+                    ["tamis", "takedown", str(store), "--list", str(list_copies(found, others.values()))]
+                )
+                say(f"{len(others):,} with the same bytes or near-duplicates stay: to take them out, too: {again}")
             if done.media:
                 say("run the recipe again to score and decide what is left")
 

@@ -21,6 +21,8 @@ def train_config(config: Path, store: Path, address: str, say: Report) -> Path:
 
     Raises RecipeError.
     """
+    from pretrain.checkpoint import CheckpointError
+    from pretrain.loader import LoaderError
     from pretrain.stages import load_stages, train_stages
     from pretrain.version import VersionError
 
@@ -32,7 +34,7 @@ def train_config(config: Path, store: Path, address: str, say: Report) -> Path:
             latest = found.version_path().name
             stages = [stage.on(latest) if stage.config.version == "latest" else stage for stage in stages]
         return train_stages(stages, found.root, None if address == "serial" else address, say)[-1].folder
-    except (ConfigError, VersionError, FloatingPointError) as error:
+    except (ConfigError, VersionError, FloatingPointError, CheckpointError, LoaderError) as error:
         said = str(error)
         raise RecipeError(said if said.startswith(str(config)) else f"{config}: {said}") from error
     except ValueError as error:  # parts of a model that do not fit together

@@ -40,7 +40,7 @@ def shown(rows: Rows) -> Rows:
             "95% interval": _range(row["lo"], row["hi"]),
             "seeds": _range(row["seed_lo"], row["seed_hi"]),
             "chance": _number(row["chance"]),
-            "gain": "" if row["gain"] is None else f"{row['gain']:+.3g} {_range(row['gain_lo'], row['gain_hi'])}",
+            "gain": _gain(row, next(each for each in rows if _of(each) == _of(row))),
             "train CPU s": _seconds(row["train_cpu_s"]),
             "select + pack CPU s": _seconds(_sum(row["select_cpu_s"], row["pack_cpu_s"])),
         }
@@ -50,6 +50,15 @@ def shown(rows: Rows) -> Rows:
 
 def _of(row: dict[str, Any]) -> Figure:
     return Figure(**{name: row[name] for name in ("suite", "metric", "direction", "language")})
+
+
+def _gain(row: dict[str, Any], first: dict[str, Any]) -> str:
+    """Over the first policy; one that shares its runs, because it keeps the same, is no measurement of a difference."""
+    if row["gain"] is None:
+        return ""
+    if row["runs"] == first["runs"]:
+        return f"keeps what {first['policy']} keeps"
+    return f"{row['gain']:+.3g} {_range(row['gain_lo'], row['gain_hi'])}"
 
 
 def _number(value: float | None) -> str:

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from curation.balance import EntryCounts, KeepProbability, temperature_quotas, thresholds
 from curation.policy import Balance
 from pipelines import database
+from pipelines.row_wise import group_key, is_true
 from pipelines.yaml_place import RecipeError
 
 if TYPE_CHECKING:
@@ -60,12 +61,12 @@ def prior(places: Sequence[int]) -> str:
 
 def solve_balance(decider: Decider, n: int, item: Balance) -> None:
     """Find what `probabilities` needs: the counts of the entries, or the share of each group that stays."""
-    scope = f"coalesce(({item.where}\n), false)"
+    scope = is_true(item.where)
     earlier = [k for k, other in enumerate(decider.policy[:n]) if isinstance(other, Balance)]
     unused = f"draw / coalesce({prior(earlier)}, 1.0)"
 
     def drawn(batch: int) -> pa.Table:
-        columns = {"scope": scope, "group_key": f"({item.by})::varchar", "unused_draw": unused}
+        columns = {"scope": scope, "group_key": group_key(item.by or ""), "unused_draw": unused}
         found, passed = decider.asked(batch, n, decider.reads[n], columns)
         found = found.filter(pc.and_(pc.and_(found.column("scope"), passed), pc.is_valid(found.column("group_key"))))
         if item.t is None:
@@ -107,9 +108,9 @@ def solve_balance(decider: Decider, n: int, item: Balance) -> None:
 
 def probabilities(decider: Decider, table: pa.Table, n: int, item: Balance) -> pa.Array:
     """The keep probability of each row of `table` by this balance alone; null where it does not speak of the row."""
-    key = f"({item.by})::varchar" if item.by is not None else "null"
+    key = group_key(item.by) if item.by is not None else "null"
     with decider.candidates(table) as con:
-        found = database.arrow(con, f"select coalesce(({item.where}\n), false) as scope, {key} as key from candidates")
+        found = database.arrow(con, f"select {is_true(item.where)} as scope, {key} as key from candidates")
     solved = decider.solved[n]
     if item.by is None:
         keys = _ids(table.column(item.entries))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pyarrow as pa
 from curation.table import replace_text, replacing
 from curation.text_classifier import ClassifierError, ClassifierSettings, train_classifier
 from pipelines import database
+from pipelines.row_wise import without_nan
 from pipelines.sources import SourceError
 from pipelines.store import Store
 from pipelines.summary import ask
@@ -65,7 +67,10 @@ def selected(store: Store, query: str) -> list[str]:
     asked = query
     if not re.match(r"\s*(select|with|from)\b", query, re.IGNORECASE):
         text = "text_clean" if "text_clean" in columns else "text"
-        asked = f"select {text} as text from candidates where (\n{query}\n)"
+        predicate = query
+        with suppress(ValueError):  # what is no expression is for the database to tell
+            predicate = without_nan(query)
+        asked = f"select {text} as text from candidates where (\n{predicate}\n)"
     try:
         table = ask(store, asked)
     except database.SqlError as error:

@@ -17,7 +17,7 @@ from pipelines.cut import cut_at, narrow
 from pipelines.decide import Decider
 from pipelines.pool_rows import Rows
 from pipelines.report_charts import curves, round_step
-from pipelines.row_wise import check_row_wise
+from pipelines.row_wise import check_row_wise, is_true
 from pipelines.rule_sql import finite
 from pipelines.sources import SourceError
 
@@ -48,7 +48,7 @@ def curve(rows: Rows, options: CurveOptions, threads: int | None = None) -> pa.T
 
     kind: all; language; host (of the picture's link); source (the column of the link table that the text comes from).
 
-    Raises SourceError where the value or the predicate cannot be bound.
+    Raises SourceError where the value or the predicate cannot be bound, or fails on some row.
     """
     for threshold in options.thresholds:
         if not math.isfinite(threshold):
@@ -62,11 +62,20 @@ def curve(rows: Rows, options: CurveOptions, threads: int | None = None) -> pa.T
         except ValueError as error:
             known = ", ".join(sorted(rows.types))
             raise SourceError(f"{expression}: {error} (columns: {known})") from error
+    try:
+        return _curve(rows, options, kinds[0], threads)
+    except database.SqlError as error:
+        raise SourceError(
+            f"{options.value}: {database.said(error)} (try_cast gives null where a value does not fit its type)"
+        ) from error
+
+
+def _curve(rows: Rows, options: CurveOptions, kind: str, threads: int | None) -> pa.Table:
     with Decider(rows, [], threads=threads) as decider:
-        thresholds = tuple(sorted(set(options.thresholds))) or _thresholds(decider, options, "INT" in kinds[0])
+        thresholds = tuple(sorted(set(options.thresholds))) or _thresholds(decider, options, "INT" in kind)
         sign = -1 if options.below else 1
         # as in a policy: a number beside a value of single precision is compared in single precision
-        compared = [float(np.float32(t)) if kinds[0] == "FLOAT" else float(t) for t in thresholds]
+        compared = [float(np.float32(t)) if kind == "FLOAT" else float(t) for t in thresholds]
         parameters = {"thresholds": compared, "sign": sign}
 
         def bins(batch: int) -> pa.Table:
@@ -98,7 +107,7 @@ def _valued(decider: Decider, options: CurveOptions, batch: int) -> pa.Table:
         return database.arrow(
             con,
             f"select sample_uid, {finite(options.value)} as value, [{groups}] as groups from candidates "
-            f"where coalesce(({options.where}\n), false)",
+            f"where {is_true(options.where)}",
         )
 
 
@@ -109,7 +118,7 @@ def _thresholds(decider: Decider, options: CurveOptions, are_whole: bool) -> tup
         names = ["text_uid", *database.columns_of(options.value), *database.columns_of(options.where)]
         with decider.candidates(_read(decider, batch, names)) as con:
             value = finite(options.value)
-            where = f"coalesce(({options.where}\n), false) and {value} is not null"
+            where = f"{is_true(options.where)} and {value} is not null"
             return narrow(database.arrow(con, f"select {value} from candidates where {where}").column(0).to_numpy())
 
     pieces = [found for _, found in decider.each(values)]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path
+from threading import TIMEOUT_MAX
 from typing import Any
 
 import duckdb
@@ -22,6 +23,11 @@ NUMERIC = frozenset(
      "FLOAT", "DOUBLE", "DECIMAL"]
 )  # fmt: skip
 _UNKNOWN_COLUMN = re.compile(r'Referenced column "([^"]+)" not found')
+_ONLY_IN_SQL = re.compile(r"INTERVAL|UNION|BIGNUM|\bBIT\b|\bTIME WITH TIME ZONE|TIMESTAMP_NS")
+"""Types that Python, Parquet or CSV do not know, in the name of a column's type."""
+_EXPLAIN = re.compile(r"(?is)explain\s+(?:analyze\s+)?(?:\(\s*(?:analyze|format)\b[^)]*\)\s*)?(.*)")
+_READING = re.compile(r"(?i)(?:select|from|with|pivot|pivot_wider|values|table)\b|\(")
+"""How a query begins; a `copy` with a query in it does not begin so."""
 MEMORY_LIMIT = "4GB"
 """Beyond this DuckDB spills to disk; balancing and selection of 10^7 rows stay below it."""
 
@@ -126,6 +132,8 @@ def _for_checks() -> Connection:
 @lru_cache(maxsize=4096)
 def syntax_tree(expression: str, where: str = "predicate") -> dict[str, Any]:
     """What DuckDB's parser makes of an expression; raises ValueError where it is not one single expression."""
+    if not expression.strip():
+        raise ValueError(f"{where} is empty")
     con = _for_checks().cursor()
     statement = f"select ({expression}\n) as value"
     ((serialised,),) = con.execute("select json_serialize_sql(?::varchar)", [statement]).fetchall()
@@ -136,6 +144,25 @@ def syntax_tree(expression: str, where: str = "predicate") -> dict[str, Any]:
         raise ValueError(f"{where} must be one SQL expression")
     found: dict[str, Any] = tree["statements"][0]
     return found
+
+
+def rewritten(expression: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> str:
+    """SQL: `expression` with what `change` gives for each node of its syntax tree, inner ones first; as it stands where
+    that is the same."""
+    before = syntax_tree(expression)
+    after = _changed(before, change)
+    if after == before:
+        return expression
+    after["node"]["select_list"][0]["alias"] = "value"
+    tree = json.dumps({"error": False, "statements": [after]})
+    ((sql,),) = _for_checks().cursor().execute("select json_deserialize_sql(?::json)", [tree]).fetchall()
+    return str(sql).removeprefix("SELECT ").rpartition(" AS ")[0]
+
+
+def _changed(node: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
+    if isinstance(node, list):
+        return [_changed(each, change) for each in node]
+    return change({k: _changed(v, change) for k, v in node.items()}) if isinstance(node, dict) else node
 
 
 def _syntax_error(tree: Mapping[str, Any], expression: str) -> str:
@@ -219,20 +246,49 @@ def arrow(con: Connection, sql: str, parameters: Mapping[str, object] | None = N
     return relation.to_arrow_table()
 
 
+def spelled(con: Connection, sql: str) -> pa.Table:
+    """As `arrow`, but what only SQL knows (intervals, unions, bits, nanoseconds) is text, as SQL spells it."""
+    found = con.sql(sql)
+    kinds = {f"c{place}": str(kind) for place, kind in enumerate(found.types)}
+    if not any(map(_ONLY_IN_SQL.search, kinds.values())):
+        return found.to_arrow_table()
+    fields = ", ".join(f"{name}::varchar" if _ONLY_IN_SQL.search(kind) else name for name, kind in kinds.items())
+    again = found.query("tamis__answer", f"select {fields} from tamis__answer as answer({', '.join(kinds)})")
+    assert again is not None  # it is a SELECT
+    return again.to_arrow_table().rename_columns(found.columns)
+
+
+def kinds_of(con: Connection, sql: str) -> list[str]:
+    """What each statement of `sql` does, such as SELECT or COPY, as far as it is known without running it.
+
+    Of EXPLAIN it is what it explains, for EXPLAIN ANALYZE does that. A PIVOT finds its columns first, by a statement of
+    its own: DuckDB calls these two MULTI, whether they only read or are the rows of a COPY.
+    """
+    found = []
+    for each in con.extract_statements(sql):
+        kind = str(each.type).rpartition(".")[2]
+        if kind == "MULTI" and _READING.match(each.query):
+            kind = "SELECT"
+        explained = _EXPLAIN.match(each.query) if kind in ("EXPLAIN", "MULTI") else None
+        found += kinds_of(con, explained[1]) if explained else [kind]
+    return found
+
+
 class TooSlow(RuntimeError):
     """A query that was ended because its time was up."""
 
 
 def stoppable(con: Connection, sql: str, timeout_s: float | None = None) -> pa.Table:
-    """As `arrow`, but what a signal's handler raises, such as Ctrl-C's KeyboardInterrupt, ends the query, and so does
+    """As `spelled`, but what a signal's handler raises, such as Ctrl-C's KeyboardInterrupt, ends the query, and so does
     its time: then TooSlow is raised.
 
     DuckDB's own calls (2.0) keep the main thread, where handlers run, until they are done.
     """
+    is_limited = timeout_s is not None and timeout_s < TIMEOUT_MAX
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(arrow, con, sql)
+        asked = pool.submit(spelled, con, sql)
         try:
-            is_over = bool(wait([asked], timeout_s).done)
+            is_over = bool(wait([asked], timeout_s if is_limited else None).done)
         except BaseException:
             con.interrupt()
             raise

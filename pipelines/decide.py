@@ -24,6 +24,7 @@ from pipelines import balance, database
 from pipelines.balance import PROBABILITY
 from pipelines.decided import FIXED, Asked
 from pipelines.pool_rows import Rows
+from pipelines.row_wise import is_true
 from pipelines.rule_sql import PREFIX, balances, columns_read, double, finite, sparse_columns, sparse_names
 from pipelines.select_duplicates import tables_read
 from pipelines.sparse import Sparse
@@ -31,7 +32,7 @@ from pipelines.yaml_place import RecipeError
 
 Result = TypeVar("Result")
 Arrays = Mapping[str, np.ndarray]
-VERSION = 4
+VERSION = 5
 """Of what decides about rows in this file, solve*.py, quotas.py, group_ranks.py and balance.py, and in sql/select/."""
 MEMORY_LIMIT = "2GB"
 """Of the common database, beyond which it spills."""
@@ -272,7 +273,7 @@ class Decider:
     def _passes(self, n: int) -> str:
         match self.policy[n]:
             case Rule() as rule:
-                return f"coalesce(({rule.predicate()}\n), false)"
+                return is_true(rule.predicate())
             case Top() as top:
                 value, solved = finite(top.by), self.solved[n]
                 if solved["cut"] is None:

@@ -26,13 +26,13 @@ from pipelines.stage import Run
 from pipelines.views import DUPLICATE_EDGES, SEGMENT_MATCHES
 
 __all__ = ["COLUMNS", "VERSION", "find_matches"]
-VERSION = 2
+VERSION = 3
 """Of the rules in this file, in pipelines/segment_job.py and in curation/av/copies.py that decide pairs."""
 BITS = 64
 """In which the distance of an edge is told, as that of pictures is."""
 TABLE = "segment_pairs"
 BUCKET_ENTRIES = 50_000
-"""Segments that one slice holds. Two slices of ten-second segments with sound: 3 GB with their votes."""
+"""Segments that one slice holds. Two slices of ten-second segments with sound: 4 GB."""
 GROUP_PARTS = 250
 """Parts that are bucketed into one file."""
 

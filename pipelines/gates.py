@@ -17,6 +17,7 @@ import pyarrow as pa
 from curation.policy import Gate, PolicyItem
 from pipelines import database
 from pipelines.decide import Decider, cannot_be_asked
+from pipelines.row_wise import group_key
 from pipelines.stage import Report
 from pipelines.yaml_place import RecipeError
 
@@ -98,7 +99,7 @@ def _counts(decider: Decider, batch: int, rejections: np.ndarray, n: int, of: in
         try:
             found = database.rows(
                 con,
-                f"select coalesce(({gate.per}\n)::varchar, {database.literal(UNKNOWN)}) as name, count(*) as counted, "
+                f"select coalesce({group_key(gate.per)}, {database.literal(UNKNOWN)}) as name, count(*) as counted, "
                 "count(*) filter (where tamis__stayed) as kept from candidates where tamis__came group by name "
                 f"order by name limit {MAX_GROUPS + 1}",
             )

@@ -19,6 +19,7 @@ from pipelines import database
 from pipelines.buckets import Buckets, even_bounds
 from pipelines.decide import VERSION, Decider, passed_before
 from pipelines.group_table import OF_MEDIA, OF_TEXTS, GroupTable, Level
+from pipelines.row_wise import ordering_without_nan
 from pipelines.rule_sql import PREFIX
 from pipelines.strings import ArrayWriter, StringsWriter, strings_of
 
@@ -163,7 +164,7 @@ def _find(decider: Decider, level: Level, prefer: str, reads: Sequence[str]) -> 
 
 def _in_order(decider: Decider, prefer: str, table: GroupTable, members: Buckets) -> dict[str, np.ndarray]:
     """`order`, `first` and `groups` of `GroupRanks`."""
-    sql = database.query("select/preferred").replace("{prefer}", prefer)
+    sql = database.query("select/preferred").replace("{prefer}", ordering_without_nan(prefer))
     total, firsts, numbers = 0, [np.zeros(0, np.int32)], [np.zeros(0, np.int32)]
     with ArrayWriter(decider.spill, np.int32) as order, StringsWriter(decider.spill) as groups:
         for bucket in members.tables():

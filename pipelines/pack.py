@@ -167,7 +167,8 @@ def _provenance(run: Run) -> dict[str, Any]:
     read = {name for item in run.round.policy for name in columns_read(item)}
     read |= {*settings.columns, *settings.text_columns, "text_clean", "language"}
     read |= {settings.blur_faces.boxes} if settings.blur_faces else set()
-    media = {} if not has_segments(run) else {"media": settings.media.model_dump()}
+    of_media = {**settings.media.model_dump(), "version": settings.media.version}
+    media = {"media": of_media} if has_segments(run) else {}
     return {
         "recipe": {"name": recipe.name, "seed": recipe.seed, "samples_per_shard": settings.samples_per_shard, **media},
         "policy": [item.model_dump() for item in run.round.policy],

@@ -26,7 +26,7 @@ from pipelines import database
 from pipelines.buckets import Buckets
 from pipelines.cut import more_than
 from pipelines.decide import Decider, passed_before
-from pipelines.row_wise import ordering_expression
+from pipelines.row_wise import ordering_expression, ordering_without_nan
 from pipelines.rule_sql import PREFIX
 from pipelines.strings import ArrayWriter
 from pipelines.uid_index import Keys
@@ -256,7 +256,7 @@ def _drawn(bucket: pa.Table) -> np.ndarray:
 def _preferred(con: database.Connection, prefer: str, bucket: pa.Table) -> np.ndarray:
     """Rows by value, then by the quota's ordering, then by digest."""
     con.register("crowded", bucket.append_column(f"{PREFIX}row", pa.array(np.arange(bucket.num_rows))))
-    found = database.arrow(con, database.query("select/crowded").replace("{prefer}", prefer))
+    found = database.arrow(con, database.query("select/crowded").replace("{prefer}", ordering_without_nan(prefer)))
     con.unregister("crowded")
     order: np.ndarray = found.column(f"{PREFIX}row").to_numpy()
     return order

@@ -49,6 +49,8 @@ def reselect(
         chosen = chosen.changed(name=name)
     except ValidationError as error:
         raise RecipeError(f"--name {name!r}: {error.errors()[0]['msg']}") from error
+    if name == "latest":
+        raise RecipeError("--name 'latest': that is what the present selection and version are called, whichever it is")
     items = load_policy(policy, store, rows.types)
     check_pack(recipe, chosen, rows.types)
     started = time.time()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import pyarrow as pa
@@ -69,9 +69,47 @@ def check_row_wise(expression: str, types: Mapping[str, pa.DataType]) -> None:
     database.check_in_where(expression, types)
 
 
+def is_true(predicate: str) -> str:
+    """SQL: whether a predicate is true; where it is null, it is not."""
+    return f"coalesce(({without_nan(predicate)}\n), false)"
+
+
+@lru_cache(maxsize=1024)
+def without_nan(expression: str) -> str:
+    """SQL: the same, where a text that is cast to a floating-point number and says `nan` is null: NaN is larger than
+    every threshold to DuckDB. Raises ValueError where it is not one single expression."""
+    return database.rewritten(expression, _null_for_nan)
+
+
+_SINGLE, _DOUBLE = ("FLOAT", "FLOAT4", "REAL"), ("DOUBLE", "FLOAT8", "DOUBLE PRECISION")
+
+
+def _null_for_nan(node: dict[str, Any]) -> dict[str, Any]:
+    kind = str(node["type_expr"].get("type_name")).upper() if node.get("class") == "CAST" else None
+    if kind not in (*_SINGLE, *_DOUBLE):
+        return node
+    tree = database.syntax_tree(f"nullif(null, 'nan'::{'float' if kind in _SINGLE else 'double'})")
+    found: dict[str, Any] = tree["node"]["select_list"][0]
+    number, nan = found["arguments"]
+    return {**found, "alias": "", "arguments": [{**number, "expression": node}, nan]}
+
+
+def group_key(expression: str) -> str:
+    """SQL: a value as text, by which equal ones are told; -0.0 is 0.0."""
+    text = f"({expression}\n)::varchar"
+    return f"case when typeof(({expression}\n)) in ('FLOAT', 'DOUBLE') and {text} = '-0.0' then '0.0' else {text} end"
+
+
 def ordering_expression(ordering: str) -> str:
     """The expression by which SQL orders with `ordering`, for checks that want a single value of it."""
     return f"row_number() over (order by {ordering}\n)"
+
+
+def ordering_without_nan(ordering: str) -> str:
+    """SQL: the same ordering, with null in place of NaN as in `without_nan`."""
+    expression = ordering_expression(ordering)
+    changed = without_nan(expression)
+    return ordering if changed == expression else changed.partition(" OVER (ORDER BY ")[2].removesuffix(")")
 
 
 def check_ordering(ordering: str, types: Mapping[str, pa.DataType]) -> None:

@@ -141,6 +141,7 @@ def planned_signals(run: Run) -> tuple[int, int, bool]:
         for signal in signals:
             table = signal.table_name()
             run.state.signals[table] = signal.level
+            run.state.signal_keys[table] = signal.key()
             run.state.tables[f"signal_{table}"] = [run.store.relative(found[table][i].path) for i in range(len(pool))]
     return missing, present, missing == 0
 

@@ -30,8 +30,9 @@ from curation.table import Part, read_groups, read_part, write_part
 from curation.urls import uid
 from pipelines.spool import Place, Spool
 from pipelines.stage import AccountingError
+from pipelines.takedowns import Takedowns, taken
 
-VERSION = 8
+VERSION = 9
 """Of the rules in this file and of how FFmpeg is asked."""
 PICTURE = "picture"
 """`role` of the picture beside a sound: it is no source of segments."""
@@ -64,11 +65,12 @@ def segment_part(
 
     In memory are one row group of sources, the segments of one source, and one row group of segments.
     fatal: SHA-256 of bytes that killed decoders while other parts were made -> reason and detail; they get the same,
-    untried.
+    untried. A segment with bytes that were taken down from the store is refused.
     """
     av_decoder(limits).fatal.update(fatal or {})
     rows: list[dict[str, Any]] = []
     uids: list[str] = []
+    takedowns = Takedowns.of(folder.parent.parent)
     with Spool(folder) as spool:
         pictures = _pictures(media, spool)
         for sources in read_groups(media):
@@ -78,6 +80,8 @@ def segment_part(
                     continue
                 uids.append(source["media_uid"])
                 for row in _rows(source, bodies[position].as_py(), options, limits):
+                    if row["sha256"] in takedowns.hashes:
+                        row = dict.fromkeys(SEGMENTS.names) | taken(row, row["sha256"])
                     row["bytes"] = None if row["bytes"] is None else spool.put(row["bytes"])
                     if row["bytes"] is not None and row["frame"] is None and source["sample_uid"] in pictures:
                         row["picture_uid"], place = pictures[source["sample_uid"]]

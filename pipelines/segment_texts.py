@@ -19,7 +19,7 @@ from curation.step import digest
 from curation.table import read_part, write_part
 from curation.urls import uid
 
-VERSION = 1
+VERSION = 2
 """Of the rules in this file."""
 FROM_WITHIN = "subtitle track"
 """`text_source` of subtitles that the medium itself holds."""

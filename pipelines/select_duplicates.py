@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from curation.policy import Decontaminate, Dedupe, PolicyItem
 from curation.semantic import Neighbours, survivors
 from pipelines import database
+from pipelines.row_wise import ordering_without_nan
 
 NEEDS = {"media": ("duplicates",), "texts": ("text_duplicates",), "semantic": ("semantic_edges",)}
 """Tables of searches that a `dedupe` reads."""
@@ -53,7 +54,7 @@ def dedupe_semantic(con: database.Connection, item: Dedupe, n: int, passed: str)
         con,
         "with ends as (select uid from semantic_edges union select other_uid from semantic_edges), "
         f"ranked as (select {uid} as uid, sample_uid, bool_or({passed}) over (partition by {uid}) as passed, "
-        f"row_number() over (order by {item.prefer}, {uid}) as place from work "
+        f"row_number() over (order by {ordering_without_nan(item.prefer)}, {uid}) as place from work "
         f"where {uid} in (select uid from ends) "
         f"qualify row_number() over (partition by {uid} order by text_uid) = 1) "
         "select * from ranked order by uid",

@@ -102,8 +102,8 @@ def ask(store: Store, query: str, selection: str | None = None, timeout_s: float
     if name is None and query.replace("/", "").replace("_", "").isalnum():
         raise SourceError(f"there is no stored query {query!r}; there are: {', '.join(database.queries('report'))}")
     statement = database.query(name) if name else query
-    kinds = [str(each.type).rpartition(".")[2] for each in con.extract_statements(statement)]
-    if kinds not in (["SELECT"], ["EXPLAIN"]):
+    kinds = database.kinds_of(con, statement)
+    if kinds != ["SELECT"]:
         raise SourceError(f"only one SELECT is answered, this is {', '.join(kinds) or 'empty'}: a store is read-only")
     try:
         table = database.stoppable(con, statement, timeout_s)
@@ -135,10 +135,6 @@ def check_result(output: Path | None, *more: str) -> None:
 def write_result(table: pa.Table, output: Path) -> None:
     """Write rows as Parquet or CSV by the file's ending; in CSV lists become JSON, and bytes hexadecimal digits."""
     check_result(output)
-    for place, field in enumerate(table.schema):
-        if pa.types.is_interval(field.type):  # neither format knows it
-            texts = [None if value is None else str(value) for value in table.column(place).to_pylist()]
-            table = table.set_column(place, field.name, pa.array(texts, pa.string()))
     with replacing(output.absolute()) as temporary:
         if output.suffix == ".parquet":
             pq.write_table(table, temporary, compression="zstd")

@@ -6,6 +6,7 @@ on. Of each medium a row stays, refused with `policy.takedown`, so that the acco
 
 media           the newest part gets a successor without the medium, so later steps compute that part anew; the parts
                 before it lose the row's content in place, under the name that the chain of successors goes by
+segments        those of its source, those that show it, those with its bytes lose their content in place
 signals ...     parts made of the medium are deleted: the next run makes those that it needs from what is left
 versions        each that holds it is sealed anew without it; the old one goes (`pipelines.takedown_versions`)
 report, caches  are deleted: they are made again from what is left
@@ -77,9 +78,10 @@ def take_down(store: Store, links: Iterable[str], hashes: Iterable[str]) -> Take
     done = TakenDown()
     with store.locked():
         takedowns = Takedowns.of(store.root).saved_with(store.root, links, hashes)
-        _media(store, takedowns, _recorded(store), done)
+        before = _recorded(store)
+        _media(store, takedowns, before, done)
+        _segments(store, takedowns, before, done)
         if done.media:
-            _segments(store, done)
             _derived(store, done)
             _set_state(store)
             for made in ("cache", "report"):
@@ -90,17 +92,34 @@ def take_down(store: Store, links: Iterable[str], hashes: Iterable[str]) -> Take
     return done
 
 
-def copies_of(store: Store, links: Iterable[str], hashes: Iterable[str]) -> set[str]:
-    """SHA-256 of what these entries mean and of all in one duplicate group with it, as the last search found them."""
+def copies_of(store: Store, links: Iterable[str], hashes: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """(media that these entries mean, further media with the same bytes or in one duplicate group with them, as the
+    last search found them), each as media_uid -> SHA-256; of films their segments, too."""
     entries = Takedowns(frozenset(links), frozenset(hashes))
+    state = store.state()
+    files = [*store.files(state, "sources"), *store.files(state, "media")]
+    found: dict[str, str] = {}
+    meant: dict[str, str] = {}
+    for path in files:
+        for row in read_part(path, LOOKED_AT).to_pylist():
+            if row["sha256"] is not None:
+                found[row["media_uid"]] = row["sha256"]
+                if entries.entry_for(row) is not None:
+                    meant[row["media_uid"]] = row["sha256"]
     con = open_store(store)
-    media = {row["media_uid"]: row for row in database.rows(con, f"select {', '.join(LOOKED_AT)} from media")}
-    groups = database.rows(con, "select media_uid, duplicate_group from duplicates where duplicate_group is not null")
+    group = "select duplicate_group from duplicates where media_uid in (select unnest($uids))"
+    near = f"select media_uid from duplicates where duplicate_group in ({group})"
+    same, near_uids = set(meant.values()), {row["media_uid"] for row in database.rows(con, near, {"uids": [*meant]})}
     con.close()
-    meant = {uid for uid, row in media.items() if entries.entry_for(row) is not None}
-    wanted = {row["duplicate_group"] for row in groups if row["media_uid"] in meant}
-    meant |= {row["media_uid"] for row in groups if row["duplicate_group"] in wanted}
-    return {media[uid]["sha256"] for uid in meant if uid in media and media[uid]["sha256"]}
+    others = {uid: sha256 for uid, sha256 in found.items() if sha256 in same or uid in near_uids}
+    return meant, {uid: sha256 for uid, sha256 in others.items() if uid not in meant}
+
+
+def list_copies(store: Store, hashes: Iterable[str]) -> Path:
+    """Write what stays after the last take-down, though it is like what went, for `tamis takedown --list`."""
+    path = store.root / FOLDER / f"{len(_records(store)):06d}-copies.txt"
+    replace_text(path, "".join(f"{sha256}\n" for sha256 in sorted(set(hashes))))
+    return path
 
 
 def still_there(store: Store) -> list[str]:
@@ -125,8 +144,7 @@ def _entries(path: Path, takedowns: Takedowns) -> Iterator[tuple[str | None, boo
     """Of each row of a part of media: the entry that means it, and whether it is out already."""
     open_part(path)  # a file that is none says so
     for row in read_part(path, LOOKED_AT).to_pylist():
-        is_out = row["reason"] == Reason.POLICY_TAKEDOWN.value
-        yield takedowns.entry_for(row), is_out
+        yield takedowns.entry_for(row), _is_out(row)
 
 
 def _media(store: Store, takedowns: Takedowns, before: Collection[str], done: TakenDown) -> None:
@@ -201,20 +219,31 @@ def _emptied(rows: pa.Table, out: Mapping[int, str]) -> pa.Table:
 # what was made of them ------------------------------------------------------------------------------------------------
 
 
-def _segments(store: Store, done: TakenDown) -> None:
-    """Empty the segments cut from the media, and those that show one of them; they count as taken down, too."""
+def _segments(store: Store, takedowns: Takedowns, before: Collection[str], done: TakenDown) -> None:
+    """Empty the segments cut from the media, those that show one of them, and those with bytes that were taken down;
+    they count as taken down, too. before: as of `_media`."""
+    columns = ["media_uid", "source_uid", "picture_uid", "sha256", "reason"]
     for path in _parts(store, SEGMENTS_TABLE):
-        rows = read_part(path, ["media_uid", "source_uid", "picture_uid", "reason"]).to_pylist()
-        found = {
-            i: done.media.get(row["source_uid"], done.media.get(row["picture_uid"], ""))
-            for i, row in enumerate(rows)
-            if row["source_uid"] in done.media or row["picture_uid"] in done.media
-        }
-        done.media |= {rows[i]["media_uid"]: entry for i, entry in found.items()}
-        out = {i: entry for i, entry in found.items() if rows[i]["reason"] != Reason.POLICY_TAKEDOWN.value}
+        rows = read_part(path, columns).to_pylist()
+        meant = {i: _entry_of_segment(row, takedowns, done) for i, row in enumerate(rows)}
+        out = {i: entry for i, entry in meant.items() if entry is not None and not _is_out(rows[i])}
+        # one that is out already no longer says what it was meant by, or is all that there is of a source
+        was_out = {i for i, row in enumerate(rows) if _is_out(row) and row["source_uid"] not in before}
+        found = {rows[i]["media_uid"]: meant[i] or "" for i in sorted(was_out.union(out))}
+        done.media |= {uid: entry for uid, entry in found.items() if uid not in before}
         if out:
             _in_place(path, open_part(path), out)
             done.parts.append(store.relative(path))
+
+
+def _entry_of_segment(row: Mapping[str, Any], takedowns: Takedowns, done: TakenDown) -> str | None:
+    if row["sha256"] in takedowns.hashes:
+        return str(row["sha256"])
+    return done.media.get(row["source_uid"], done.media.get(row["picture_uid"]))
+
+
+def _is_out(row: Mapping[str, Any]) -> bool:
+    return bool(row["reason"] == Reason.POLICY_TAKEDOWN.value)
 
 
 def _derived(store: Store, done: TakenDown) -> None:

@@ -30,8 +30,14 @@ def build_objective(model: Model, config: TrainConfig) -> Objective:
         raise ConfigError(f"init_share {config.init_share}: there is no init whose share it could be")
     adapt(model, config)
     objective = Objective(model, config)  # its moving copies start as the adapted model
-    if config.init is not None:
-        start_targets(objective.targets, Path(config.init))
+    started = [] if config.init is None else start_targets(objective.targets, Path(config.init))
+    for index, (name, target) in enumerate(objective.targets.items()):
+        for part in getattr(target, "from_before", ()):
+            if not any(each.startswith(f"{name}.{part}.") for each in started):
+                raise ConfigError(
+                    f"targets.{index}: its {part} is not trained but taken from `init`, and init = {config.init!r} has "
+                    f"none of this shape at targets.{index}: name a run that learned it there"
+                )
     freeze(objective, config.freeze)
     must_train_something(objective)
     return objective

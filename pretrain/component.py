@@ -6,17 +6,26 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 C = TypeVar("C", bound="Component")
+_IN_FOLDERS = ("model.safetensors", "config.json", "tokenizer.json")
 
 
 class Component(BaseModel):
     """A part of a model: its fields are its parameters, `build` makes the torch module."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    files: ClassVar[tuple[str, ...]] = ()
+    """Fields that name a file or folder of weights or tokens, or a hub's name: what these hold is in a run's key."""
+
+    def places(self) -> list[str]:
+        """What stands in its `files`."""
+        return [place for name in self.files if (place := getattr(self, name)) is not None]
 
 
 def import_path(component: Component) -> str:
@@ -29,6 +38,36 @@ def to_spec(component: Component) -> dict[str, Any]:
     """The form in which a component stands in a config: `use` and all of its fields, defaults included."""
     fields = {name: getattr(component, name) for name in type(component).model_fields}
     return {"use": import_path(component), **component.model_dump(mode="json", include=set(fields))}
+
+
+def files_of(part: object) -> list[str]:
+    """What stands in the `files` of a component and of all components in it, in the order of their fields."""
+    if isinstance(part, BaseModel):
+        own = part.places() if isinstance(part, Component) else []
+        return own + [place for name in type(part).model_fields for place in files_of(getattr(part, name))]
+    parts = list(part.values()) if isinstance(part, dict) else list(part) if isinstance(part, tuple | list) else []
+    return [place for each in parts for place in files_of(each)]
+
+
+def rooted(part: Any) -> Any:
+    """The same with the `files` of all components absolute where they are there; what is not is a hub's name."""
+    if isinstance(part, BaseModel):
+        changes = {name: rooted(getattr(part, name)) for name in type(part).model_fields}
+        for name in part.files if isinstance(part, Component) else ():
+            changes[name] = absolute(changes[name])
+        return part.model_copy(update=changes)
+    if isinstance(part, dict):
+        return {name: rooted(value) for name, value in part.items()}
+    return tuple(rooted(each) for each in part) if isinstance(part, tuple) else part
+
+
+def absolute(place: str | None) -> str | None:
+    """The absolute path of a file, or of a folder of weights or tokens; another name as it is."""
+    if place is None:
+        return None
+    path = Path(place)
+    is_there = path.is_file() or any((path / name).is_file() for name in _IN_FOLDERS)
+    return str(path.resolve()) if is_there else place
 
 
 def choices(base: type[Component], package: str) -> list[str]:

@@ -67,7 +67,7 @@ class Clause(BaseModel):
 class Weighted(BaseModel):
     """A target and the factor of its loss in the sum."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     target: Annotated[Target, BeforeValidator(parser(Target, "pretrain.targets")), PlainSerializer(to_spec)]
     weight: float = Field(1.0, gt=0)
@@ -85,7 +85,7 @@ class Weighted(BaseModel):
 class TextPolicy(BaseModel):
     """Which of a sample's captions are drawn, and how often."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     sources: dict[str, Annotated[float, Field(gt=0)]] | None = None
     """Only texts whose `source` is among these, and how readily each source is drawn of those that a sample has,
@@ -131,7 +131,7 @@ class Lora(BaseModel):
     After training they are merged into the weights, so the run's model is an ordinary one.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     layers: tuple[str, ...] = Field(min_length=1)
     """Patterns (`*` stands for anything) of the names of linear layers in the model."""
@@ -142,7 +142,7 @@ class Lora(BaseModel):
 class TrainConfig(BaseModel):
     """One training run on one dataset version."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = Field("model", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     """First part of the run folder's name."""
@@ -190,7 +190,8 @@ class TrainConfig(BaseModel):
     """How the learning rate goes on after the warm-up: down to a hundredth of `lr` at the last step, or not at all."""
     weight_decay: float = Field(0.05, ge=0)
     beta2: float = Field(0.98, gt=0, lt=1)
-    max_grad_norm: float = Field(1.0, gt=0)
+    max_grad_norm: float = Field(1.0, gt=0, allow_inf_nan=True)
+    """Longer gradients are cut to this norm; infinity (`.inf`): none is."""
     micro_batch: int | None = Field(None, ge=1)
     """Samples of a worker that go through the towers at a time; the loss is that of the whole batch (GradCache)."""
     ema: float | None = Field(None, gt=0, lt=1)

@@ -19,8 +19,9 @@ from pretrain.model import Model, Streams
 from pretrain.pictures import cached_pictures
 from pretrain.rows import Rows, map_rows
 from pretrain.source import Source, open_source
+from pretrain.targets.base import of_width
 from pretrain.version import Version, open_version
-from pretrain.views import StoredViews, stored_views
+from pretrain.views import StoredViews, stored_views, views_of
 
 COMPLETE = "complete"
 """Status of a version all of whose evaluation sets were compared, all of each."""
@@ -141,9 +142,9 @@ def open_sources(
 ) -> list[Source]:
     """What qualifies of each version as far as its light columns tell: nothing is decoded. Raises as `open_data`."""
     found, wanted = [], shape_of(model).sources
-    for number, place in enumerate(places):
-        version = open_version(place)
-        _columns(config, version)
+    versions = [open_version(place) for place in places]
+    _check_alike([_columns(config, version) for version in versions], config)
+    for number, version in enumerate(versions):
         found.append(_source(config, number, map_rows(cache / "rows", version, progress), wanted, None))
     return found
 
@@ -198,7 +199,27 @@ def _columns(config: TrainConfig, version: Version) -> dict[str, Column]:
             for name in weighted.target.columns():
                 if name not in found:
                     found[name] = read_column(version, name)
-            weighted.target.check_columns(found)
+            weighted.target.check_columns({**found, **_one_view(found, config, version)})
         except ValueError as error:  # ConfigError is one
             raise ConfigError(f"targets.{index}: {error}") from error
     return found
+
+
+def _one_view(columns: dict[str, Column], config: TrainConfig, version: Version) -> dict[str, Column]:
+    """What targets see of columns that hold a vector for each view: one of them."""
+    if config.views is None:
+        return {}
+    num = views_of(version, config.views, read_column(version, config.views.parameters))
+    own = {name: columns[name] for name in config.views.embeddings if name in columns}
+    return {name: Column(each.values[:, : (each.width or 0) // num], each.present) for name, each in own.items()}
+
+
+def _check_alike(columns: list[dict[str, Column]], config: TrainConfig) -> None:
+    """Raises ConfigError where a column of a mixed version is of another width than that of the config's own."""
+    for number, own in enumerate(columns[1:]):
+        for name, column in own.items():
+            if column.width != columns[0][name].width:
+                raise ConfigError(
+                    f"mixture.{number}.version = {config.mixture[number].version!r}: its column {name!r} holds "
+                    f"{of_width(column.width)}, that of the config's version {of_width(columns[0][name].width)}"
+                )

@@ -130,16 +130,17 @@ class TwoTowerScorer:
 
     def _encode_some(self, texts: list[str]) -> np.ndarray:
         """Texts of one length together, cut behind the longest where the tower allows it."""
-        inputs = self._model.prepare("text", texts)
+        stream = self._model.stream_of("text")
+        inputs = self._model.prepare(stream, texts)
         lengths = self._model.lengths(inputs)
         if lengths is None:
-            vectors_ND = self._texts.run(texts, lambda some: self._encode("text", self._model.prepare("text", some)))
+            vectors_ND = self._texts.run(texts, lambda some: self._encode(stream, self._model.prepare(stream, some)))
             return vectors_ND.cpu().numpy()
         order = torch.argsort(lengths, stable=True)
 
         def encode(rows: Sequence[int]) -> Tensor:
             chosen = torch.tensor(rows)
-            return self._encode("text", {"text_BL": inputs["text_BL"][chosen, : int(lengths[chosen].max())]})
+            return self._encode(stream, {"text_BL": inputs["text_BL"][chosen, : int(lengths[chosen].max())]})
 
         sorted_ND = self._texts.run(order.tolist(), encode).cpu()
         vectors_ND = torch.empty_like(sorted_ND)

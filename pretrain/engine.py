@@ -129,10 +129,18 @@ def shard(objective: Objective) -> None:
 
 
 def checkpoint_blocks(model: nn.Module) -> int:
-    """Make the repeated blocks of a model (layers of a transformer) compute their activations anew for the gradient.
+    """Make the repeated blocks of a model compute their activations anew for the gradient; returns how many there are.
 
-    Returns how many blocks. Raises ValueError where the model has no row of blocks of one kind.
+    Raises ValueError where there are none.
     """
+    found = repeated_blocks(model)
+    for block in found:
+        block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False)
+    return len(found)
+
+
+def repeated_blocks(model: nn.Module) -> list[nn.Module]:
+    """The blocks of all rows of at least two of one kind (layers of a transformer). Raises ValueError without any."""
     found: list[nn.Module] = []
     inside: set[int] = set()
     for module in model.modules():
@@ -146,11 +154,12 @@ def checkpoint_blocks(model: nn.Module) -> int:
         ):
             found += blocks
             inside |= {id(each) for block in blocks for each in block.modules()}
-    for block in found:
-        block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False)
     if not found:
-        raise ValueError("activation_checkpointing: the model has no row of blocks of one kind")
-    return len(found)
+        raise ValueError(
+            "activation_checkpointing: the model has no row of blocks of one kind, such as two layers of a "
+            "transformer; say false"
+        )
+    return found
 
 
 def mean_over_workers(values: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ from pretrain.suites import HELD_OUT, SPLIT_COLUMN, Suite, suites
 from pretrain.vectors import Vectors
 from pretrain.version import Version, find_version
 
-EVALUATION_VERSION = 3
+EVALUATION_VERSION = 4
 """Changes whenever the same run and version would give other figures."""
 NAME_DIGITS = 12
 DEFAULT_LABELS = "category"
@@ -98,7 +98,7 @@ def evaluate_scorer(
     if of_spoken_pictures(model, version):
         return sound_figures(scorer, config, version, store, progress)
     found = by_streams(scorer, config, version, store / "cache", progress)
-    if not {"image", "text"} <= set(model.sources.values()) or "image" not in version.columns():
+    if not {"image", "text"} <= model.encoded() or "image" not in version.columns():
         progress("evaluate: no pictures and texts to match: the model lacks a stream, or the version has no pictures")
         return found
     folder = store / "cache" / "pictures"

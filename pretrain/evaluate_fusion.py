@@ -34,7 +34,7 @@ def fuses_pictures_and_texts(model: Model) -> bool:
     """Whether pictures and texts go through the layers of one fusion together, all of their tokens in each."""
     joint = model.parts()
     is_one = joint is not None and hasattr(joint.fusion, "blocks") and hasattr(joint.fusion, "entrance")
-    return is_one and set(_STREAMS) <= set(model.sources)
+    return is_one and set(_STREAMS) <= model.encoded()
 
 
 def by_fusion(suite: Suite, scorer: TwoTowerScorer, pixels: np.ndarray) -> Found:
@@ -90,15 +90,16 @@ def states(scorer: TwoTowerScorer, pixels_PSSC: np.ndarray, texts: list[str]) ->
         for start in range(0, len(texts), _BATCH):
             tokens = _hidden(scorer, pixels_PSSC[start : start + _BATCH], texts[start : start + _BATCH])
             outputs.clear()
-            model.parts().fuse(tokens, {})
-            lengths = {stream: tokens[stream].x_BLW.shape[1] for stream in _STREAMS}
+            model.parts().fuse({model.stream_of(stream): each for stream, each in tokens.items()}, {})
             for layer, out in zip(found, outputs, strict=True):
                 # a class token, where there is one, stands before the streams, which stand in the order of their names
-                places = {"image": out.shape[1] - sum(lengths.values()), "text": out.shape[1] - lengths["text"]}
-                for stream in _STREAMS:
-                    own = out[:, places[stream] : places[stream] + lengths[stream]].float().cpu()
+                end = out.shape[1]
+                for stream in sorted(_STREAMS, key=model.stream_of, reverse=True):
+                    start_of = end - tokens[stream].x_BLW.shape[1]
+                    own = out[:, start_of:end].float().cpu()
                     mask_BL = seen(tokens[stream], None).cpu()
                     layer[stream] += [x_LW[mask_L].numpy() for x_LW, mask_L in zip(own, mask_BL, strict=True)]
+                    end = start_of
     finally:
         for hook in hooks:
             hook.remove()
@@ -111,6 +112,7 @@ def _hidden(scorer: TwoTowerScorer, pixels_BSSC: np.ndarray, texts: list[str]) -
     raw: dict[str, Any] = {"image": image_BCHW, "text": texts}
     found = {}
     for stream in _STREAMS:
-        inputs = {name: value.to(scorer.device) for name, value in model.prepare(stream, raw[stream]).items()}
-        found[stream] = model.encode_with_hidden(stream, inputs)[2]
+        name = model.stream_of(stream)
+        inputs = {field: value.to(scorer.device) for field, value in model.prepare(name, raw[stream]).items()}
+        found[stream] = model.encode_with_hidden(name, inputs)[2]
     return found

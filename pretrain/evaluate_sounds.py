@@ -72,7 +72,6 @@ def sound_figures(
     model = scorer.model
     wanted = model.spans()["audio"]
     assert isinstance(wanted, Sound)
-    streams = {source: name for name, source in model.sources.items()}
     folder = store / "cache"
     pixels, is_whole = cached_pictures(
         folder / "pictures", version, model.image_size, model.fit, model.resample, progress
@@ -91,10 +90,12 @@ def sound_figures(
             f"evaluate: {name}: {len(heard.rows):,} sounds of {len(set(heard.pictures)):,} pictures in "
             f"{len({language for spoken in heard.languages for language in spoken})} languages"
         )
-        vectors = {"audio": _encoded(scorer, streams["audio"], [sound for sound in sounds if sound is not None])}
-        if "image" in streams:
+        vectors = {
+            "audio": _encoded(scorer, model.stream_of("audio"), [sound for sound in sounds if sound is not None])
+        }
+        if "image" in model.encoded():
             vectors["image"] = scorer.encode_squares(pixels[heard.rows])
-        if "text" in streams:
+        if "text" in model.encoded():
             vectors["text"] = scorer.encode_texts(heard.texts)[0]
         pairs = [pair for pair in PAIRS if set(pair) <= vectors.keys()]
         for query, candidate in pairs if name != "trained" else pairs[:1]:

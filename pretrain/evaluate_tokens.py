@@ -30,8 +30,9 @@ _BATCH = 64
 
 def is_late(config: TrainConfig) -> bool:
     """Whether a target of the run compares the tokens of pictures and texts."""
+    reads = config.model.sources()
     return any(
-        isinstance(each.target, LateInteraction) and {each.target.a, each.target.b} == {"image", "text"}
+        isinstance(each.target, LateInteraction) and {reads[each.target.a], reads[each.target.b]} == {"image", "text"}
         for each in config.targets
     )
 
@@ -45,10 +46,10 @@ def by_tokens(suite: Suite, scorer: TwoTowerScorer, vectors: Vectors, pixels: np
     def pictures(places: Sequence[int]) -> Tokens:
         square_BSSC = torch.from_numpy(np.asarray(pixels[part.rows[list(places)]]))
         image_BCHW = square_BSSC.to(scorer.device).permute(0, 3, 1, 2).float().div_(255)
-        return _tokens(scorer, "image", model.prepare("image", image_BCHW))
+        return _tokens(scorer, model.stream_of("image"), image_BCHW)
 
     def texts(places: Sequence[int]) -> Tokens:
-        return _tokens(scorer, "text", model.prepare("text", [part.texts[place] for place in places]))
+        return _tokens(scorer, model.stream_of("text"), [part.texts[place] for place in places])
 
     sets: dict[str, TokenSets] = {}
     for kind, items, encode in (("image", part.uids, pictures), ("text", part.texts, texts)):
@@ -67,8 +68,8 @@ def by_tokens(suite: Suite, scorer: TwoTowerScorer, vectors: Vectors, pixels: np
 
 
 @torch.inference_mode()
-def _tokens(scorer: TwoTowerScorer, stream: str, inputs: dict[str, torch.Tensor]) -> Tokens:
-    placed = {name: value.to(scorer.device) for name, value in inputs.items()}
+def _tokens(scorer: TwoTowerScorer, stream: str, raw: torch.Tensor | list[str]) -> Tokens:
+    placed = {name: value.to(scorer.device) for name, value in scorer.model.prepare(stream, raw).items()}
     return scorer.model.encode_with_tokens(stream, placed)[1]
 
 

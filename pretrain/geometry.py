@@ -30,23 +30,24 @@ def geometry_rows(image_PD: np.ndarray, text_TD: np.ndarray, positive_TP: np.nda
     check_vectors("texts", text_TD, image_PD.shape[1])
     check_positives(positive_TP, len(text_TD), len(image_PD))
     num_pictures = len(image_PD)
-    picture_T = positive_TP.argmax(axis=1)
+    counts_T = positive_TP.sum(axis=1)
     weight_RP = cluster_weights(np.arange(num_pictures))
-    # a picture without a text of its own (all its texts are first another's) is drawn all the same
-    weight_RT = weight_RP[:, picture_T]
+    weight_RP = weight_RP[(weight_RP @ positive_TP.any(axis=0)) > 0]  # what draws no picture with a text has no gap
+    # a text of several pictures is drawn with each of them, in part
+    weight_RT = weight_RP @ (positive_TP / counts_T[:, None]).T.astype(np.float32)
     gap_R = np.linalg.norm(_means(weight_RP, image_PD) - _means(weight_RT, text_TD), axis=1)
     union = np.concatenate([image_PD, text_TD]).astype(np.float64)
     spread = float(((union - union.mean(axis=0)) ** 2).sum() / (len(union) - 1))
     chance_gap = float(np.sqrt(spread * (1 / num_pictures + 1 / len(text_TD))))
-    cosine_T = _own_cosines(image_PD, text_TD, positive_TP)
-    counts_T = positive_TP.sum(axis=1)
-    aligned_R = (weight_RT @ (cosine_T * counts_T)) / np.maximum(weight_RT @ counts_T, 1)
+    own_P = (positive_TP.T.astype(np.float32) @ text_TD * image_PD).sum(axis=1, dtype=np.float64)
+    own, num_own = float(own_P.sum()), int(counts_T.sum())
+    aligned_R = (weight_RP @ own_P) / (weight_RP @ positive_TP.sum(axis=0))
     all_pairs = float(text_TD.sum(axis=0, dtype=np.float64) @ image_PD.sum(axis=0, dtype=np.float64))
-    others = positive_TP.size - int(counts_T.sum())
-    apart = (all_pairs - float((cosine_T * counts_T).sum())) / others if others else None
+    others = positive_TP.size - num_own
+    apart = (all_pairs - own) / others if others else None
     rows = [
         row("modality_gap", modality_gap(image_PD, text_TD), gap_R, chance_gap, num_pictures),
-        row("alignment", float((cosine_T * counts_T).sum() / counts_T.sum()), aligned_R, apart, int(counts_T.sum())),
+        row("alignment", own / num_own, aligned_R, apart, num_own),
     ]
     for name, vectors in (("uniformity_images", image_PD[:MAX_ROWS]), ("uniformity_texts", text_TD[:MAX_ROWS])):
         if len(vectors) > 1:
@@ -66,13 +67,7 @@ def random_uniformity(dimension: int) -> float:
 
 
 def _means(weight_RN: np.ndarray, vector_ND: np.ndarray) -> np.ndarray:
-    return np.asarray((weight_RN @ vector_ND) / np.maximum(weight_RN.sum(axis=1, keepdims=True), 1))
-
-
-def _own_cosines(image_PD: np.ndarray, text_TD: np.ndarray, positive_TP: np.ndarray) -> np.ndarray:
-    """(T,) mean cosine of each text with the pictures that it describes."""
-    own_TD = (positive_TP.astype(np.float32) @ image_PD) / positive_TP.sum(axis=1, keepdims=True)
-    return np.asarray((own_TD * text_TD).sum(axis=1, dtype=np.float64))
+    return np.asarray((weight_RN @ vector_ND) / weight_RN.sum(axis=1, keepdims=True))
 
 
 def _uniformities(vector_ND: np.ndarray, weight_RN: np.ndarray) -> np.ndarray:

@@ -14,8 +14,11 @@ from typing import Any
 
 import torch
 
+from pretrain.checkpoint import CheckpointError
 from pretrain.config import ConfigError, TrainConfig
+from pretrain.loader import LoaderError
 from pretrain.loop import METRICS_FILE, Job, Metrics, read_lines, train_worker
+from pretrain.version import VersionError
 
 SERIAL = "serial"
 WORKER_CPUS = 0.25
@@ -59,7 +62,8 @@ def launch(
     many as there is room for, up to `num_workers`, from the newest checkpoint. None: always `num_workers`.
 
     address: None or `serial` for one worker in this process; `local` for a Ray of our own; else a cluster's address
-    (the run's folder must then be on storage that its nodes share). Raises RuntimeError where training failed.
+    (the run's folder must then be on storage that its nodes share). Raises what a worker raised that says what is
+    wrong (FloatingPointError, ConfigError and the like), or RuntimeError where training failed in another way.
     """
     if address is None or address == SERIAL:
         train_worker(job, on_metrics)
@@ -73,7 +77,7 @@ def launch(
 
 
 def _fit(job: Job, num_workers: int, use_gpu: bool, min_workers: int | None) -> None:
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer
 
     is_elastic = min_workers is not None and min_workers < num_workers
@@ -95,9 +99,19 @@ def _fit(job: Job, num_workers: int, use_gpu: bool, min_workers: int | None) -> 
             failure_config=FailureConfig(max_failures=MAX_NODES_LOST if is_elastic else MAX_FAILURES),
         ),
     )
-    result = trainer.fit()
-    if result.error is not None:
-        raise RuntimeError(f"training of {job.run_folder} failed") from result.error
+    try:
+        trainer.fit()
+    except TrainingFailedError as error:
+        said = _of_workers(error)
+        if isinstance(said, FloatingPointError | CheckpointError | ConfigError | VersionError | LoaderError):
+            raise said from None  # what a single worker in this process would have told
+        raise RuntimeError(f"training of {job.run_folder} failed: {said or error}") from error
+
+
+def _of_workers(error: Exception) -> Exception | None:
+    """What the first worker that failed said; None where none did."""
+    failures: dict[int, Exception] = getattr(error, "worker_failures", {})
+    return failures[min(failures)] if failures else None
 
 
 def _worker(settings: dict[str, Any]) -> None:

@@ -74,7 +74,8 @@ def choose_device(wanted: str) -> torch.device:
 def train_worker(job: Job, on_metrics: Callable[[Metrics], None] = lambda _: None, device: str | None = None) -> None:
     """Train to the end as one worker of the current process group (or alone). Rank 0 writes the run's files.
 
-    `on_metrics` is called on rank 0 after each step is logged. Raises FloatingPointError where the loss is not finite.
+    `on_metrics` is called on rank 0 after each step is logged. Raises FloatingPointError where the loss or its
+    gradient is not finite.
     """
     config = parse_config(job.config)
     rank, num_workers = world()
@@ -112,10 +113,11 @@ def train_worker(job: Job, on_metrics: Callable[[Metrics], None] = lambda _: Non
                 | {"lr": lr}
             )
             metrics["samples_per_s"] = (done - start) * config.batch_size / (time.monotonic() - began)
-            if not math.isfinite(metrics["loss"]):
-                raise FloatingPointError(
-                    f"the loss is {metrics['loss']} at step {done}; lower lr or the weight of a target"
-                )
+            for name, kind in (("loss", "loss"), ("grad_norm", "norm of the gradient")):
+                if not math.isfinite(metrics[name]):  # cut to a norm, such a gradient is 0 or no number
+                    raise FloatingPointError(
+                        f"the {kind} is {metrics[name]} at step {done}; lower lr or the weight of a target"
+                    )
             if log is not None:
                 log.write(json.dumps(metrics) + "\n")
                 log.flush()

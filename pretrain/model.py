@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 from safetensors import SafetensorError
@@ -29,7 +29,7 @@ TARGET = "target"
 
 
 class Model(nn.Module, ABC):
-    """Base of all models. `fit`, `resample` and `image_size` say which square pictures `encode("image", ...)` wants."""
+    """Base of all models. `fit`, `resample` and `image_size` say which square pictures its streams of pictures want."""
 
     fit: Fit = "letterbox"
     resample: Resample = "bicubic"
@@ -40,6 +40,18 @@ class Model(nn.Module, ABC):
     """Whether some weights belong to several streams."""
     sources: dict[str, str]
     """What of a sample feeds each input (see `ModelConfig.sources`)."""
+
+    def encoded(self) -> frozenset[str]:
+        """What of a sample some stream encodes: not the texts that a decoder writes."""
+        return frozenset(source for name, source in self.sources.items() if name != TARGET)
+
+    def stream_of(self, source: str) -> str:
+        """The stream that stands for pictures, texts and so on wherever one is asked for: the one that is called so,
+        else the first that reads them. Raises ValueError where none does."""
+        names = [name for name, own in self.sources.items() if own == source and name != TARGET]
+        if not names:
+            raise ValueError(f"no stream of the model reads {source!r}; its streams: {', '.join(self.stream_names)}")
+        return source if source in names else names[0]
 
     def spans(self) -> dict[str, Sound | Film]:
         """What the inputs take of a sample's sound (`audio`) and moving pictures (`video`), where they read them."""
@@ -88,7 +100,8 @@ class Model(nn.Module, ABC):
     def encode_pixels(self, pixels_BSSC: Tensor) -> Tensor:
         """Unit vectors (B, D) of uint8 squares of `image_size`, on the model's device."""
         image_BCHW = pixels_BSSC.permute(0, 3, 1, 2).float().div_(255)  # channels last, as they lay
-        return self.encode("image", self.prepare("image", image_BCHW))
+        stream = self.stream_of("image")
+        return self.encode(stream, self.prepare(stream, image_BCHW))
 
     def lengths(self, inputs: Inputs) -> Tensor | None:  # noqa: ARG002
         """(B,) tokens that the vector of each text depends on: `text_BL` may be cut behind them. None if on all."""
@@ -182,6 +195,8 @@ class Streams(ModelConfig):
     run folder that holds one) of the same streams to start from.
     """
 
+    files: ClassVar[tuple[str, ...]] = ("init",)
+
     embed_dim: int = Field(128, ge=2)
     streams: dict[str, StreamConfig] = Field(min_length=1)
     fusion: Annotated[
@@ -258,7 +273,11 @@ class Streams(ModelConfig):
         return own if self.target_embedding is None else {**own, TARGET: "text"}
 
     def without_weights(self) -> ModelConfig:
-        return self.model_copy(update={"init": None})
+        streams = {
+            name: stream.model_copy(update={"encoder": stream.encoder.without_weights()})
+            for name, stream in self.streams.items()
+        }
+        return self.model_copy(update={"init": None, "streams": streams})
 
     def build(self, image_size: int | None = None) -> Model:
         from pretrain.stream_model import StreamModel

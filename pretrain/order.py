@@ -14,7 +14,7 @@ ROUNDS = 6
 """4 make a strong pseudo-random permutation (Luby and Rackoff 1988), 2 more are for small halves."""
 _MIN_HALF_BITS = 3
 BLOCK = 4096
-"""Places of a mixture among which each source has its share exactly, to within one sample."""
+"""Places of a mixture among which each source has its share, to within a sample or two."""
 _SHARE_UNIT = 1 << 32
 
 
@@ -86,8 +86,8 @@ class Epochs:
 class Mixture:
     """Several endless sequences in one: place g belongs to one source, at that source's own next place.
 
-    Every `BLOCK` places hold each source's share to within one sample, in keyed order; over many blocks the shares are
-    exact, for the counts are differences of floors of running shares.
+    Every `BLOCK` places hold each source's share to within one sample (of three sources or more: two), in keyed order;
+    over many blocks the shares are exact, for the counts are differences of floors of running shares.
     """
 
     def __init__(self, shares: tuple[float, ...], salt: np.uint64) -> None:

@@ -12,12 +12,14 @@ import pyarrow as pa
 
 from pretrain.build import build_objective
 from pretrain.columns import holds_numbers
+from pretrain.component import to_spec
 from pretrain.config import Clause, ConfigError, TrainConfig
 from pretrain.dataset import check_decontamination, shape_of
 from pretrain.embeddings.base import OF_TEXTS
+from pretrain.engine import repeated_blocks
 from pretrain.frozen import freeze, must_train_something
 from pretrain.lora import add_lora
-from pretrain.model import Model, weights_file
+from pretrain.model import Model, check_fits, weights_file
 from pretrain.objective import Objective
 from pretrain.rows import MEDIA
 from pretrain.source import subset_schema
@@ -46,6 +48,8 @@ def check_run(config: TrainConfig, versions: Sequence[Version]) -> Model:
     _check_sources(model, versions)
     try:
         build_objective(model, config)
+        if config.activation_checkpointing:
+            repeated_blocks(model)
     except ConfigError:
         raise
     except ValueError as error:
@@ -74,16 +78,18 @@ def check_parts(config: TrainConfig) -> None:
         freeze(objective, config.freeze)
         must_train_something(objective)
         shape_of(model)
+        if config.activation_checkpointing:
+            repeated_blocks(model)
     except ConfigError:
         raise
     except (ValueError, OSError) as error:
         raise ConfigError(f"model: {error}") from error
 
 
-def check_later(name: str, config: TrainConfig, store: Path) -> None:
+def check_later(name: str, config: TrainConfig, store: Path, before: TrainConfig | None) -> None:
     """A stage that comes later, before the first begins: all but the weights that it will start from.
 
-    Raises ConfigError naming the stage.
+    before: of the stage whose weights these are, None where it starts otherwise. Raises ConfigError naming the stage.
     """
     try:
         versions = find_versions(store, config)
@@ -92,8 +98,23 @@ def check_later(name: str, config: TrainConfig, store: Path) -> None:
         _check_files(config)
         _check_columns(config, versions)
         check_parts(config)
+        if before is None and config.init is None and config.init_share:
+            raise ConfigError(f"init_share {config.init_share}: there is no init whose share it could be")
+        if before is not None:
+            _check_follows(config, before)
     except (ConfigError, VersionError) as error:
         raise ConfigError(f"stage {name}: {error}") from error
+
+
+def _check_follows(config: TrainConfig, before: TrainConfig) -> None:
+    """Raises ConfigError where a stage's model cannot start from the weights of the stage before."""
+    if (to_spec(config.model), config.image_size) == (to_spec(before.model), before.image_size):
+        return
+    model, theirs = (each.model.without_weights().build(each.image_size) for each in (config, before))
+    try:
+        check_fits(model, theirs.state_dict(), "the model of the stage before")
+    except ValueError as error:
+        raise ConfigError(f"init: {error}; say `init: fresh`") from error
 
 
 def check_batch(config: TrainConfig, num_samples: Sequence[int]) -> None:

@@ -18,7 +18,7 @@ import torch
 from curation.file_digest import file_digest
 from curation.step import digest
 from curation.table import replace_text
-from pretrain.component import to_spec
+from pretrain.component import absolute, files_of, rooted, to_spec
 from pretrain.config import ConfigError, TrainConfig
 from pretrain.dataset import open_data, open_sources
 from pretrain.launch import check_workers, launch
@@ -29,9 +29,10 @@ from pretrain.notes import unmet_names
 from pretrain.preflight import check_batch, check_run, find_versions
 from pretrain.version import Version
 
-CODE_VERSION = 5
+CODE_VERSION = 6
 """Changes whenever the same config on the same version would give other weights."""
 FORMAT = "tamis.run/1"
+RESULT_FILE = "result.json"
 KEY_DIGITS = 12
 PROGRESS_S = 5.0
 """Seconds between lines of progress."""
@@ -62,13 +63,23 @@ def run_key(config: TrainConfig, version_digest: str, mixture_digests: tuple[str
     matters["texts"] = config.texts.model_dump()
     matters["views"] = None if config.views is None else config.views.model_dump()
     matters["lora"] = None if config.lora is None else config.lora.model_dump()
-    model_init = getattr(config.model, "init", None) or getattr(config.model, "pretrained", None)
-    files = [_file_digest(each) for each in (model_init, config.init, config.subset)]
+    files = [_file_digest(each) for each in (config.init, config.subset)]
+    files += [_content_digest(each) for each in files_of(config.model)]
     mixed = [
         [digest_, each.share, [clause.model_dump() for clause in each.where], _file_digest(each.subset)]
         for each, digest_ in zip(config.mixture, mixture_digests, strict=True)
     ]
     return digest("train", CODE_VERSION, version_digest, matters, files, mixed)
+
+
+def _content_digest(place: str) -> str | None:
+    """Digest of a file, of a run's weights, or of the weights, tokens and settings in another folder; None for a hub's
+    name, which tells what it is."""
+    path = Path(place)
+    if not path.is_dir() or (path / RESULT_FILE).is_file():
+        return _file_digest(place)
+    kept = sorted(each for each in path.iterdir() if each.suffix in (".json", ".safetensors") and each.is_file())
+    return digest([[each.name, file_digest(each)] for each in kept])
 
 
 def _file_digest(place: str | None) -> str | None:
@@ -104,6 +115,14 @@ def train(
     return finished
 
 
+def _rooted(config: TrainConfig) -> TrainConfig:
+    """The same config with absolute paths: Ray's workers, and `tamis seen` and `tamis eval` later on, run in other
+    folders."""
+    mixture = tuple(each.model_copy(update={"subset": absolute(each.subset)}) for each in config.mixture)
+    changes = {"init": absolute(config.init), "subset": absolute(config.subset), "mixture": mixture}
+    return config.model_copy(update={**changes, "model": rooted(config.model)})
+
+
 def _train(
     config: TrainConfig,
     model: Model,
@@ -135,7 +154,7 @@ def _train(
         f"{size:,} parameters, {config.num_steps(len(source)):,} steps, {config.num_workers} worker(s)"
         + (f"; {data.num_undecodable} pictures could not be decoded" if data.num_undecodable else "")
     )
-    written = config.model_dump(mode="json")
+    written = _rooted(config).model_dump(mode="json")
     replace_text(folder / "config.json", json.dumps(written, indent=1) + "\n")
     replace_text(folder / "data.json", json.dumps({"versions": places, "cache": str(cache)}, indent=1) + "\n")
     job = Job(written, tuple(places), str(folder), str(cache))
@@ -143,6 +162,11 @@ def _train(
     launch(job, config.num_workers, use_gpu, address, _reporter(progress), config.min_workers)
     log = [json.loads(line) for line in read_lines(folder / METRICS_FILE)]
     last = log[-1]
+    if not any(line["grad_norm"] for line in log):
+        progress(
+            f"train: note: the gradient was 0 at every step, so nothing was learned: no row counted in any loss; "
+            f"{METRICS_FILE} says how many pictures, sounds or films were missing"
+        )
     facts: dict[str, Any] = {
         "format": FORMAT,
         "key": key,
@@ -165,7 +189,7 @@ def _train(
         "torch": torch.__version__,
         "metrics": last,
     }
-    replace_text(folder / "result.json", json.dumps(facts, indent=1) + "\n")
+    replace_text(folder / RESULT_FILE, json.dumps(facts, indent=1) + "\n")
     for leftover in ("checkpoints", "ray"):
         shutil.rmtree(folder / leftover, ignore_errors=True)
     progress(f"train: done in {facts['seconds']:.0f} s, loss {last['loss']:.3f}: {folder}")
@@ -174,7 +198,7 @@ def _train(
 
 def open_run(folder: Path) -> RunResult | None:
     """The finished run in `folder`; None where it is not finished or its weights are not those that it wrote."""
-    path = folder / "result.json"
+    path = folder / RESULT_FILE
     if not path.is_file() or not (folder / WEIGHTS_FILE).is_file():
         return None
     facts = json.loads(path.read_text(encoding="utf-8"))

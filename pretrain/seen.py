@@ -17,7 +17,8 @@ from pretrain.loop import METRICS_FILE, read_lines
 
 @dataclass(frozen=True)
 class SeenSample:
-    """One sample of a step: its version, row there, uid, epoch, and the texts that were drawn."""
+    """One sample of a step: its version, row there, uid, epoch, and the texts that were drawn (none where the
+    model reads no texts)."""
 
     version: str
     row: int
@@ -59,10 +60,12 @@ class SeenSamples:
             raise ConfigError(f"{self._run.name} has no step {step} in its log: it holds the steps 1 to {last}")
         found = []
         total = 0
+        reads_texts = "text" in self._reader.shape.sources
         for number, epoch, row in zip(*(each.tolist() for each in self._reader.positions(step - 1)), strict=True):
             source = self._reader.sources[number]
             uid = source.rows.uid(row)
-            texts = tuple(source.rows.text(text) for text in source.draw_texts(epoch, row, uid))
+            drawn = source.draw_texts(epoch, row, uid) if reads_texts else ()
+            texts = tuple(source.rows.text(text) for text in drawn)
             found.append(SeenSample(source.rows.version.name, row, uid, epoch, texts))
             total += int(key(uid, epoch))
         logged = self._logged[step].get("samples_digest")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +88,8 @@ def train_stages(
     Each run's folder says in `stage.json` which stage it is and which run came before. Raises as `train` does.
     """
     results: list[RunResult] = []
-    for stage in stages[1:]:  # a wrong name in the last stage is told now, not when the others have been trained
-        check_later(stage.name, stage.config, store)
+    for before, stage in pairwise(stages):  # what is wrong in the last one is told now, not when the others are trained
+        check_later(stage.name, stage.config, store, before.config if stage.starts_before else None)
     for stage in stages:
         config = stage.config
         parent = results[-1] if stage.starts_before else None

@@ -14,7 +14,7 @@ import numpy as np
 from curation.augmentations import PARAMETERS
 from curation.step import digest
 from curation.table import publishing
-from pretrain.columns import read_column
+from pretrain.columns import Column, read_column
 from pretrain.config import ConfigError, Views
 from pretrain.keyed import U64, key, uniform
 from pretrain.segments import own_keys
@@ -54,6 +54,16 @@ class StoredViews:
 def stored_views(folder: Path, version: Version, wanted: Views) -> StoredViews:
     """Those of a version. Raises ConfigError where the columns are not those of `AugmentedImageEmbedding`."""
     parameters = read_column(version, wanted.parameters)
+    num_views = views_of(version, wanted, parameters)
+    path = folder / f"{version.name}-{digest(version.digest, wanted.parameters)[:12]}.f32"
+    if not path.exists():
+        with publishing(path) as temporary:
+            parameters.values.astype("<f4").tofile(temporary)
+    return StoredViews(path, version.num_samples, num_views)
+
+
+def views_of(version: Version, wanted: Views, parameters: Column) -> int:
+    """How many views of each picture a version holds. Raises ConfigError as `stored_views`."""
     width = parameters.width or 0
     if width == 0 or width % len(PARAMETERS):
         raise ConfigError(
@@ -68,11 +78,7 @@ def stored_views(folder: Path, version: Version, wanted: Views) -> StoredViews:
                 f"views.embeddings: {name!r} of {version.folder.name} holds lists of {own} numbers, which are no "
                 f"vectors of {num_views} views"
             )
-    path = folder / f"{version.name}-{digest(version.digest, wanted.parameters)[:12]}.f32"
-    if not path.exists():
-        with publishing(path) as temporary:
-            parameters.values.astype("<f4").tofile(temporary)
-    return StoredViews(path, version.num_samples, num_views)
+    return num_views
 
 
 def view_draws(samples: U64, epochs: np.ndarray, seed: int) -> np.ndarray:

@@ -260,6 +260,13 @@ def test_help_shows_its_brackets() -> None:
     assert "[values]" in tamis("sweep", "--help").stdout
 
 
+@pytest.mark.parametrize("comment", ["-- all of them", "--all", "/* -- */"])
+def test_sql_may_begin_with_a_comment(folder: Path, comment: str) -> None:
+    done = tamis("sql", folder / "store", f"{comment}\nselect count(*) as texts from ledger")
+    assert (done.returncode, done.stdout.split()) == (0, ["texts", "7"])
+    assert "No such option" in tamis("sql", folder / "store", "select 1", "--al").stderr
+
+
 @pytest.mark.parametrize(
     ("query", "said"),
     [("select nonesuch from ledger", "nonesuch"), ("drop view ledger", "only one SELECT"), ("funnle", "report/funnel"),

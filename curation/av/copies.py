@@ -6,20 +6,21 @@ so that two films that share a logo, a black frame or a beat are not taken for c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from curation.lsh import hamming_pairs
+from curation.compiled import compiled
+from curation.lsh import bit_distance
+from curation.owner_pairs import owner_pairs
 
 MAX_COMMON = 200
 """Times that one hash may occur in all media together; more common ones (a test card, a drum loop) do not vote."""
-VOTES_AT_A_TIME = 1 << 22
-"""That are held before they are counted together; some 250 MB."""
 
-_VOTES = np.dtype([("pair", "<i8"), ("offset_us", "<i8"), ("count", "<i8")])  # equal offsets come from the same steps
+SAMPLED = 512
+"""Frames of each medium, evenly, by which it is told how much it is alike all the time."""
 
 
 @dataclass(frozen=True)
@@ -47,20 +48,27 @@ class Match:
 
 @dataclass(frozen=True)
 class MatchRule:
-    """radius: bits in which two hashes may differ to vote. min_votes: for one offset. tolerance_s: votes this near are
-    for one offset. max_distance: of the overlap. min_overlap_s, min_share: of the shorter medium."""
+    """near: bits in which the nearest hashes of two media may differ, or they are not compared at all. radius: bits in
+    which two hashes may differ to vote. min_votes: for one offset. tolerance_s: votes this near are for one offset.
+    max_distance: of the overlap; above sure only where frames that do not belong together differ max_ratio times as
+    much: media that share a logo or a frame around the picture are alike all the time. min_overlap_s, min_share: of the
+    shorter medium."""
 
+    near: int
     radius: int
     min_votes: int
     tolerance_s: float
     max_distance: float
+    sure: float
+    max_ratio: float = 0.5
     min_overlap_s: float = 2.0
     min_share: float = 0.3
 
 
-VIDEO_RULE = MatchRule(radius=10, min_votes=4, tolerance_s=0.2, max_distance=0.22)
-"""Unrelated frames differ in 0.5 of their bits, neighbouring ones of a moving picture in up to 0.2."""
-AUDIO_RULE = MatchRule(radius=0, min_votes=4, tolerance_s=0.05, max_distance=0.35)
+VIDEO_RULE = MatchRule(near=8, radius=10, min_votes=4, tolerance_s=0.2, max_distance=0.22, sure=0.16)
+"""Unrelated frames differ in 0.5 of their bits, neighbouring ones of a moving picture in up to 0.2. To look for pairs
+at 10 bits among millions of hashes costs four times what it does at 8, and copies have some nearer than that."""
+AUDIO_RULE = MatchRule(near=0, radius=0, min_votes=4, tolerance_s=0.05, max_distance=0.35, sure=0.35)
 """0.35: the paper's bound, a false alarm in 10^20 for 3 s."""
 
 
@@ -93,9 +101,14 @@ def copies(
     asked = asked or Asked(np.ones(len(tracks), bool))
     if common is None:
         common = common_hashes([known_hashes(track) for track in tracks])
+    voters = _Voters.of(tracks, common)
+    pairs = voters.near(rule.near, asked)
+    enough = _num_votes(pairs, voters.begins, voters.hashes, np.uint64(rule.radius)) >= rule.min_votes
     found = []
-    for a, b, offsets, counts in _votes(tracks, rule, asked, common):
-        offset = _mode(np.repeat(offsets, counts), rule.tolerance_s, rule.min_votes)
+    for a, b in pairs[enough].tolist():
+        steps = _steps(a, b, voters.begins, voters.hashes, voters.places, np.uint64(rule.radius))
+        late_s = tracks[b].start_s - tracks[a].start_s
+        offset = _mode(steps * tracks[a].step_s + late_s, rule.tolerance_s, rule.min_votes)
         match = None if offset is None else _checked(tracks, a, b, offset, rule)
         if match is not None:
             found.append(match)
@@ -113,100 +126,84 @@ def common_hashes(of_tracks: Sequence[npt.NDArray[np.uint64]]) -> npt.NDArray[np
     return np.asarray(values[counts > MAX_COMMON])
 
 
-def _votes(
-    tracks: Sequence[Track], rule: MatchRule, asked: Asked, common: npt.NDArray[np.uint64]
-) -> Iterator[tuple[int, int, npt.NDArray[np.float64], npt.NDArray[np.int64]]]:
-    """(a, b, offsets, votes for each) of the pairs that have enough votes, by (a, b). Near hashes vote."""
-    known = [known_hashes(track) for track in tracks]
-    hashes = np.concatenate([*known, np.zeros(0, np.uint64)])
-    times = [track.start_s + np.flatnonzero(track.is_known) * track.step_s for track in tracks]
-    owner = np.repeat(np.arange(len(tracks)), [len(each) for each in known])
-    votes_for = ~np.isin(hashes, common)
-    hashes, owner, when = hashes[votes_for], owner[votes_for], np.concatenate([*times, np.zeros(0)])[votes_for]
-    order = np.argsort(hashes, kind="stable")
-    owner, when = owner[order], when[order]
-    values, starts, counts = np.unique(hashes[order], return_index=True, return_counts=True)
-    x = y = np.arange(len(values))
-    if rule.radius > 0 and len(values):
-        pairs = hamming_pairs(values, rule.radius)
-        x, y = np.concatenate([x, pairs.i]), np.concatenate([y, pairs.j])
-    tally = _Tally(len(tracks))
-    ends = np.cumsum(counts[x] * counts[y])
-    begin = 0
-    while begin < len(x):  # some pairs of values at a time: what one of them holds is bounded by MAX_COMMON
-        end = int(np.searchsorted(ends, (ends[begin - 1] if begin else 0) + VOTES_AT_A_TIME, side="right"))
-        end = max(end, begin + 1)
-        i, j = _occurrences(starts, counts, x[begin:end], y[begin:end])
-        a, b, offset = owner[i], owner[j], when[j] - when[i]
-        swap = a > b
-        a, b, offset = np.where(swap, b, a), np.where(swap, a, b), np.where(swap, -offset, offset)
-        # an equal value meets itself in both orders
-        keep = (
-            (a != b)
-            & asked.of(a, b)
-            & ~(swap & np.repeat(x[begin:end] == y[begin:end], counts[x][begin:end] * counts[y][begin:end]))
-        )
-        tally.add(a[keep], b[keep], offset[keep])
-        begin = end
-    yield from tally.pairs(rule.min_votes)
+@dataclass(frozen=True)
+class _Voters:
+    """The hashes that vote, those of each medium rising. hashes: uint64 [n]; places: int32 [n], each one's step in its
+    medium; owner: int32 [n]; begins: int64 [media + 1], where those of each medium begin."""
+
+    hashes: npt.NDArray[np.uint64]
+    places: npt.NDArray[np.int32]
+    owner: npt.NDArray[np.int32]
+    begins: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, tracks: Sequence[Track], common: npt.NDArray[np.uint64]) -> _Voters:
+        begins = np.append(0, np.cumsum([int(track.is_known.sum()) for track in tracks], dtype=np.int64))
+        hashes, places = np.zeros(begins[-1], np.uint64), np.zeros(begins[-1], np.int32)
+        for number, track in enumerate(tracks):
+            known = known_hashes(track)
+            order = np.argsort(known, kind="stable")
+            own, place = known[order], np.flatnonzero(track.is_known).astype(np.int32)[order]
+            if len(common):
+                votes = common[np.searchsorted(common, own) % len(common)] != own
+                own, place = own[votes], place[votes]
+            begin = begins[number]
+            begins[number + 1] = end = begin + len(own)  # of those that vote
+            hashes[begin:end], places[begin:end] = own, place
+        owner = np.repeat(np.arange(len(tracks), dtype=np.int32), np.diff(begins))
+        return cls(hashes[: begins[-1]], places[: begins[-1]], owner, begins)
+
+    def near(self, radius: int, asked: Asked) -> npt.NDArray[np.int64]:
+        """The pairs of media asked for that have a hash each within the radius: [k, 2], rising."""
+        once = np.append(True, (np.diff(self.hashes) != 0) | (np.diff(self.owner) != 0))[: len(self.hashes)]
+        hashes, owner = self.hashes[once], self.owner[once]
+        is_new = asked.is_new[owner]
+        sides: list[tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_] | None]] = [(is_new, None), (is_new, ~is_new)]
+        if asked.side is not None:
+            one = asked.side[owner] == asked.side.max(initial=0)
+            sides = [(one & is_new, ~one), (one & ~is_new, ~one & is_new)]
+        found = []
+        for a, b in sides:
+            other = (None, None) if b is None else (hashes[b], owner[b])
+            found.append(owner_pairs(hashes[a], owner[a], radius, *other))
+        return np.asarray(np.unique(np.concatenate(found), axis=0))
 
 
-def _occurrences(
-    starts: npt.NDArray[np.int64], counts: npt.NDArray[np.int64], x: npt.NDArray[np.int64], y: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Each occurrence of the value x with each of the value y, for all pairs (x, y): positions of both."""
-    sizes = counts[x] * counts[y]
-    within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    width = np.repeat(counts[y], sizes)
-    return np.repeat(starts[x], sizes) + within // width, np.repeat(starts[y], sizes) + within % width
+@compiled
+def _num_votes(
+    pairs: npt.NDArray[np.int64], begins: npt.NDArray[np.int64], hashes: npt.NDArray[np.uint64], radius: np.uint64
+) -> npt.NDArray[np.int64]:
+    """How many hashes of the two media of each pair are within the radius of each other."""
+    num = np.zeros(len(pairs), np.int64)
+    for k in range(len(pairs)):
+        a, b = pairs[k]
+        first = begins[b]
+        for x in range(begins[a], begins[a + 1]):
+            while radius == 0 and first < begins[b + 1] and hashes[first] < hashes[x]:
+                first += 1
+            for y in range(first, begins[b + 1]):
+                if radius == 0 and hashes[y] != hashes[x]:
+                    break
+                num[k] += int(bit_distance(hashes[x] ^ hashes[y]) <= radius)
+    return num
 
 
-class _Tally:
-    """Votes by pair and offset, counted together whenever as many have come as are held, so that memory grows with what
-    differs and time with the votes."""
-
-    def __init__(self, num_tracks: int) -> None:
-        self._num = num_tracks
-        self._counted = np.zeros(0, _VOTES)
-        self._come: list[npt.NDArray[np.void]] = []
-        self._num_come = 0
-
-    def add(self, a: npt.NDArray[np.int64], b: npt.NDArray[np.int64], offset_s: npt.NDArray[np.float64]) -> None:
-        votes = np.empty(len(a), _VOTES)
-        votes["pair"], votes["count"] = a * self._num + b, 1
-        votes["offset_us"] = np.rint(offset_s * 1e6).astype(np.int64)
-        self._come.append(_counted(votes))
-        self._num_come += len(self._come[-1])
-        if self._num_come > max(VOTES_AT_A_TIME, len(self._counted)):
-            self._count()
-
-    def _count(self) -> None:
-        self._counted = _counted(np.concatenate([self._counted, *self._come]))
-        self._come, self._num_come = [], 0
-
-    def pairs(self, min_votes: int) -> Iterator[tuple[int, int, npt.NDArray[np.float64], npt.NDArray[np.int64]]]:
-        """By (a, b), those with enough votes."""
-        self._count()
-        votes = self._counted
-        pairs, starts = np.unique(votes["pair"], return_index=True)
-        totals = np.add.reduceat(votes["count"], starts) if len(starts) else starts
-        ends = np.append(starts[1:], len(votes))
-        for k in np.flatnonzero(totals >= min_votes):
-            a, b = divmod(int(pairs[k]), self._num)
-            own = votes[starts[k] : ends[k]]
-            yield a, b, own["offset_us"] / 1e6, own["count"]
-
-
-def _counted(votes: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
-    """Each pair and offset once, in order, with the sum of its votes."""
-    votes = votes[np.lexsort((votes["offset_us"], votes["pair"]))]
-    if len(votes) == 0:
-        return votes
-    is_first = (np.diff(votes["pair"]) != 0) | (np.diff(votes["offset_us"]) != 0)
-    first = np.flatnonzero(np.append(True, is_first))
-    made = votes[first]
-    made["count"] = np.add.reduceat(votes["count"], first)
-    return made
+@compiled
+def _steps(
+    a: int,
+    b: int,
+    begins: npt.NDArray[np.int64],
+    hashes: npt.NDArray[np.uint64],
+    places: npt.NDArray[np.int32],
+    radius: np.uint64,
+) -> npt.NDArray[np.int64]:
+    """How many steps later in b than in a each two hashes are that are within the radius."""
+    found = []
+    for x in range(begins[a], begins[a + 1]):
+        for y in range(begins[b], begins[b + 1]):
+            if bit_distance(hashes[x] ^ hashes[y]) <= radius:
+                found.append(np.int64(places[y]) - np.int64(places[x]))
+    return np.array(found, dtype=np.int64)
 
 
 def _mode(offsets: npt.NDArray[np.float64], tolerance_s: float, min_votes: int) -> float | None:
@@ -221,7 +218,7 @@ def _mode(offsets: npt.NDArray[np.float64], tolerance_s: float, min_votes: int) 
 def _checked(tracks: Sequence[Track], a: int, b: int, offset_s: float, rule: MatchRule) -> Match | None:
     """Compare all of the overlap at the offset and a step around it; None where it is too short or too different."""
     first, second = tracks[a], tracks[b]
-    best: tuple[float, float, int] | None = None
+    best: tuple[float, int, int] | None = None
     step = first.step_s
     around = int(np.ceil(rule.tolerance_s / step))
     for shift in range(-around, around + 1):
@@ -234,12 +231,24 @@ def _checked(tracks: Sequence[Track], a: int, b: int, offset_s: float, rule: Mat
             continue
         bits = np.bitwise_count(first.hashes[begin:end] ^ second.hashes[begin + lag : end + lag])[known]
         distance = float(bits.mean()) / (8 * first.hashes.dtype.itemsize)
-        exact = lag * step + second.start_s - first.start_s
         if best is None or distance < best[0]:
-            best = distance, exact, end - begin
+            best = distance, lag, end - begin
     if best is None:
         return None
-    distance, exact, length = best
+    distance, lag, length = best
     shorter_s = min(len(first.hashes), len(second.hashes)) * step
     is_long = length * step >= min(rule.min_overlap_s, shorter_s) and length * step >= rule.min_share * shorter_s
-    return Match(a, b, exact, length * step, distance) if is_long and distance <= rule.max_distance else None
+    if not is_long or distance > rule.max_distance:
+        return None
+    if distance > rule.sure and distance > rule.max_ratio * _elsewhere(first, second, lag):
+        return None
+    return Match(a, b, lag * step + second.start_s - first.start_s, length * step, distance)
+
+
+def _elsewhere(first: Track, second: Track, lag: int) -> float:
+    """Mean share of differing bits of frames that are more than a second from belonging together; 0 without any."""
+    i, j = (np.flatnonzero(track.is_known) for track in (first, second))
+    i, j = (each[:: -(-len(each) // SAMPLED) or 1] for each in (i, j))
+    is_far = np.abs(i[:, None] + lag - j[None, :]) * first.step_s > 1.0
+    bits = np.bitwise_count(first.hashes[i][:, None] ^ second.hashes[j][None, :])[is_far]
+    return float(bits.mean()) / (8 * first.hashes.dtype.itemsize) if len(bits) else 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -98,6 +98,7 @@ class Segment:
     frame: bytes | None = None
 
 
+_ROUNDING_S = 5e-4  # of time stamps, in Matroska
 _TAP = FrameTap("every", 1, width_px=GREY_SIZE_PX[0], height_px=GREY_SIZE_PX[1])
 _KOALA_TAP = FrameTap("every", 1, width_px=KOALA_SIZE_PX[0], height_px=KOALA_SIZE_PX[1])
 
@@ -232,7 +233,8 @@ def _is_damaged(outcome: AvOutcome, span: Span) -> bool:
     known_until = max((at for _, at in outcome.damages), default=0.0)
     if outcome.num_damages > len(outcome.damages) and span.end_s > known_until:
         return True
-    return any(span.start_s <= at < span.end_s for _, at in outcome.damages)
+    end_s = span.end_s - 2 * _ROUNDING_S  # damage that ends a stream lies at its end, in whole milliseconds
+    return any(span.start_s <= at < end_s for _, at in outcome.damages)
 
 
 def _cut(
@@ -245,26 +247,35 @@ def _cut(
     of_source: AvProbe,
 ) -> Iterator[Segment]:
     track = scored.track()
-    _, cuts = decoder.cut(source, [(span.start_s, span.end_s) for span in spans], options.cutting())
+    slack_s = _slack_s(track, of_source)
+    cutting = replace(options.cutting(), slack_s=slack_s)
+    _, cuts = decoder.cut(source, [(span.start_s, span.end_s) for span in spans], cutting)
     for span, made in zip(spans, cuts, strict=True):
         uid = segment_uid(source_uid, span)
         if made.body is None:
             yield Segment(uid, span, made, reason=made.reason, detail=made.detail)
             continue
         probe = decoder.probe(made.body, is_own=True)
-        seen = _track_of(track, span, made, probe, of_source)
+        seen = _track_of(track, span, made, probe, slack_s)
         still = scored.stills.of(span.start_s, span.end_s) if probe.has_video else None
         yield Segment(uid, span, made, probe, probe.reason, probe.detail, seen, still)
 
 
-def _track_of(track: PictureTrack, span: Span, made: Cut, probe: AvProbe, of_source: AvProbe) -> PictureTrack | None:
+def _slack_s(track: PictureTrack, of_source: AvProbe) -> float:
+    """How much before an edge a frame may be shown that counts as being at it: half of the least time between two
+    frames, so that an edge at a frame takes none of those beside it, however the frame rate varies."""
+    most_s = 0.5 / (of_source.frame_rate_hz or 30.0)
+    least_s = 0.5 * float(np.diff(track.times_s).min(initial=2 * most_s))
+    return min(most_s, max(least_s, _ROUNDING_S))
+
+
+def _track_of(track: PictureTrack, span: Span, made: Cut, probe: AvProbe, slack_s: float) -> PictureTrack | None:
     """The part of the source's track that a cut holds; None where it holds another number of frames, so that these are
     looked at by themselves."""
     if made.start_s is None or made.video_end_s is None or probe.video_start_s is None or not probe.has_video:
         return None
     start_s, end_s = made.start_s, made.video_end_s
-    if made.mode == "exact":  # a frame within half a frame of an edge is taken to be at it, as in av_cut_child.py
-        slack_s = 0.5 / (of_source.frame_rate_hz or 30.0)
+    if made.mode == "exact":  # as in av_cut_child.py
         start_s, end_s = span.start_s - slack_s, span.end_s - slack_s
     found = track.between(start_s, end_s, probe.video_start_s)
     return found if len(found.frames) == made.num_frames > 0 else None

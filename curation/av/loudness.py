@@ -20,6 +20,8 @@ Floats = npt.NDArray[np.float64]
 _SHELF_HZ, _SHELF_DB, _SHELF_Q = 1681.974450955533, 3.999843853973347, 0.7071752369554196
 _HIGH_PASS_HZ, _HIGH_PASS_Q = 38.13547087602444, 0.5003270373238773
 _ABSOLUTE_GATE_LUFS, _RELATIVE_GATE_LU, _OFFSET = -70.0, -10.0, -0.691
+MIN_RATE_HZ = 4_000
+"""Sample rate below which the shelf lies beyond what the samples can hold, so that there is no loudness."""
 _BLOCK_S, _HOP_S = 0.4, 0.1  # blocks of 400 ms that overlap by 75%
 
 _HANN_2048 = np.hanning(2049)[:-1].astype(np.float32)
@@ -50,10 +52,11 @@ def _filters(rate_hz: int) -> list[tuple[list[float], list[float]]]:
 
 
 class LoudnessMeter:
-    """K-weighted power in steps of 100 ms, from PCM piece by piece; then loudness of any range of it."""
+    """K-weighted power in steps of 100 ms, from PCM piece by piece; then loudness of any range of it. Below 4 kHz there
+    are no steps."""
 
     def __init__(self, rate_hz: int) -> None:
-        self._filters = _filters(rate_hz)
+        self._filters = _filters(rate_hz) if rate_hz >= MIN_RATE_HZ else None
         self._states: list[Floats] | None = None
         self._hop = round(rate_hz * _HOP_S)
         self._rest: Floats = np.zeros(0)
@@ -61,6 +64,8 @@ class LoudnessMeter:
 
     def add(self, pcm: Pcm) -> None:
         """pcm: float32 [n, channels]; one or two channels, each of weight 1."""
+        if self._filters is None:
+            return
         if self._states is None:
             self._states = [np.zeros((2, pcm.shape[1])) for _ in self._filters]
         weighted = pcm.astype(np.float64)

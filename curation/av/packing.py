@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -17,10 +17,13 @@ CODECS = {"opus": "libopus", "flac": "flac"}
 class PackMedia(Step):
     """Which bytes of a segment travel with a version. A modality that a segment lacks is null in its row."""
 
+    version: ClassVar[int] = 2
+
     video: bool = True
     """The segment as it was cut, its sound included."""
     audio: Literal["opus", "flac", "none"] = "opus"
-    """Its sound alone, in Ogg: packets as they are where the codec is this one already, else encoded anew."""
+    """Its sound alone, in Ogg: packets as they are where the codec is this one already and nothing is missing, else
+    encoded anew. It begins when the segment does, with silence where the sound begins later."""
     image: bool = True
     """The picture in its middle, JPEG; of a sound the picture that goes with it, as it was stored."""
     row_group_rows: int = Field(default=16, ge=1, le=1000)

@@ -39,6 +39,14 @@ _LEGACY = {
 """Encoding of files that are not Unicode -> languages (ISO 639) of such files: the HTML standard's table of encodings
 by locale (13.2.3.2), where it has ISO 8859 the code page of Windows for the same letters."""
 _CODE_PAGE = {tag: encoding for encoding, tags in _LEGACY.items() for tag in tags.split()}
+_MARKS = (
+    (b"\xef\xbb\xbf", "utf-8"),
+    (b"\xff\xfe\0\0", "utf-32-le"),
+    (b"\0\0\xfe\xff", "utf-32-be"),
+    (b"\xff\xfe", "utf-16-le"),
+    (b"\xfe\xff", "utf-16-be"),
+)
+_HEAD_BYTES = 4096
 
 
 @dataclass(frozen=True, order=True)
@@ -52,15 +60,27 @@ class Cue:
 
 
 def decoded(data: bytes, language: str | None = None) -> str:
-    """Text of a file of subtitles or captions: UTF-8 or UTF-16 by its mark, else UTF-8 where it is valid, else the code
-    page that files in its language (as the name of the file says) were written in before, else Windows-1252."""
-    for mark, encoding in ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be")):
+    """Text of a file of subtitles or captions: UTF-8, UTF-16 or UTF-32 by its mark, UTF-16 by its zeros, else UTF-8
+    where it is valid, else the code page that files in its language (as the name of the file says) were written in
+    before, else Windows-1252."""
+    for mark, encoding in _MARKS:
         if data.startswith(mark):
             return data[len(mark) :].decode(encoding, "replace")
+    unmarked = _unmarked(data[:_HEAD_BYTES])
+    if unmarked is not None:
+        return data.decode(unmarked, "replace")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
         return _of_code_page(data, language or "")
+
+
+def _unmarked(head: bytes) -> str | None:
+    """UTF-16 without a mark: its digits and line ends have a zero in every second byte, always on the same side."""
+    even, odd = head[::2].count(0), head[1::2].count(0)
+    if max(even, odd) * 20 < len(head) or min(even, odd) * 4 > max(even, odd) or len(head) < 4:
+        return None
+    return "utf-16-be" if even > odd else "utf-16-le"
 
 
 def _of_code_page(data: bytes, language: str) -> str:
@@ -94,11 +114,11 @@ def parse(data: bytes | str, language: str | None = None) -> tuple[list[Cue], in
             num_bad += "-->" in line
             continue
         words = []
-        while at < len(lines) and lines[at].strip() and not _RANGE.match(lines[at]):
-            words.append(lines[at])
+        while at < len(lines) and (lines[at].strip() or not is_vtt) and not _RANGE.match(lines[at]):
+            words.append(lines[at])  # in SRT an empty line may stand within a cue
             at += 1
         if at < len(lines) and _RANGE.match(lines[at]) and words and words[-1].strip().isdigit():
-            words.pop()  # the number of the next cue, without an empty line before it
+            words.pop()  # the number of the next cue
         cue = _cue(_seconds(found.groups()[:4]), _seconds(found.groups()[4:8]), "\n".join(words), language)
         if cue is None:
             num_bad += 1

@@ -33,6 +33,8 @@ MALFORMED: tuple[type[Exception], ...] = (OSError, ValueError, TypeError, Lookup
 MALFORMED += (AttributeError, RuntimeError)
 # Containers that tell the size of their pictures, and when they begin: in Matroska that follows from decoding order.
 TELLING = ("mov",)
+BARE = ("mp3", "aac")  # streams without a container
+FIRST_FRAME_BYTES = 2048  # of MPEG audio, at most 1,441
 BUFFER_BYTES = 1 << 18  # of one read by FFmpeg through Python: each costs some microseconds
 
 
@@ -127,6 +129,8 @@ class Medium:
             raise Refused("av.bomb", f"{size} bytes, at most {limits['max_bytes']}")
         self._file.seek(0)
         head = self._file.read(sniffing.HEAD_BYTES) or b""
+        self._file.seek(sniffing.tag_bytes(head))
+        first_frame = self._file.read(FIRST_FRAME_BYTES) or b""
         self._file.seek(0)
         name, refers = sniffing.sniff(head)
         out["container"] = name
@@ -153,10 +157,10 @@ class Medium:
                 )
         except av.error.FFmpegError as error:
             raise Refused("av.bomb" if "maximum" in str(error) else "av.corrupt", f"{name}: {_words(error)}") from None
-        self._describe()
+        self._describe(name in BARE and not sniffing.tells_length(name, first_frame))
         return self
 
-    def _describe(self) -> None:
+    def _describe(self, guesses_length: bool) -> None:
         container, out, limits = self.container, self._out, self._limits
         streams = list(container.streams)
         out["num_streams"] = len(streams)
@@ -175,6 +179,7 @@ class Medium:
         length = max([*lengths, (container.duration or 0) / 1e6])
         if out["container"] == "matroska" and 0 < self.start_s < length:
             length -= self.start_s  # there the header tells the end, which of a recorded stream may be hours from zero
+        length = 0.0 if guesses_length else length
         out["duration_s"] = length if 0 < length < 1e9 else None
         if length > limits["max_duration_s"]:
             raise Refused("av.too_long", f"{length:.0f} s, at most {limits['max_duration_s']:g}")

@@ -6,6 +6,7 @@ a key frame lies within `tolerance_s` of the wanted start, else cuts exactly. Vi
 times and keep their places relative to each other.
 """
 
+import contextlib
 import sys
 from typing import Any
 
@@ -13,6 +14,7 @@ import av
 
 child = sys.modules["av_child"]
 reading = child._neighbour("av_read_child")
+taps = child._neighbour("av_taps_child")
 writing = child._neighbour("av_write_child")
 
 # What MP4 and Matroska can hold of the allow list without encoding anew; anything else is cut exactly.
@@ -28,6 +30,7 @@ _COPIES = {
 _SEEK_BACK_S = (0.0, 2.0, 10.0)  # how far before the wanted start to look for a place to begin
 _FRONT_S = -1.0  # where to look at last; an index need not know the first key frame
 _RUN_UP_S = 0.5  # that audio is decoded before its first sample is wanted
+_MAX_HOLE_S = taps.SLACK_S  # in sound that is copied into Ogg, of which many readers believe that it has none
 
 
 def cut(medium: Any, request: dict[str, Any], answer: Any, limits: dict[str, Any], out: dict[str, Any]) -> None:
@@ -61,12 +64,14 @@ def _cut_one(
     may_copy = all(each.codec_context.codec.name in holds for each in streams)
     mode = request["mode"]
     begin_s, seek_s = (
-        _key_frame_before(medium, start_s, answer, out) if medium.video is not None else (start_s, start_s)
+        _key_frame_before(medium, start_s, request, answer, out) if medium.video is not None else (start_s, start_s)
     )
     is_near = begin_s is not None and (mode == "copy" or start_s - begin_s <= request["tolerance_s"])
     if mode != "exact" and may_copy and begin_s is not None and is_near:
         _seek(medium, seek_s)
-        made = _copied(medium, begin_s, end_s, request, limits, answer, out)
+        made = None
+        with contextlib.suppress(av.error.FFmpegError):  # as where two packets are decoded at one time: no container
+            made = _copied(medium, begin_s, end_s, request, limits, answer, out)
         if made is not None:
             return made
     _seek(medium, max(0.0, seek_s - _RUN_UP_S) if seek_s >= 0 else seek_s)
@@ -102,10 +107,19 @@ def _time(medium: Any, stamp: int, base: Any) -> float:
     return float(stamp * base) - float(medium.start_s)
 
 
-def _key_frame_before(medium: Any, time_s: float, answer: Any, out: dict[str, Any]) -> tuple[float | None, float]:
+def _slack_s(medium: Any, request: dict[str, Any]) -> float:
+    """How much before an edge a frame may be shown that counts as being at it."""
+    if request["slack_s"] is not None:
+        return float(request["slack_s"])
+    return 0.5 / float(medium.video.average_rate or 30)
+
+
+def _key_frame_before(
+    medium: Any, time_s: float, request: dict[str, Any], answer: Any, out: dict[str, Any]
+) -> tuple[float | None, float]:
     """Where the last key frame at or before `time_s` begins (None if none is found), and from where it is reached: in
     some containers a seek lands behind its aim. (That place is negative where it is the front.)"""
-    half_s = 0.5 / float(medium.video.average_rate or 30)  # a cut is meant at the frame that is shown there
+    slack_s = _slack_s(medium, request)  # a cut is meant at the frame that is shown there
     for aim_s in (*(max(0.0, time_s - back_s) for back_s in _SEEK_BACK_S), _FRONT_S):
         _seek(medium, aim_s)
         found = None
@@ -114,7 +128,7 @@ def _key_frame_before(medium: Any, time_s: float, answer: Any, out: dict[str, An
             if packet.pts is None:
                 continue
             at = _time(medium, packet.pts, packet.time_base)
-            if packet.is_keyframe and at <= time_s + half_s:
+            if packet.is_keyframe and at <= time_s + slack_s:
                 found = at
             if at > time_s + 1.0:
                 break
@@ -138,7 +152,7 @@ def _copied(
     Of video, all up to the first one in the order of decoding that is shown at the end or later: those after it may
     need it. So up to some frames less than wanted, and audio ends with them."""
     kept: dict[str, list[Any]] = {"video": [], "audio": []}
-    size, done = 0, set[int]()
+    size, done, last = 0, set[int](), dict[int, float]()
     streams = [each for each in (medium.video, medium.audio) if each is not None]
     for packet in child.packets(medium.container, streams, out):
         answer.still_working()
@@ -148,21 +162,27 @@ def _copied(
         if packet.pts is None:
             return None
         at = _time(medium, packet.pts, packet.time_base)
+        now = at if packet.dts is None else _time(medium, packet.dts, packet.time_base)
+        is_other_file = last.get(index, now) - now > taps.MAX_BACK_S
+        last[index] = now
         is_wanted = at >= start_s - 1e-4 and (kind == "audio" or bool(kept["video"]) or packet.is_keyframe)
-        if not is_wanted:
+        if not is_wanted and not is_other_file:
             continue  # of audio, the packet that straddles the start: 25 ms at most
-        if at >= end_s - 1e-4:
+        if is_other_file or at >= end_s - 1e-4:
             done.add(index)
             if len(done) == len(streams):
                 break
             continue
         if packet.dts is None:
             return None
+        if kind == "video" and not packet.duration:  # the last frame of all would not be shown at all
+            length_s = min(1 / float(medium.video.average_rate or 30), end_s - at)
+            packet.duration = round(length_s / packet.time_base)
         size += packet.size
         if size > limits["max_cut_bytes"]:
             raise child.Refused("av.bomb", f"a cut of more than {limits['max_cut_bytes']} bytes")
         kept[kind].append(packet)
-    if medium.video is not None and not kept["video"]:
+    if (medium.video is not None and not kept["video"]) or _has_holes(medium, kept["audio"], start_s, request):
         return None
     ends = {kind: max((_end(medium, each) for each in packets), default=0.0) for kind, packets in kept.items()}
     if medium.video is not None:
@@ -178,6 +198,18 @@ def _copied(
             packet.stream = made[packet.stream.index]
             sink.mux([packet])
     return _facts("copy", start_s, counts, ends), _whole(sink, counts)
+
+
+def _has_holes(medium: Any, sound: list[Any], start_s: float, request: dict[str, Any]) -> bool:
+    """Whether packets of sound alone leave out so much that it would be heard too early where only samples count."""
+    if medium.video is not None:
+        return False
+    end_s = start_s
+    for packet in sound:
+        if _time(medium, packet.pts, packet.time_base) - end_s > _MAX_HOLE_S:
+            return True
+        end_s = _end(medium, packet) if request["container"] == "ogg" else float("inf")
+    return False
 
 
 def _end(medium: Any, packet: Any) -> float:
@@ -200,8 +232,7 @@ def _encoded(
     sink = writing.Sink(
         request["container"], limits["max_cut_bytes"], sum(each is not None for each in (medium.video, medium.audio))
     )
-    # A half frame early, so that a start that was rounded does not lose its frame.
-    slack_s = 0.5 / float(medium.video.average_rate or 30) if medium.video is not None else 0.0
+    slack_s = _slack_s(medium, request) if medium.video is not None else 0.0  # a rounded start keeps its frame
     writers: dict[int, Any] = {}
     if medium.video is not None:
         writers[medium.video.index] = writing.VideoWriter(sink, medium, (start_s, end_s), slack_s, request)
@@ -220,8 +251,9 @@ def _encoded(
                 continue
             for frame in _decoded(packet, out):
                 at = _time(medium, frame.pts, frame.time_base) if frame.pts is not None else follows[kind]
+                is_other_file = follows[kind] - at > taps.MAX_BACK_S
                 follows[kind] = at + _length_s(medium, frame, kind)
-                if at >= end_s - (slack_s if kind == "video" else 0.0):
+                if is_other_file or at >= end_s - (slack_s if kind == "video" else 0.0):
                     done.add(index)
                     break
                 length_s = writers[index].write(frame, at)

@@ -179,6 +179,10 @@ class VideoPass:
         time_s = following if frame.time is None else float(frame.time) - self._zero_s
         if frame.time is None and self._last_s is None:
             time_s = 0.0
+        if self._last_s is not None and self._last_s - time_s > taps.MAX_BACK_S:
+            damages.add("video", self.end_s or 0.0)
+            self.is_done = True
+            return
         if self._last_s is not None and time_s <= self._last_s:
             time_s = self._last_s + 1e-6  # time stamps that do not rise: the order of decoding counts
         self._is_tainted = frame.is_corrupt or (self._is_tainted and not frame.key_frame)
@@ -238,8 +242,9 @@ class AudioPass:
                 if time_s >= self._limits["max_duration_s"]:
                     raise child.Refused("av.too_long", f"samples at {time_s:.0f} s")
                 return
-            if self.end_s is not None and time_s - self.end_s > taps.MAX_GAP_S:
-                damages.add("audio", self.end_s)  # what comes after such a hole belongs to something else
+            gap_s = 0.0 if self.end_s is None else time_s - self.end_s
+            if self.end_s is not None and (gap_s > taps.MAX_GAP_S or -gap_s > taps.MAX_BACK_S):
+                damages.add("audio", self.end_s)  # what comes after that belongs to something else
                 self.is_done = True
                 return
             self._num_samples += frame.samples

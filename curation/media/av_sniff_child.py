@@ -65,12 +65,8 @@ def _is_transport_stream(head: bytes) -> bool:
 
 def _bare_audio(head: bytes) -> str | None:
     """mp3 or aac, perhaps behind an ID3 tag; by several frame headers in a row, for two bytes prove nothing."""
-    at = 0
-    if head[:3] == b"ID3" and len(head) >= 10:
-        size = 0
-        for byte in head[6:10]:
-            size = size << 7 | byte & 0x7F  # ID3v2.4, 6.2: synchsafe
-        at = 10 + size
+    at = tag_bytes(head)
+    if at:
         if at >= len(head):
             return "mp3"  # a tag longer than the head (a picture in it): MP3 by far most often; else decoding fails
         if head[at : at + 4] == b"fLaC":
@@ -85,6 +81,28 @@ def _bare_audio(head: bytes) -> str | None:
         if found >= _MIN_AUDIO_SYNCS:
             return name
     return None
+
+
+def tag_bytes(head: bytes) -> int:
+    """Length of the ID3 tag in front; 0 without one."""
+    if head[:3] != b"ID3" or len(head) < 10:
+        return 0
+    size = 0
+    for byte in head[6:10]:
+        size = size << 7 | byte & 0x7F  # ID3v2.4, 6.2: synchsafe
+    return 10 + size
+
+
+def tells_length(name: str, first_frame: bytes) -> bool:
+    """Whether a bare stream of audio tells how long it is; otherwise FFmpeg guesses by the rate of its first frames,
+    which is several times off where it begins with silence. In MP3 by Xing's, LAME's or Fraunhofer's header."""
+    if name == "aac":
+        return False
+    for mark in (b"Xing", b"Info"):
+        at = first_frame.find(mark)
+        if at >= 0 and len(first_frame) >= at + 8:
+            return bool(first_frame[at + 7] & 1)  # it has the number of frames
+    return name != "mp3" or b"VBRI" in first_frame
 
 
 def _mpeg_frame_bytes(header: bytes) -> int | None:

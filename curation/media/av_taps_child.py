@@ -16,6 +16,7 @@ BATCH_BYTES = 1 << 20
 BATCH_FRAMES = 512
 MAX_SIDE_PX = 4096
 MAX_GAP_S = 60.0  # silence is put in for what is missing in an audio stream up to this; after more, it ends
+MAX_BACK_S = 1.0  # stamps that go back by more are those of another file behind the first; frames are less out of order
 SLACK_S = 0.04  # time stamps of audio jitter (Matroska's have milliseconds); below this they are not believed
 GRID = 4  # cells of the motion grid on each side
 MOTION_HZ = 5.0  # frames a second whose vectors are read: as dear as a quarter of the decoding if all are

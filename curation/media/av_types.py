@@ -240,7 +240,8 @@ class Motion:
 @dataclass(frozen=True)
 class Cutting:
     """How segments are cut; see `av_cut_child.py`. crf, preset: x264's; audio_codec: where encoded anew; streams: which
-    are kept (Ogg takes sound only)."""
+    are kept (Ogg takes sound only). slack_s: a frame so much before an edge counts as being at it, for times are
+    rounded; None: half a frame's time, right for a constant frame rate."""
 
     mode: Literal["copy", "exact", "auto"] = "auto"
     tolerance_s: float = 0.04
@@ -249,6 +250,7 @@ class Cutting:
     streams: Literal["all", "audio"] = "all"
     crf: int = 20
     preset: str = "veryfast"
+    slack_s: float | None = None
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,14 @@ from curation.av.segment_signal import DecodedSegment, SegmentSignal
 class AudioLevels(SegmentSignal):
     """Figures by which silent, clipped, noisy and dull sound is told from the rest; null without sound.
 
-    Columns: `has_audio`; `loudness_lufs` (BS.1770-4 integrated, -70 to about 5; null where all is quieter);
-    `clip_share` (0-1, of samples in runs at full scale); `silence_share` (0-1, of windows of 20 ms below -60 dBFS);
-    `snr_db` (-20 to 100: 95th against 10th percentile of the windows' powers); `bandwidth_hz` (highest band within
-    50 dB of the strongest). On the sound at its own rate, at most two channels. Unit: as said. Model: none.
-    Source: ITU-R BS.1770-4; thresholds of use: 80% silence (HunyuanVideo-Foley).
+    Columns: `has_audio`; `loudness_lufs` (BS.1770-4 integrated, -70 to about 5; null where all is quieter, and below a
+    sample rate of 4 kHz); `clip_share` (0-1, of samples in runs at full scale); `silence_share` (0-1, of windows of
+    20 ms below -60 dBFS); `snr_db` (-20 to 100: 95th against 10th percentile of the windows' powers);
+    `bandwidth_hz` (highest band within 50 dB of the strongest). On the sound at its own rate, at most two channels.
+    Unit: as said. Model: none. Source: ITU-R BS.1770-4; thresholds of use: 80% silence (HunyuanVideo-Foley).
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     needs: ClassVar[tuple[str, ...]] = ("native",)
 
     def writes(self) -> pa.Schema:

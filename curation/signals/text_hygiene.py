@@ -51,7 +51,7 @@ def repair(text: str) -> tuple[str | None, int]:
     num_repairs = len(text) - len(shown)
     if _BLANK.fullmatch(shown):
         return None, num_repairs + len("".join(shown.split()))
-    composed = _composed(shown)
+    composed = _ordered(shown)
     if composed != shown:
         moved = sum(a != b for a, b in zip(shown, composed, strict=False)) if len(shown) == len(composed) else 0
         num_repairs += max(1, moved, abs(len(shown) - len(composed)))
@@ -70,6 +70,14 @@ def _composed(text: str) -> str:
         if marks <= MAX_MARKS:
             kept.append(char)
     return unicodedata.normalize("NFC", "".join(kept))
+
+
+def _ordered(text: str) -> str:
+    """The same, without joiners that stand behind another mark once the marks are in order, and join nothing there."""
+    composed = _composed(text)
+    while (fewer := _JOINER.sub(_keep_meaningful_joiner, composed)) != composed:
+        composed = _composed(fewer)
+    return composed
 
 
 _KINDS = {
@@ -96,7 +104,7 @@ def repair_kinds(text: str) -> list[str]:
     kinds |= {"joiner"} if joined != shown else set()
     if _BLANK.fullmatch(joined):
         return sorted(kinds | ({"no_width"} if joined.split() else set()))
-    composed = _composed(joined)
+    composed = _ordered(joined)
     kinds |= {"composition"} if composed != joined else set()
     kinds |= {"white_space"} if any(run != " " for run in _SPACES.findall(composed.strip())) else set()
     return sorted(kinds)
@@ -138,7 +146,7 @@ class TextHygiene(ColumnSignal):
     Source: Unicode Standard Annexes 9 (bidi), 15 (NFC), 31 (joiners), 44 (White_Space); ECMA-48.
     """
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     level: ClassVar[Level] = "text"
 
     def reads(self) -> tuple[str, ...]:

@@ -22,6 +22,8 @@ class _FromFile(Embedding):
     """tokenizer: path of a `tokenizer.json`, or of a folder that holds one. max_tokens: more are cut off, the end token
     with them. pad, start, end, mask: the tokens with these meanings; the file's own post-processing is not used."""
 
+    files: ClassVar[tuple[str, ...]] = ("tokenizer",)
+
     tokenizer: str
     max_tokens: int = Field(64, ge=3)
     pad: str = "<pad>"

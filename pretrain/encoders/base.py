@@ -25,6 +25,10 @@ class Encoder(Component, ABC):
         num_tokens: how many tokens there always are, None if their number varies. Raises ValueError where that matters.
         """
 
+    def without_weights(self) -> Encoder:
+        """The same architecture, not started from stored weights."""
+        return self
+
     @abstractmethod
     def out_width(self, width: int) -> int:
         """Width of the vector that the module returns."""

@@ -37,6 +37,9 @@ class FrameEncoder(Encoder):
     heads: int | None = Field(None, ge=1)
     mlp_ratio: float = Field(4.0, gt=0)
 
+    def without_weights(self) -> Encoder:
+        return self.model_copy(update={"frame": self.frame.without_weights()})
+
     def out_width(self, width: int) -> int:
         return self.frame.out_width(width)
 

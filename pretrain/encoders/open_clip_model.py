@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import open_clip
 import torch
@@ -30,6 +30,8 @@ class OpenClip(ModelConfig):
     the architecture's `vision_cfg`, `text_cfg`, `embed_dim` and so on.
     """
 
+    files: ClassVar[tuple[str, ...]] = ("pretrained",)
+
     name: str = "ViT-B-32"
     pretrained: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
@@ -48,6 +50,10 @@ class OpenClip(ModelConfig):
                 f"pretrained {self.pretrained!r} is no file and no tag of {self.name}; tags: {tags or 'none'}"
             )
         return self
+
+    def places(self) -> list[str]:
+        scheme, _, folder = self.name.partition(":")
+        return [*([folder] if scheme == "local-dir" else []), *super().places()]
 
     def stream_names(self) -> tuple[str, ...]:
         return ("image", "text")

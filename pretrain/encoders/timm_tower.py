@@ -25,6 +25,7 @@ class TimmTower(Encoder):
     """
 
     takes: ClassVar[Form] = "pixels"
+    files: ClassVar[tuple[str, ...]] = ("weights",)
 
     name: str = "resnet10t"
     pretrained: bool = False
@@ -46,6 +47,9 @@ class TimmTower(Encoder):
         if self.weights is not None and not Path(self.weights).is_file():
             raise ValueError(f"weights: no file {self.weights}")
         return self
+
+    def without_weights(self) -> Encoder:
+        return self.model_copy(update={"pretrained": False, "weights": None})
 
     def out_width(self, width: int) -> int:  # noqa: ARG002
         tower: Any = timm.create_model(self.name, num_classes=0, **self.options)

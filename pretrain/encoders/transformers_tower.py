@@ -31,10 +31,14 @@ class _Tower(Encoder):
     with it, or `fresh` from torch's random generator. pool: of the last layer's tokens."""
 
     gives_tokens: ClassVar[bool] = True
+    files: ClassVar[tuple[str, ...]] = ("model",)
 
     model: str
     weights: Literal["stored", "fresh"] = "stored"
     pool: Pool = "first"
+
+    def without_weights(self) -> Encoder:
+        return self.model_copy(update={"weights": "fresh"})
 
     def out_width(self, width: int) -> int:  # noqa: ARG002
         return int(self._config().hidden_size)

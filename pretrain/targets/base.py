@@ -46,6 +46,22 @@ def of_width(width: int | None) -> str:
     return "single numbers" if width is None else f"lists of {width} numbers"
 
 
+def check_vectors(columns: Mapping[str, Column], *names: str) -> None:
+    """Raises ValueError unless these columns hold vectors, all of one width."""
+    widths = {name: columns[name].width for name in names}
+    if None in widths.values() or len(set(widths.values())) > 1:
+        held = ", ".join(f"{name!r} holds {of_width(width)}" for name, width in widths.items())
+        raise ValueError(f"vectors{' of one width' if len(widths) > 1 else ''} are needed: {held}")
+
+
+def check_whole(column: Column, name: str, meaning: str) -> None:
+    """Raises ValueError unless all that a column holds is whole numbers. meaning: what they are, for the message."""
+    numbers = column.values[column.present]
+    broken = numbers[numbers % 1 != 0]
+    if len(broken):
+        raise ValueError(f"{name!r} holds {broken.flat[0]:g}, which is no whole number, so no {meaning}")
+
+
 @dataclass(frozen=True)
 class Reads:
     """What a target needs beyond vectors.
@@ -180,6 +196,9 @@ class HeadTarget(Target):
 
 class TargetModule(nn.Module):
     """Base of the modules of targets."""
+
+    from_before: tuple[str, ...] = ()
+    """Parts that are not trained here: `init` must hold them, where this target stands at the same place."""
 
     def after_step(self) -> None:
         """Called after each optimizer step, to keep parameters in their range."""

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Self
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from pretrain.targets.base import Encoded
+from pretrain.targets.base import Encoded, check_vectors
 from pretrain.targets.gather import gather_rows
 from pretrain.targets.pairs import PairModule, PairTarget, Rows, by_chunks, gather_pairs, mean_over_workers
 from pretrain.targets.soft import soft_cross_entropy
+
+if TYPE_CHECKING:
+    from pretrain.columns import Column
 
 
 class Distillation(PairTarget):
@@ -35,6 +39,10 @@ class Distillation(PairTarget):
 
     def columns(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys((*self.teachers_a, *self.teachers_b)))
+
+    def check_columns(self, columns: Mapping[str, Column]) -> None:
+        for pair in zip(self.teachers_a, self.teachers_b, strict=True):
+            check_vectors(columns, *pair)
 
     def build(self, trained_log_scale: float | None = None) -> nn.Module:
         return DistillationLoss(self, self.start_scale(trained_log_scale))

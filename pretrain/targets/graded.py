@@ -14,7 +14,7 @@ from pydantic import model_validator
 from torch import Tensor, nn
 
 from pretrain.model import Model
-from pretrain.targets.base import Encoded, of_width
+from pretrain.targets.base import Encoded, check_whole, of_width
 from pretrain.targets.nested import NestedModule, NestedTarget
 
 if TYPE_CHECKING:
@@ -55,8 +55,15 @@ class Graded(NestedTarget):
         numbers = column.values[column.present]
         if column.width is not None:
             raise ValueError(f"{self.column!r} holds {of_width(column.width)}, no single number")
+        if self.admit_from is not None and self.admit_to is not None:
+            lowest = min(self.admit_from, self.admit_to)
+            if not (numbers >= lowest).any():
+                largest = f"at most {numbers.max():g}" if len(numbers) else "nothing"
+                raise ValueError(f"{self.column!r} holds {largest}: no row is ever admitted from {lowest:g} on")
         if not self.weighted or not len(numbers):
             return
+        if self.weights is not None:
+            check_whole(column, self.column, "level")
         if self.weights is None and numbers.min() < 0:
             raise ValueError(f"{self.column!r} is used as a weight and holds {numbers.min()}")
         if self.weights is not None and not 0 <= numbers.min() <= numbers.max() < len(self.weights):

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 from torch import Tensor, nn
 
 from pretrain.component import parser, to_spec
-from pretrain.targets.base import Encoded, Reads, Target, TargetModule
+from pretrain.targets.base import Encoded, HeadTarget, Reads, Target, TargetModule
 
 if TYPE_CHECKING:
     from pretrain.columns import Column
@@ -32,8 +32,16 @@ class Matryoshka(Target):
             raise ValueError(f"dims must be different numbers of at least 1, not {self.dims}")
         if self.weights is not None and len(self.weights) != len(self.dims):
             raise ValueError(f"{len(self.weights)} weights for {len(self.dims)} dims")
+        kind = type(self.target).__name__
         if self.target.token_streams() or self.target.reads() != Reads():
-            raise ValueError(f"target must read vectors only; {type(self.target).__name__} reads more")
+            raise ValueError(f"target must read vectors only; {kind} reads more")
+        if isinstance(self.target, HeadTarget) or self.target.momentum() is not None:
+            raise ValueError(
+                f"target: {kind} has a head or a memory of vectors of one width, so it cannot be cut to {self.dims}; "
+                "where it holds other targets, put Matryoshka inside it"
+            )
+        if isinstance(self.target, Matryoshka) and max(self.target.dims) > min(self.dims):
+            raise ValueError(f"target: its dims {self.target.dims} go beyond the {min(self.dims)} that it is cut to")
         return self
 
     def streams(self) -> tuple[str, ...]:
@@ -44,9 +52,6 @@ class Matryoshka(Target):
 
     def check_columns(self, columns: Mapping[str, Column]) -> None:
         self.target.check_columns(columns)
-
-    def momentum(self) -> float | None:
-        return self.target.momentum()
 
     def build(self, trained_log_scale: float | None = None) -> nn.Module:
         weights = self.weights or (1.0,) * len(self.dims)
@@ -87,4 +92,4 @@ def _cut(batch: Encoded, dim: int) -> Encoded:
             raise ValueError(f"dims: {dim} is wider than the vectors of {', '.join(narrow)}")
         return {name: F.normalize(vector[:, :dim], dim=-1) for name, vector in vectors.items()}
 
-    return dataclasses.replace(batch, vectors=cut(batch.vectors), keys=cut(batch.keys))
+    return dataclasses.replace(batch, vectors=cut(batch.vectors))

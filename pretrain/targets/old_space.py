@@ -85,6 +85,7 @@ class OldSpaceLoss(TargetModule):
         self.projection = Projection(width, config.hidden or 4 * config.older_dim, config.older_dim)
         if config.other is not None:
             self.projection.requires_grad_(False)
+            self.from_before = ("projection",)
         self.contrast = InfoNCELoss("projected", "wanted", config.log_scale, config.chunk_rows)
 
     def forward(self, batch: Encoded) -> Tensor:

@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from pretrain.model import Model
-from pretrain.targets.base import Encoded, HeadTarget, TargetModule, of_width
+from pretrain.targets.base import Encoded, HeadTarget, TargetModule, check_whole, of_width
 from pretrain.targets.gather import gather_rows
 from pretrain.targets.pairs import MAX_LOG_SCALE, mean_over_workers
 
@@ -59,6 +59,7 @@ class Prototypes(HeadTarget):
             numbers = columns[name].values[columns[name].present]
             if columns[name].width is not None:
                 raise ValueError(f"{name!r} holds {of_width(columns[name].width)}, no cluster numbers")
+            check_whole(columns[name], name, "cluster number")
             if len(numbers) and not 0 <= numbers.min() <= numbers.max() < self.num_clusters:
                 raise ValueError(
                     f"{name!r} holds clusters {numbers.min():.0f} to {numbers.max():.0f}, num_clusters is "

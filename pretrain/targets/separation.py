@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Self
 
 import torch
 import torch.nn.functional as F
 from pydantic import model_validator
 from torch import Tensor, nn
 
-from pretrain.targets.base import Encoded
+from pretrain.targets.base import Encoded, check_vectors
 from pretrain.targets.gather import gather_rows
 from pretrain.targets.pairs import PairModule, PairTarget, by_chunks, gather_pairs, mean_over_workers
+
+if TYPE_CHECKING:
+    from pretrain.columns import Column
 
 
 class IntraModalSeparation(PairTarget):
@@ -35,6 +39,9 @@ class IntraModalSeparation(PairTarget):
 
     def columns(self) -> tuple[str, ...]:
         return () if self.meaning_from is None else (self.meaning_from,)
+
+    def check_columns(self, columns: Mapping[str, Column]) -> None:
+        check_vectors(columns, *self.columns())
 
     def build(self, trained_log_scale: float | None = None) -> nn.Module:
         return IntraModalSeparationLoss(self, self.start_scale(trained_log_scale))

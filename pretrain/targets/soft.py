@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pretrain.targets.base import Encoded
+from pretrain.targets.base import Encoded, check_vectors
 from pretrain.targets.gather import gather_rows
 from pretrain.targets.pairs import PairModule, PairTarget, by_chunks, gather_pairs, mean_over_workers
+
+if TYPE_CHECKING:
+    from pretrain.columns import Column
 
 _SDM_EPSILON = 1e-8
 """Of the released code: mass on rows that are no members is penalised with log(1e-8)."""
@@ -26,6 +32,9 @@ class ContinuouslyWeighted(PairTarget):
 
     def columns(self) -> tuple[str, ...]:
         return () if self.weights_from is None else (self.weights_from,)
+
+    def check_columns(self, columns: Mapping[str, Column]) -> None:
+        check_vectors(columns, *self.columns())
 
     def build(self, trained_log_scale: float | None = None) -> nn.Module:
         return ContinuouslyWeightedLoss(

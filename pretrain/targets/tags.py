@@ -40,6 +40,10 @@ class TagClassification(HeadTarget):
         width = columns[self.column].width
         if width != self.num_tags:
             raise ValueError(f"num_tags is {self.num_tags}, {self.column!r} holds {of_width(width)}")
+        values = columns[self.column].values
+        wrong = values[(values != 0) & (values != 1)]
+        if len(wrong):
+            raise ValueError(f"{self.column!r} holds {wrong[0]:g}; a tag is 1 where it applies, 0 elsewhere")
 
     def build_for(self, model: Model) -> nn.Module:
         return TagLoss(self, model.embed_dim)

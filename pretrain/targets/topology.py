@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from pretrain.targets.base import Encoded
+from pretrain.targets.base import Encoded, check_vectors
 from pretrain.targets.gather import gather_rows
 from pretrain.targets.pairs import PairModule, PairTarget, by_chunks, gather_pairs, mean_over_workers
+
+if TYPE_CHECKING:
+    from pretrain.columns import Column
 
 
 class Topology(PairTarget):
@@ -26,6 +32,9 @@ class Topology(PairTarget):
 
     def columns(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys((self.older_a, self.older_b)))
+
+    def check_columns(self, columns: Mapping[str, Column]) -> None:
+        check_vectors(columns, self.older_a, self.older_b)
 
     def build(self, trained_log_scale: float | None = None) -> nn.Module:  # noqa: ARG002  (it has no learned scale)
         return TopologyLoss(self)
@@ -50,9 +59,10 @@ class TopologyLoss(PairModule):
                 if not has_own:
                     place = torch.arange(len(ignored), device=ignored.device)
                     ignored[place, rows.own_B[chosen]] = True
-                    ignored = ignored & ~ignored.all(dim=1, keepdim=True)  # nobody else: nothing to keep, and no NaN
+                # where there is nobody else there is nothing to keep: a softmax of all, so that nothing is NaN, and 0
+                left_out = ignored & ~ignored.all(dim=1, keepdim=True)
                 old_log, now_log = (
-                    (mine[chosen] @ all_.T / self.temperature).masked_fill(ignored, float("-inf")).log_softmax(dim=1)
+                    (mine[chosen] @ all_.T / self.temperature).masked_fill(left_out, float("-inf")).log_softmax(dim=1)
                     for mine, all_ in (older, present)
                 )
                 difference = (old_log - now_log).masked_fill(ignored, 0.0)

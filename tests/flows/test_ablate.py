@@ -19,6 +19,7 @@ import yaml
 
 from flows.ablate import Result, ablate
 from pipelines.ablation import load_ablation
+from pipelines.ablation_report import shown
 from pipelines.store import Store, StoreError
 from pipelines.summary import ask
 from pipelines.yaml_place import RecipeError
@@ -204,6 +205,8 @@ def test_policies_that_keep_the_same_are_one_version_and_one_seed_has_no_seeds_t
     recall, gap = ([row for row in found.rows if row["metric"] == name] for name in ("recall_at_5", "modality_gap"))
     assert (recall[1]["gain"], recall[1]["gain_lo"], recall[1]["gain_hi"]) == (0, 0, 0)
     assert (gap[1]["gain"], gap[1]["gain_lo"], gap[1]["gain_hi"]) == (0, None, None)
+    gains = {line["policy"]: line["gain"] for line in shown(found.rows)}
+    assert gains == {"pool": "", "again": "keeps what pool keeps"}
     for row in found.rows:
         assert row["interval"] == "samples"
         assert row["lo"] < row["value"] < row["hi"]

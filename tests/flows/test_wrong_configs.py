@@ -19,9 +19,13 @@ import yaml
 from flows.training import train_config
 from pipelines.store import Store
 from pipelines.yaml_place import RecipeError
+from pretrain.config import parse_config
+from pretrain.run import run_key
+from pretrain.version import find_version
 
 sys.path.append(str(Path(__file__).parents[1] / "pretrain"))
 
+import tiny
 from tiny import sample, spec, uid, write_version
 
 Change = dict[str, Any] | Callable[[Path], dict[str, Any]]
@@ -45,6 +49,20 @@ def model(stream: str | None = None, part: str = "", **fields: Any) -> dict[str,
 
 def stages(**later: Any) -> dict[str, Any]:
     return {"stages": [{"stage": "one"}, {"stage": "two", **later}]}
+
+
+NUMBERS = {"version": "numbers"}
+"""With a vector of 4 numbers (`four`), one of 6 beside each text (`texts.six`), and half a number (`half`)."""
+
+
+def taught(a: str, b: str) -> dict[str, Any]:
+    return target("distillation.Distillation", teachers_a=[a], teachers_b=[b]) | NUMBERS
+
+
+def with_numbers(number: int, width: int) -> dict[str, Any]:
+    made = sample(number)
+    texts = [{**text, "six": [0.5] * 6} for text in made["texts"]]
+    return {**made, "texts": texts, "four": [0.5] * width, "half": 0.5}
 
 
 def subset(table: dict[str, Any] | str) -> Callable[[Path], dict[str, Any]]:
@@ -91,6 +109,27 @@ EARLY: dict[str, tuple[Change, list[str]]] = {
     "a nested target that reads tokens": (
         target("matryoshka.Matryoshka", dims=[8], target={"use": "pretrain.targets.late_interaction.LateInteraction"}),
         ["targets.0", "must read vectors only; LateInteraction"]),
+    "a head that cannot be cut": (
+        target("matryoshka.Matryoshka", dims=[8, 32],
+               target={"use": "pretrain.targets.graded.Graded", "target": NCE, "column": "width_px"}),
+        ["targets.0: Matryoshka: target: Graded", "one width", "put Matryoshka inside it"]),
+    "a queue that cannot be cut": (
+        target("matryoshka.Matryoshka", dims=[8], target={"use": "pretrain.targets.queue.MomentumQueue",
+                                                          "embed_dim": 8}),
+        ["targets.0: Matryoshka: target: MomentumQueue", "one width"]),
+    "cut twice": (
+        target("matryoshka.Matryoshka", dims=[8, 32],
+               target={"use": "pretrain.targets.matryoshka.Matryoshka", "target": NCE, "dims": [4, 16]}),
+        ["targets.0: Matryoshka: target: its dims (4, 16) go beyond the 8"]),
+    "endless epochs": ({"steps": None, "epochs": float("inf")}, ["epochs = inf", "finite"]),
+    "an endless rate": ({"lr": float("inf")}, ["lr = inf", "finite"]),
+    "an endless weight": (target("info_nce.InfoNCE", weight=float("inf")), ["targets.0.weight = inf", "finite"]),
+    "an endless field": (target("distillation.Distillation", teachers_a=["a"], teachers_b=["b"],
+                                teacher_scale=float("inf")),
+                         ["targets.0", "teacher_scale = inf", "finite"]),
+    "blocks to compute anew": ({"activation_checkpointing": True},
+                               ["activation_checkpointing", "no row of blocks", "say false"]),
+    "blocks of a later stage": (stages(activation_checkpointing=True), ["stage two: ", "activation_checkpointing"]),
     "width of a queue": (target("queue.MomentumQueue", embed_dim=64), ["targets.0: ", "embed_dim is 64", "model's 32"]),
     "a column": (target("graded.Graded", target=NCE, column="quality"),
                  ["targets.0", "'quality'", "category", "texts.clip_score"]),
@@ -149,6 +188,8 @@ EARLY: dict[str, tuple[Change, list[str]]] = {
     "init": ({"init": "models/none"}, ["init = 'models/none'", "no weights at"]),
     "init of a pickle": (pickled, ["c.yaml: init: ", "is no whole safetensors file", "pickled weights are not read"]),
     "init of another model": (other_weights, ["c.yaml: init: ", "does not fit", "missing ['streams.image."]),
+    "a projection from nowhere": (target("old_space.OldSpace", older_dim=4, other="image"),
+                                  ["targets.0: its projection", "init = None has none", "name a run that learned it"]),
     "a share of no init": ({"init_share": 0.5}, ["init_share 0.5", "no init"]),
     "a model's init": (model(init="no.safetensors"), ["model: no weights at no.safetensors"]),
     "a tokenizer": (
@@ -176,6 +217,11 @@ EARLY: dict[str, tuple[Change, list[str]]] = {
     "a later stage's column": (stages(**target("graded.Graded", target=NCE, column="quality")),
                                ["stage two: targets.0: column 'quality'", "category"]),
     "a later stage's start": (stages(init="models/none"), ["stage two: init = 'models/none'"]),
+    "a share of no start in a later stage": (stages(init="fresh", init_share=0.5),
+                                             ["stage two: init_share 0.5", "no init"]),
+    "another model in a later stage": (
+        stages(**model(embed_dim=16)),
+        ["stage two: init: the model of the stage before does not fit", "streams.image.projection.weight", "fresh"]),
     "before the first stage": ({"stages": [{"init": "before"}]}, ["stages[0]", "no stage before the first"]),
     "no stages": ({"stages": []}, ["stages must be a list of at least one"]),
 }  # fmt: skip
@@ -198,6 +244,30 @@ BY_ROWS: dict[str, tuple[Change, list[str]]] = {
                           ["targets.0", "'width_px' holds levels 24 to 24", "0 to 1"]),
     "tags": (target("tags.TagClassification", column="width_px", num_tags=4),
              ["targets.0", "num_tags is 4", "single numbers"]),
+    "a teacher that is a number": (taught("width_px", "width_px"),
+                                   ["targets.0", "vectors", "'width_px' holds single numbers"]),
+    "teachers of two widths": (taught("four", "texts.six"),
+                               ["targets.0", "one width", "'four' holds lists of 4", "'texts.six' holds lists of 6"]),
+    "an older model of two widths": (
+        target("topology.Topology", older_a="four", older_b="texts.six") | NUMBERS, ["targets.0", "one width"]),
+    "weights from a number": (target("soft.ContinuouslyWeighted", weights_from="width_px"),
+                              ["targets.0", "vectors are needed: 'width_px' holds single numbers"]),
+    "a meaning that is a number": (target("separation.IntraModalSeparation", meaning_from="width_px"),
+                                   ["targets.0", "vectors are needed: 'width_px' holds single numbers"]),
+    "a column of another width in a mixed version": (
+        target("soft.ContinuouslyWeighted", weights_from="four") | NUMBERS
+        | {"mixture": [{"version": "wider", "share": 0.5}]},
+        ["mixture.0.version = 'wider'", "'four' holds lists of 5 numbers", "lists of 4 numbers"]),
+    "tags that are none": (target("tags.TagClassification", column="four", num_tags=4) | NUMBERS,
+                           ["targets.0", "'four' holds 0.5", "1 where it applies, 0 elsewhere"]),
+    "clusters that are none": (
+        target("prototypes.Prototypes", clusters_a="half", clusters_b="half", num_clusters=2) | NUMBERS,
+        ["targets.0", "'half' holds 0.5", "no cluster number"]),
+    "levels that are none": (target("graded.Graded", target=NCE, column="half", weights=[1, 2]) | NUMBERS,
+                             ["targets.0", "'half' holds 0.5", "no level"]),
+    "a threshold that nothing reaches": (
+        target("graded.Graded", target=NCE, column="half", weighted=False, admit_from=3, admit_to=2) | NUMBERS,
+        ["targets.0", "'half' holds at most 0.5", "no row is ever admitted from 2 on"]),
 }  # fmt: skip
 """What takes a look at the light columns: nothing is decoded, no worker starts."""
 
@@ -217,6 +287,11 @@ def filled(root: Path) -> Path:
     Store.create(root)
     write_version(root, [sample(n, "val" if n % 6 == 0 else "train") for n in range(48)])
     write_version(root, [sample(n) for n in range(20)], name="unchecked", decontamination="missing")
+    of_texts = pa.list_(pa.struct([*tiny.TEXT, ("six", pa.list_(pa.float32()))]))
+    columns = [pa.field(each.name, of_texts) if each.name == "texts" else each for each in tiny.SCHEMA]
+    schema = pa.schema([*columns, ("four", pa.list_(pa.float32())), ("half", pa.float32())])
+    for name, width in (("numbers", 4), ("wider", 5)):
+        write_version(root, [with_numbers(n, width) for n in range(40)], name=name, schema=schema)
     return root
 
 
@@ -247,6 +322,17 @@ def test_what_rows_tell_is_told_before_anything_is_decoded(other_store: Path, tm
     said = told(other_store, tmp_path, change)
     assert [part for part in parts if part not in said] == [], said
     assert not (other_store / "cache" / "pictures").exists()
+
+
+def test_a_damaged_checkpoint_is_told(other_store: Path, tmp_path: Path) -> None:
+    settings = parse_config(spec(version="tiny", name="damaged"))
+    key = run_key(settings, find_version(other_store, "tiny").digest)
+    checkpoint = other_store / "models" / f"damaged-{key[:12]}" / "checkpoints" / "step-00000005"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "model.safetensors").write_bytes(b"half")
+    said = told(other_store, tmp_path, {"name": "damaged"})
+    assert f"{checkpoint} is damaged" in said
+    assert "remove it to go on from the one before" in said
 
 
 def test_values_that_no_row_has_are_noted(other_store: Path, tmp_path: Path) -> None:

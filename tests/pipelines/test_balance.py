@@ -130,6 +130,13 @@ def test_at_most_so_many_of_each_group(keys: list[tuple[str | None, int]], most:
         assert set(json.loads(lost["saw"][0])) == {"keep_probability", "draw"}
 
 
+@pytest.mark.parametrize("by", ["round(clip_score)", "round(clip_score::double)"])
+def test_zero_and_minus_zero_are_one_group(by: str) -> None:
+    """They are equal, and rounded scores are full of both."""
+    rows = [row(n, n, clip_score=score, draw=n / 4) for n, score in enumerate([0.1, -0.1, 0.2, -0.2])]
+    assert kept(rows, {"balance": "b", "by": by, "most": 2}) == ["t000", "t001"]
+
+
 @settings(max_examples=6, deadline=None)
 @given(GROUPED, st.integers(1, 6), st.integers(0, 3))
 def test_a_soft_limit_of_groups_is_the_formula_of_one_entry(

@@ -82,6 +82,7 @@ def test_two_selections_make_a_model_that_a_recipe_scores_with(store: Path, tmp_
         ("select * from nowhere", "Table with name nowhere does not exist"),
         ("select text_clean as a, text as b from candidates", "gives the columns a, b, and none is called text"),
         ("", "the positive selection"),
+        ("'nan'::double > 0.3", "the positive selection has 0 texts of its own (0 are in both)"),
         ("select text_uid, sample_uid from candidates", "none is called text"),
         ("select position from texts", "gives int32, not texts"),
         ("false", "the positive selection has 0 texts of its own (0 are in both)"),
@@ -111,6 +112,7 @@ def test_what_else_cannot_be_trained(store: Path, tmp_path: Path) -> None:
     # one kind only: what both selections hold is left out, and nothing is left
     assert "are in both): too few" in said(POSITIVE, "-o", tmp_path / "m.bin")
     assert "epochs" in said(NEGATIVE, "-o", tmp_path / "m.bin", "--epochs", "0")
+    assert "seed" in said(NEGATIVE, "-o", tmp_path / "m.bin", "--seed", "-1")
     assert not list(tmp_path.iterdir())
 
 

@@ -112,6 +112,9 @@ def test_the_page_is_escaped_and_runs_nothing(tmp_path: Path) -> None:
         (CurveOptions("clip_score", where="clip_score"), "not BOOLEAN"),
         (CurveOptions("avg(clip_score)"), "aggregates"),
         (CurveOptions("clip_score", where="false"), "no value in any text"),
+        (CurveOptions("url::double", (0.5,)), "url::double: Conversion Error: Could not convert string 'http://Host1"),
+        (CurveOptions("clip_score", where="url::int > 3"), "(try_cast gives null where a value does not fit its type)"),
+        (CurveOptions(""), "predicate is empty"),
     ],
 )
 def test_what_cannot_be_measured_is_named(options: CurveOptions, said: str) -> None:

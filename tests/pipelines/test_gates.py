@@ -87,6 +87,8 @@ def test_a_gate_may_ask_by_any_expression_and_not_by_what_every_row_has_alone() 
     rows = [row(i, i, language="en", clip_score=i / 10) for i in range(10)]
     found = judged(rows, {**GATE, "per": "case when draw < 0.7 then 'low' else 'high' end"})
     assert found.groups == {"low": [10, 5]}
+    zeros = judged(rows, {**GATE, "per": "round(clip_score / 10 - 0.045)"})  # half of them are -0.0
+    assert zeros.groups == {"0.0": [10, 5]}
     many = [row(i, i) | {"text_uid": f"t{i}"} for i in range(MAX_GROUPS + 1)]
     with pytest.raises(RecipeError, match="more than 5,000 groups by text_uid"):
         judged(many, {**GATE, "per": "text_uid"}, batch_rows=10_000)

@@ -1,5 +1,6 @@
 """Plan: says what a run would do, does none of it, and is right."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from curation.signals.text_hygiene import TextHygiene
 from flows.main_job import load
 from pipelines.plan import plan
+from pipelines.score import planned_signals
 from pipelines.stage import Run
 from pipelines.store import Store
 from pipelines.workers import SerialWorkers
@@ -38,6 +40,16 @@ def test_of_a_store_that_is_not_there(folder: Path) -> None:
     assert found["ingest"] == ("1 link tables", "0 link tables")
     assert "score, dedupe, select, pack" in found
     assert not (folder / "store").exists()
+
+
+def test_a_plan_knows_of_the_signals_what_the_run_wrote_down(folder: Path) -> None:
+    run(folder / "store", recipe(folder / "r.yaml"), folder / "l.parquet")
+    store = Store(folder / "store")
+    settings = load(options(store.root, folder / "r.yaml", [folder / "l.parquet"]))
+    forgetful = replace(store.state(), signals={}, signal_keys={})
+    assert planned_signals(Run(settings, store, SerialWorkers(), forgetful)) == (0, PARTS * len(SIGNALS), True)
+    assert forgetful == store.state()
+    assert len(forgetful.signal_keys) == len(SIGNALS)
 
 
 def test_what_a_plan_says_is_what_a_run_does(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

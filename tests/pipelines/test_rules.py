@@ -174,6 +174,42 @@ def test_what_is_computed_and_not_finite_weighs_nothing_and_is_in_no_cut() -> No
     assert [found[uid]["kept"] for uid in ("t001", "t002")] == [False, True]
 
 
+TEXTS_AS_NUMBERS = [
+    # predicate over a text, which texts it keeps
+    ("language::double > 0.3", ["0.5", "inf"]),
+    ("cast(language as float) > 0.3 -- single", ["0.5", "inf"]),
+    ("try_cast(language as real) > 0.3 or language = 'x'", ["0.5", "inf", "x"]),
+    ("not language::float8 <= 0.3", ["0.5", "inf"]),
+    ("language::double is null", [None, "nan", "-NaN"]),
+    ("len(list_filter([language], lambda each: each::double > 0.3)) = 1", ["0.5", "inf"]),
+    ("coalesce(language::double, 9) > $least", [None, "nan", "-NaN", "inf"]),
+    ("language::float = '0.3'", ["0.3"]),
+    ("language::float <= 0.3 or language like '%na%'", ["0.3", "-1", "nan"]),
+]
+
+
+@pytest.mark.parametrize(("keep", "stay"), TEXTS_AS_NUMBERS)
+def test_nan_in_a_text_is_no_number(keep: str, stay: list[str | None]) -> None:
+    """NaN, which links of LAION's kind hold as text, is larger than every threshold to DuckDB."""
+    texts = [None, "0.5", "0.3", "-1", "nan", "-NaN", "inf", *(["x"] if "try_cast" in keep else [])]
+    rows = [row(n, n, language=text) for n, text in enumerate(texts)]
+    rule = {"rule": "r", "keep": keep, **({"at": {"least": 8}} if "$" in keep else {})}
+    for policy in ([rule], [{"rule": "any", "keep": "width_px > 0"}, {"balance": "b", "t": 1, "where": keep}]):
+        if "at" in rule and policy != [rule]:
+            continue
+        found = decisions(rows, policy)
+        touched = [d["kept"] if policy == [rule] else d["keep_probability"] is not None for d in found.values()]
+        assert {text for text, is_so in zip(texts, touched, strict=True) if is_so} == set(stay)
+
+
+@pytest.mark.parametrize("rule", [{"dedupe": "r"}, {"quota": "r", "per": "width_px", "at_most": 1}])
+def test_nan_in_a_text_is_not_preferred(rule: dict[str, Any]) -> None:
+    rows = [row(n, n, language=text) for n, text in enumerate(["nan", "0.2", "0.9", None])]
+    groups = {f"m{n:03d}": "g" for n in range(4)}
+    found = decisions(rows, [{**rule, "prefer": "language::double desc, text_uid"}], groups)
+    assert [uid for uid, each in found.items() if each["kept"]] == ["t002"]
+
+
 EVERYTHING = [
     {"rule": "scored", "keep": "clip_score >= 0.25"},
     {"dedupe": "near"},

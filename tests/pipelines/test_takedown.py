@@ -18,6 +18,7 @@ from pipelines.store import Store
 from pipelines.takedown import copies_of, still_there, take_down
 from pipelines.takedowns import Takedowns, parsed
 from pipelines.verify import verify_store
+from tests.pipelines.av_store import Finished, write_recipe
 from tests.stores import HASTE, Served, digests, rows, run, tamis
 
 
@@ -52,12 +53,12 @@ def holding(store: Path, *contents: bytes) -> list[Path]:
 
 
 def kept(store: Path) -> list[dict[str, Any]]:
-    """Media that a version holds, with their bytes, and what a signal made of each."""
+    """Media that a version holds and no other link has, with their bytes, and what a signal made of each."""
     return rows(
         store,
         "select m.url, m.media_uid, m.sha256, m.bytes, p.thumbnail from media m "
         "join perceptual_hash p using (media_uid) where m.media_uid in (select media_uid from decisions where kept) "
-        "order by m.media_uid",
+        "and m.sha256 in (select sha256 from media group by sha256 having count(*) = 1) order by m.media_uid",
     )
 
 
@@ -137,10 +138,67 @@ def test_copies_go_with_it(root: Path) -> None:
         "join media m using (media_uid) where duplicate_group is not null group by all "
         "having count(distinct sha256) > 1 order by all limit 1",
     )[0]
-    assert copies_of(Store.open(store), [group["urls"][0]], []) == set(group["hashes"])
+    meant, others = copies_of(Store.open(store), [group["urls"][0]], [])
+    assert len(meant) == 1
+    assert {*meant.values(), *others.values()} == set(group["hashes"])
     assert tamis("takedown", store, group["urls"][0], "--copies").returncode == 0
     status = rows(store, "select url, status from media where reason = 'policy.takedown'")
     assert {row["url"] for row in status} >= set(group["urls"])
+
+
+def test_copies_that_stay_are_told(root: Path) -> None:
+    store = root / "store"
+    twice = "select sha256, min(url) as url, count(*) as n from media where sha256 is not null group by all"
+    same = rows(store, f"from ({twice}) where n > 1 order by all limit 1")[0]
+    done = tamis("takedown", store, same["url"])
+    listed = store / "takedown" / "000001-copies.txt"
+    assert "with the same bytes or near-duplicates stay: to take them out, too: tamis" in done.stdout
+    assert str(listed) in done.stdout
+    assert same["sha256"] in listed.read_text().splitlines()
+    left = f"select count(*) as n from media where sha256 = '{same['sha256']}'"
+    assert rows(store, left) == [{"n": same["n"] - 1}]
+    assert "stay" not in tamis("takedown", store, "--list", listed).stdout
+    assert rows(store, left) == [{"n": 0}]
+    assert verify_store(Store.open(store), lambda _: None) == []
+
+
+def test_segments_that_are_copies_go_with_a_film(av_finished: Finished, tmp_path: Path) -> None:
+    """Those of another film that the search found, and no more of it; cutting it anew does not bring them back."""
+    store = tmp_path / "store"
+    shutil.copytree(av_finished.store, store)
+    of = "select status, reason, bytes from media where url like '%{}%' order by start_s"
+    before = rows(store, of.format("copy.avi"))
+    shared = rows(
+        store,
+        "select distinct other.media_uid, other.bytes from duplicates a join duplicates b using (duplicate_group) "
+        "join media mine on mine.media_uid = a.media_uid join media other on other.media_uid = b.media_uid "
+        "where mine.url like '%one.mp4' and other.url like '%copy.avi%'",
+    )
+    assert shared
+    url = rows(store, "select url from sources where url like '%one.mp4'")[0]["url"]
+    done = tamis("takedown", store, url, "--copies")
+    assert done.returncode == 0, done.stderr
+    assert holding(store, *(row["bytes"] for row in shared)) == []
+    for stricter in ({}, {"samples_per_part": 3}):  # the parts as they are; and all of them cut anew
+        recipe_file = write_recipe(tmp_path / "again.yaml", **stricter)
+        run(store, recipe_file, *av_finished.sources)
+        after = rows(store, of.format("copy.avi"))
+        assert len(after) == len(before)
+        assert sum(row["reason"] == "policy.takedown" for row in after) == len(shared)
+        assert holding(store, *(row["bytes"] for row in shared)) == []
+        assert verify_store(Store.open(store), lambda _: None) == []
+    assert "0 media taken down" in tamis("takedown", store, url).stdout
+
+
+def test_a_segment_by_its_digest(av_finished: Finished, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(av_finished.store, store)
+    one, other = rows(store, "select sha256, bytes from media where url like '%one.mp4' and status = 'ok' limit 2")
+    assert "1 media taken down" in tamis("takedown", store, one["sha256"]).stdout
+    assert holding(store, one["bytes"]) == []
+    assert holding(store, other["bytes"])
+    assert verify_store(Store.open(store), lambda _: None) == []
+    assert "0 media taken down" in tamis("takedown", store, one["sha256"]).stdout
 
 
 @pytest.mark.parametrize("where", ["_in_place", "_derived", "_set_state", "seal_anew", "_record"])

@@ -6,11 +6,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from flows.main_job import load
 from pipelines import database
+from pipelines.ingest import ingest
 from pipelines.store import Store
 from pipelines.views import open_store
 from tests.pipelines.test_ingest import expected
-from tests.stores import Served, rows
+from tests.stores import Served, links_file, options, recipe, rows, run
 
 LEDGER = {
     "sample_uid": pa.string(),
@@ -111,3 +113,22 @@ def test_the_funnel_adds_up(finished: Path) -> None:
         assert before["samples_left"] >= after["samples_left"]
     (total,) = rows(finished, "select count(*) as n, count(*) filter (where kept) as kept from ledger")
     assert (funnel[0]["texts_left"], funnel[-1]["texts_left"]) == (total["n"], total["kept"])
+
+
+def test_texts_that_came_after_the_selection_have_passed_no_rule(tmp_path: Path, served: Served) -> None:
+    """As after a run that was ended while it fetched them."""
+    store = tmp_path / "store"
+    first, more = (
+        links_file(tmp_path / f"{name}.parquet", [(url, f"a picture of {name}") for url in urls])
+        for name, urls in (("first", served.pictures[:5]), ("more", served.pictures[5:8]))
+    )
+    run(store, recipe(tmp_path / "r.yaml"), first)
+    before = rows(store, database.query("report/funnel"))
+    assert [(row["step"], row["texts_lost"], row["texts_left"]) for row in before[:1]] == [("in the pool", 0, 5)]
+    ingest(load(options(store, tmp_path / "r.yaml", [first, more])), Store.open(store))
+    found = rows(store, database.query("report/funnel"))
+    assert [(row["step"], row["texts_lost"], row["texts_left"]) for row in found[:2]] == [
+        ("in the pool", 0, 8),
+        ("not decided yet", 3, 5),
+    ]
+    assert found[2:] == before[1:]

@@ -243,7 +243,7 @@ def test_values_that_a_sweep_cannot_set(folder: Path, tmp_path: Path, setting: s
     assert done.stdout == ""
 
 
-@pytest.mark.parametrize("name", ["Bad Name", "../x", "", "-x", "a" * 61])
+@pytest.mark.parametrize("name", ["Bad Name", "../x", "", "-x", "a" * 61, "latest"])
 def test_a_name_that_no_version_can_have(folder: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / "p.yaml").write_text("policy: []\n")
     before = digests(folder)

@@ -24,7 +24,7 @@ from pretrain.diagnostics import (
     within_top,
 )
 from pretrain.geometry import geometry_rows
-from pretrain.metrics import first_ranks, mean_row, retrieval_rows
+from pretrain.metrics import cluster_weights, first_ranks, mean_row, retrieval_rows
 from pretrain.retrieval import MIN_PER_LANGUAGE, Side, across_languages, match
 from pretrain.stream_suites import between_streams, shuffled_frames
 from pretrain.suites import Suite
@@ -112,6 +112,29 @@ def test_geometry_is_plain_loops_and_its_bootstrap_is_of_pictures() -> None:
     for name, vectors in (("uniformity_images", image), ("uniformity_texts", text)):
         kernel = [math.exp(-2 * float(((x - y) ** 2).sum())) for x, y in itertools.permutations(vectors, 2)]
         assert rows[name]["value"] == pytest.approx(math.log(np.mean(kernel)))
+
+
+def test_a_text_of_several_pictures_is_drawn_with_each_of_them() -> None:
+    """As classes are: drawn with the first one only, a third of the resamplings would have no text, and a gap of 1."""
+    image, text = np.repeat(unit(1, 4, seed=9), 8, axis=0), unit(1, 4, seed=10)
+    rows = {row["metric"]: row for row in geometry_rows(image, text, np.ones((1, 8), dtype=bool))}
+    for name in ("modality_gap", "alignment"):
+        assert [rows[name]["lo"], rows[name]["hi"]] == pytest.approx([rows[name]["value"]] * 2)
+    image, text = unit(6, 4, seed=11), unit(3, 4, seed=12)
+    own = np.array([[1, 1, 0, 0, 0, 0], [0, 0, 1, 1, 0, 1], [0, 0, 1, 0, 0, 0]], dtype=bool)  # one has no text
+    found = {row["metric"]: row for row in geometry_rows(image, text, own)}
+    gaps, alignments = [], []
+    for weight in cluster_weights(np.arange(6)):
+        pairs = [(t, p, weight[p]) for t, p in itertools.product(range(3), range(6)) if own[t, p]]
+        if not sum(times for _, _, times in pairs):
+            continue
+        texts = [sum(times for t, _, times in pairs if t == each) / own[each].sum() for each in range(3)]
+        means = np.average(image, axis=0, weights=weight), np.average(text, axis=0, weights=texts)
+        gaps.append(np.linalg.norm(means[0] - means[1]))
+        alignments.append(np.average([text[t] @ image[p] for t, p, _ in pairs], weights=[n for _, _, n in pairs]))
+    for name, values in (("modality_gap", gaps), ("alignment", alignments)):
+        expected = np.quantile(values, (0.025, 0.975))
+        assert [found[name]["lo"], found[name]["hi"]] == pytest.approx(expected.tolist(), rel=1e-5)
 
 
 def test_single_rows_give_figures_or_none_but_never_nan() -> None:

@@ -119,6 +119,14 @@ def test_a_loss_that_is_not_finite_ends_the_run(version: Version, store: Path, t
         train_worker(job(version, store, tmp_path, lr=1e18, warmup_steps=0, max_grad_norm=1e30))
 
 
+def test_a_gradient_that_is_not_finite_ends_the_run(version: Version, store: Path, tmp_path: Path) -> None:
+    """Cut to a norm it would be 0, and the run would end well without having learned anything."""
+    heavy = [{"use": "pretrain.targets.info_nce.InfoNCE", "weight": 1e30}]
+    with pytest.raises(FloatingPointError, match="the norm of the gradient is inf at step 1; lower lr or the weight"):
+        train_worker(job(version, store, tmp_path, targets=heavy))
+    assert logged(tmp_path) == []
+
+
 def test_bf16_trains_too(version: Version, store: Path, undisturbed: Path, tmp_path: Path) -> None:
     train_worker(job(version, store, tmp_path, precision="bf16", steps=3))
     assert logged(tmp_path, TIMINGS)[0]["loss"] == pytest.approx(logged(undisturbed, TIMINGS)[0]["loss"], abs=0.05)

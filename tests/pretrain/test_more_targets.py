@@ -143,6 +143,22 @@ def test_topology_is_zero_for_the_same_model_and_kl_else() -> None:
     assert loss_of(target, batch) == pytest.approx(total / 5, rel=1e-4)
 
 
+@pytest.mark.family("F28")
+def test_topology_of_rows_with_nobody_else_is_zero() -> None:
+    """Siblings and rows that do not count are nobody's neighbours, not even where there are no others."""
+    module = Topology(older_a="oi", older_b="ot").build()
+    for groups, has_text in (([3, 3, 3], [True] * 3), ([0, 1, 2], [True, False, False])):
+        batch = batch_of(3, present={"text": torch.tensor(has_text)})
+        batch.group_B = torch.tensor(groups)
+        batch.columns = {"oi": unit(3, 6, seed=7), "ot": unit(3, 6, seed=8)}
+        for vector in batch.vectors.values():
+            vector.requires_grad_()
+        loss = module(batch)
+        loss.backward()
+        assert loss.item() == 0
+        assert all(not vector.grad.any() for vector in batch.vectors.values() if vector.grad is not None)
+
+
 @pytest.mark.family("F11")
 def test_one_group_of_one_stream_is_info_nce() -> None:
     """F11 (c), and (b): rows without a stream count out of the groups that need it."""

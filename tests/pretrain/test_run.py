@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+import assembled
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from tiny import config, sample, write_version
+from tiny import config, sample, spec, uid, write_version
 
+from pretrain.component import rooted
 from pretrain.config import ConfigError
+from pretrain.encoders.open_clip_model import OpenClip
 from pretrain.evaluate import evaluate
 from pretrain.retrieval import MIN_PER_LANGUAGE, of_suite
 from pretrain.run import RunResult, open_run, train
+from pretrain.seen import SeenSamples
 from pretrain.suites import Suite, suites
 from pretrain.version import Version, VersionError
 
@@ -89,6 +96,48 @@ def test_run_folder_says_what_it_is(overfitted: RunResult, version: Version) -> 
     assert not (overfitted.folder / "checkpoints").exists()
 
 
+def test_a_run_is_read_from_any_folder(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its config names by relative paths is written down absolutely; names that are no files stay."""
+    monkeypatch.chdir(tmp_path)
+    pq.write_table(pa.table({"sample_uid": [uid("sample", number) for number in range(40)]}), "subset.parquet")
+    first = train(config(name="first", steps=1), store, "serial", progress=quiet)
+    shutil.copytree(first.folder, "before")
+    changes: dict[str, Any] = {"name": "second", "steps": 1, "subset": "subset.parquet", "init": "before"}
+    changes["mixture"] = [{"version": "latest", "share": 0.5, "subset": "subset.parquet"}]
+    changes["model"] = {**spec()["model"], "init": "before/model.safetensors"}
+    run = train(config(**changes), store, "serial", progress=quiet)
+    monkeypatch.chdir(store)
+    written = json.loads((run.folder / "config.json").read_text())
+    assert [written["init"], written["subset"]] == [str(tmp_path / "before"), str(tmp_path / "subset.parquet")]
+    assert written["mixture"][0]["subset"] == str(tmp_path / "subset.parquet")
+    assert written["model"]["init"] == str(tmp_path / "before" / "model.safetensors")
+    assert len(SeenSamples(run.folder).of(1)) == 16
+    tagged = OpenClip(name="ViT-B-32", pretrained="openai")
+    (store / "openai").mkdir()
+    assert rooted(tagged) == tagged
+
+
+def test_streams_may_be_called_anything(store: Path) -> None:
+    """The same model under other names is evaluated to the same figures: by vectors, by tokens, within its fusion."""
+    found = []
+    for picture, text in (("image", "text"), ("photo", "words")):
+        kinds = {"image": picture, "text": text}
+        streams = {name: {**assembled.stream(kind), "source": kind} for kind, name in kinds.items()}
+        model = {"embed_dim": 16, "streams": streams, "fusion": assembled.FUSIONS["single_stream"]}
+        targets = [
+            {"use": f"pretrain.targets.{kind}", "a": picture, "b": text}
+            for kind in ("late_interaction.LateInteraction", "matching.ImageTextMatching")
+        ]
+        run = train(config(name=picture, model=model, targets=targets, steps=2), store, "serial", progress=quiet)
+        rows = evaluate(run.folder, store, progress=quiet)
+        found.append({(row["suite"], row["direction"], row["metric"], row["language"]): row["value"] for row in rows})
+    assert {suite for suite, *_ in found[0]} >= {"held_out_pictures", "held_out_pictures:tokens", "labels:category"}
+    assert ("held_out_pictures", None, "modality_distance", None) in found[0]
+    assert found[1] == pytest.approx(found[0], rel=1e-5)
+    with pytest.raises(ValueError, match="no stream of the model reads 'audio'; its streams: image, text"):
+        config().model.build(16).stream_of("audio")
+
+
 def test_progress_is_visible(store: Path) -> None:
     said: list[str] = []
     train(config(name="loud", steps=3), store, "serial", progress=said.append)
@@ -111,6 +160,11 @@ def test_pictures_none_of_which_decodes_are_an_error_and_not_cached(tmp_path: Pa
     with pytest.raises(ValueError, match="none of the 3 pictures"):
         train(config(steps=2, batch_size=2, where=[]), tmp_path, "serial", progress=quiet)
     assert not list((tmp_path / "cache" / "pictures").iterdir())
+    said: list[str] = []
+    streamed = config(steps=2, batch_size=2, where=[], pictures="streamed")
+    run = train(streamed, tmp_path, "serial", progress=said.append)
+    assert run.metrics["images_missing"] == 2
+    assert any("note: the gradient was 0 at every step, so nothing was learned" in line for line in said)
 
 
 def test_damaged_shards_and_missing_versions_are_refused(tmp_path: Path) -> None:

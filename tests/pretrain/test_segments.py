@@ -23,6 +23,8 @@ from pretrain.embeddings.base import Sound
 from pretrain.loader import Loader
 from pretrain.loop import Job, train_worker
 from pretrain.rows import map_rows
+from pretrain.run import train
+from pretrain.seen import SeenSamples
 from pretrain.segments import SegmentReader, frame_draws, frame_times, sound_draws, sound_window
 from pretrain.targets.base import Encoded
 from pretrain.targets.pairs import gather_pairs
@@ -229,6 +231,16 @@ def test_configs_of_sound_and_film_train_on_packed_segments(
     assert len(lines) == 2
     assert all(np.isfinite(line["loss"]) and line["grad_norm"] > 0 for line in lines)
     assert sum(line.get("audios_missing", 0) for line in lines) >= 1
+
+
+def test_what_a_step_saw_names_texts_only_where_the_model_reads_them(store: Path) -> None:
+    contrast = [{"use": "info_nce.InfoNCE", "b": "audio"}]
+    for streams, reads_texts in (("image audio", False), ("image audio text", True)):
+        spec = settings(streams, contrast, name=streams.replace(" ", "-"), steps=1, batch_size=4)
+        run = train(parse_config(spec), store, "serial", lambda _: None)
+        found = SeenSamples(run.folder).of(1)
+        assert len(found) == 4
+        assert any(each.texts for each in found) == reads_texts
 
 
 @pytest.mark.family("F12")

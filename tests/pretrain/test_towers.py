@@ -7,13 +7,19 @@ from typing import Any
 
 import pytest
 import torch
+from tiny import spec
 
+from pretrain.component import files_of
+from pretrain.config import parse_config
 from pretrain.embeddings.pictures import Pixels
 from pretrain.embeddings.tokenizer_file import TokenizerTable, TokenNumbers
+from pretrain.embeddings.video import EachFrame
+from pretrain.encoders.frames import FrameEncoder
 from pretrain.encoders.timm_tower import TimmTower
 from pretrain.encoders.transformer import Transformer
 from pretrain.encoders.transformers_tower import TransformersImage, TransformersText
 from pretrain.model import Model, StreamConfig, Streams
+from pretrain.run import run_key
 
 WORDS = ["<pad>", "<s>", "</s>", "<mask>", "<unk>", "a", "red", "frog", "boat"]
 
@@ -88,6 +94,37 @@ def test_a_picture_tower_of_transformers_from_a_local_checkpoint(tmp_path: Path)
     image = torch.rand(2, 3, 32, 32)
     hidden = model.encode_with_hidden("s", model.prepare("s", image))[2]
     torch.testing.assert_close(hidden.x_BLW, theirs(pixel_values=(image - 0.5) / 0.5).last_hidden_state)
+
+
+def test_the_key_of_a_run_holds_what_its_towers_files_hold(tokenizer: str, tmp_path: Path) -> None:
+    """Other weights or tokens under the same path are another run; a finished run needs the weights no more."""
+    weights, words, folder = tmp_path / "tower.safetensors", tmp_path / "tokenizer.json", tmp_path / "folder"
+    folder.mkdir()
+    weights.write_bytes(b"one")
+    words.write_bytes((Path(tokenizer) / "tokenizer.json").read_bytes())
+    (folder / "config.json").write_text("{}")
+    picture = TimmTower(name="resnet10t", weights=str(weights))
+    film = StreamConfig(embedding=EachFrame(frame=Pixels(), num_frames=2), encoder=FrameEncoder(frame=picture))
+    texts = StreamConfig(embedding=TokenNumbers(tokenizer=str(words)), encoder=TransformersText(model=str(folder)))
+    model = Streams(embed_dim=8, streams={"video": film, "text": texts})
+    assert files_of(model) == [str(weights), str(words), str(folder)]
+    settings = parse_config(spec()).model_copy(update={"model": model})
+    keys = {run_key(settings, "0" * 64)}
+    for changed in (
+        lambda: weights.write_bytes(b"two"),
+        lambda: words.write_bytes(words.read_bytes() + b" "),
+        lambda: (folder / "model.safetensors").write_bytes(b"one"),
+        lambda: (folder / "model.safetensors").write_bytes(b"two"),
+    ):
+        changed()
+        keys.add(run_key(settings, "0" * 64))
+    assert len(keys) == 5
+    (folder / "README.md").write_text("other words")
+    assert run_key(settings, "0" * 64) in keys
+    alone = model.without_weights()
+    assert isinstance(alone, Streams)
+    assert alone.streams["video"].encoder == FrameEncoder(frame=TimmTower(name="resnet10t"))
+    assert alone.streams["text"].encoder == TransformersText(model=str(folder), weights="fresh")
 
 
 def test_a_timm_tower_from_a_local_checkpoint(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
@@ -105,6 +107,43 @@ def test_the_offset_of_a_copy_in_itself() -> None:
     again = copies([late, Track(hashes[10:], known[10:], 0.2, start_s=5.0)], VIDEO_RULE)
     assert [(m.offset_s, m.overlap_s) for m in again] == [(pytest.approx(5.0), pytest.approx(10.0))]
     assert copies([whole, Track(np.bitwise_not(hashes), known, 0.2)], VIDEO_RULE) == []
+
+
+def tracks_of(frames: list[np.ndarray]) -> Track:
+    small = [cv2.resize(f, (96, 54), interpolation=cv2.INTER_AREA) for f in frames[::5]]
+    return Track(*frame_hashes(np.stack([cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in small])), 0.2)
+
+
+def test_a_logo_that_films_share_makes_no_copies() -> None:
+    """Its bits are alike all the time; those of a copy only where its frames belong together."""
+    films = [media.pan(100 * seed + 7, 75, 1 + seed % 4) for seed in range(40)]
+    for each in films:
+        for frame in each:
+            cv2.rectangle(frame, (255, 10), (310, 50), (255, 255, 255), -1)
+    alike = [tracks_of(film) for film in films]
+    assert copies(alike, dataclasses.replace(VIDEO_RULE, min_share=0.5)) == []
+    found = 0
+    for film, track in zip(films, alike, strict=True):
+        cropped = tracks_of([frame[4:-4, 5:-5] for frame in film])
+        found += len(copies([track, cropped], VIDEO_RULE))
+    assert found == 40
+
+
+def test_a_film_that_hardly_moves_costs_no_more_than_one_that_does() -> None:
+    """Frames of one film are near each other: all pairs of them were held."""
+    rng = np.random.default_rng(3)
+    tracks = []
+    for _ in range(200):
+        noise = np.uint64(1) << rng.integers(0, 64, 400).astype(np.uint64)
+        tracks.append(Track(rng.integers(0, 2**64, dtype=np.uint64) ^ noise, np.ones(400, bool), 0.2))
+    tracks.append(Track(tracks[7].hashes[50:] ^ np.uint64(1), np.ones(350, bool), 0.2))
+    copies(tracks[:2], VIDEO_RULE)  # compiles
+    tracemalloc.start()
+    found = copies(tracks, VIDEO_RULE)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [(match.a, match.b) for match in found] == [(7, 200)]
+    assert peak < 50_000_000
 
 
 def test_short_input() -> None:

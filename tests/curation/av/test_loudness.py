@@ -113,3 +113,10 @@ def test_planted_silent_and_clipped_tracks_are_all_caught() -> None:
     tracks = [each.clip(-1, 1).astype(np.float32) for each in tracks]
     assert {number for number, each in enumerate(tracks) if (silence_share(each, 16_000) or 0) > 0.8} == silent
     assert {number for number, each in enumerate(tracks) if clip_share(each) > 0.01} == clipped
+
+
+@pytest.mark.parametrize("rate", [500, 2000, 3362, 3364, 4000])
+def test_no_loudness_where_the_filter_cannot_be(rate: int) -> None:
+    """Half the sample rate is below the shelf's 1,682 Hz: it was 78 LUFS, or no number."""
+    found = loudness_lufs(media.tone(3, 100, 0.3, rate), rate)
+    assert found == (None if rate < 4000 else pytest.approx(-14.8, abs=0.1))

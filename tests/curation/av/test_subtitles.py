@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.av.subtitles import Cue, from_packets, parse, plain, within
+from curation.av.subtitles import Cue, decoded, from_packets, parse, plain, within
 from curation.media.av_decode import AvDecoder
 from tests.curation.av import media
 
@@ -111,6 +111,24 @@ def test_each_cue_belongs_to_one_neighbour_at_most(cues: list[Cue], cut: int) ->
 def test_mark_up_goes() -> None:
     assert plain("a < b, 1<2 <i>x</i> &lt;tag&gt; {\\i1}y\\Nz") == "a < b, 1<2 x <tag> y z"
     assert len(plain("w " * 9_000)) <= 2_000
+
+
+def test_an_empty_line_within_a_cue_ends_nothing() -> None:
+    """SRT as players read it: a cue ends where the next one's number and times stand."""
+    text = "1\n00:00:01,000 --> 00:00:02,000\nfirst\n\nsecond\n \n1984\n\n2\n00:00:03,000 --> 00:00:04,000\n42\n"
+    assert [cue.text for cue in parse(text)[0]] == ["first second 1984", "42"]
+    unnumbered = "00:00:01,000 --> 00:00:02,000\n1984\n\n00:00:03,000 --> 00:00:04,000\n42\n"
+    assert [cue.text for cue in parse(unnumbered)[0]] == ["1984", "42"]
+    vtt = "WEBVTT\n\n00:01.000 --> 00:02.000\nfirst\n\nNOTE not said\n\nid\n00:03.000 --> 00:04.000\nsecond\n"
+    assert [cue.text for cue in parse(vtt)[0]] == ["first", "second"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-16", "utf-32"])
+def test_wide_files_without_a_mark_are_read(encoding: str) -> None:
+    """Cyrillic in UTF-16 is valid ASCII, control characters and all."""
+    text = "1\n00:00:01,000 --> 00:00:02,000\nпривет, мир\n"
+    assert [cue.text for cue in parse(text.encode(encoding), "ru")[0]] == ["привет, мир"]
+    assert decoded(b"plain\0text with one zero in it") == "plain\0text with one zero in it"
 
 
 @pytest.mark.parametrize(("container", "codec"), [("mp4", "mov_text"), ("matroska", "subrip"), ("matroska", "ass")])

@@ -42,7 +42,8 @@ def test_each_container_and_codec(decoder: AvDecoder, kind: str) -> None:
     assert probe.reason is None
     assert (probe.has_video, probe.has_audio) == (video is not None, True)
     assert (probe.width_px, probe.height_px) == ((160, 120) if video else (None, None))
-    assert probe.duration_s == pytest.approx(1.2, abs=0.09)
+    # a bare stream of AAC does not tell how long it is
+    assert probe.duration_s == (None if kind == "aac" else pytest.approx(1.2, abs=0.09))
     wanted = Wanted(frames=(EVERY,), audio=(AudioTap(), AudioTap(16_000, samples="s16")), motion=True)
     outcome, got = decoder.gather(data, wanted)
     assert (outcome.reason, outcome.damages) == (None, ())

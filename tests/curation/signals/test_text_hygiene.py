@@ -84,7 +84,7 @@ def test_repairs_are_recorded(text: str, kinds: list[str]) -> None:
 _TEXT = st.text(
     alphabet=st.one_of(
         st.characters(exclude_categories=["Cs"]),
-        st.sampled_from("a é\u0301\u200b\u200c\u200d\x1b[m0\x07\ufffd\u202e \t\u2028👩🚀ക്म"),
+        st.sampled_from("a é\u0301\u200b\u200c\u200d\x1b[m0\x07\ufffd\u202e \t\u2028👩🚀ക്म\u0951"),
     ),
     max_size=40,
 )
@@ -104,6 +104,13 @@ def test_what_comes_out_is_clean_and_stays_so(text: str) -> None:
     assert repair(clean) == (clean, 0)
     if num_repairs == 0:
         assert clean == text.strip()
+
+
+def test_a_joiner_that_is_left_behind_by_its_mark() -> None:
+    """The virama, which it followed, goes before the accent (UAX 15, canonical ordering)."""
+    text = "\u0915\u0951\u094d\u200da"
+    assert repair(text) == ("\u0915\u094d\u0951a", 1)
+    assert repair(repair(text)[0] or "") == ("\u0915\u094d\u0951a", 0)
 
 
 @settings(max_examples=300, deadline=None)
