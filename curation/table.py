@@ -7,6 +7,7 @@ changes, but for rows that a take-down empties (`pipelines.takedown`).
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -212,11 +213,25 @@ def publishing(path: Path, durable: bool = True) -> Iterator[Path]:
         if durable:
             sync(temporary)
         with suppress(FileExistsError):
-            os.link(temporary, path)
+            _link(temporary, path)
         if durable:
             sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _link(temporary: Path, path: Path) -> None:
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        raise OSError(
+            errno.EOPNOTSUPP,
+            "the file system has no hard links, by which parts are published (SMB and mounted buckets have none): "
+            "choose another one",
+            str(path),
+        ) from error
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 Exit status: 0 done; 2 a mistake in what was given (recipe, source, store, query); 3 the accounts of a run do not close;
 4 a part failed, running again continues; 5 an outage: (nearly) no link was reached, the next run asks again;
-130 ended by Ctrl-C; 141 nobody read what was written; 143 ended by SIGTERM.
+129 the terminal went away; 130 ended by Ctrl-C; 141 nobody read what was written; 143 ended by SIGTERM.
 """
 
 from __future__ import annotations
@@ -269,9 +269,15 @@ training_commands.register(app, explained, show, _say)
 
 def main() -> None:
     """Entry point of the `tamis` command."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # closed by whoever started this: a file that is opened later must not take its place
+            os.open(os.devnull, os.O_RDWR)  # as the lowest number that is free
+            os.set_inheritable(number, True)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is None:  # closed by whoever started this
+        if stream is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
         else:
             stream.reconfigure(errors="backslashreplace")  # of a terminal that cannot show a caption's letters

@@ -12,8 +12,7 @@ import json
 import queue
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -33,6 +32,7 @@ from prefect import flow, get_run_logger, task  # noqa: E402
 from prefect.artifacts import create_table_artifact  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 from prefect.events.worker import EventsWorker  # noqa: E402
+from prefect.exceptions import ObjectNotFound  # noqa: E402
 
 
 @flow(name="curate", persist_result=False, result_serializer="json")
@@ -69,10 +69,12 @@ def curate(
 def run_flow(options: Options) -> dict[str, Any]:
     """The flow, from the command line: what it did. A Prefect server that is lost meanwhile costs a warning.
 
-    Prefect raises at the flow's end where it cannot report it (after its own retries, some two minutes). By then the
-    store's record says how the run ended; a run that is complete there is complete.
+    Prefect raises at the flow's end where it cannot report it: after its own retries, some two minutes, or at once to a
+    server that came back with an empty database. By then the store's record says how the run ended; a run that is
+    complete there is complete.
     """
-    began = time.time()
+    server.check_home()
+    before = records(options.store)
     try:
         return curate(
             recipe=str(options.recipe),
@@ -84,9 +86,9 @@ def run_flow(options: Options) -> dict[str, Any]:
             retry_failed=options.retry_failed,
             refresh=options.refresh,
         )
-    except httpx.HTTPError as lost:
+    except (httpx.HTTPError, ObjectNotFound) as lost:
         _drop_events()
-        done = completed_since(options.store, began)
+        done = completed_since(options.store, before)
         if done is None:
             raise
         print(f"warning: Prefect was lost ({type(lost).__name__}: {lost}); the run itself is complete", flush=True)
@@ -102,14 +104,20 @@ def _drop_events() -> None:
                 worker._queue.get_nowait()
 
 
-def completed_since(store: Path, began: float) -> dict[str, Any] | None:
-    """What the newest run of the store did, if it started after `began` (Unix time) and is complete; else None."""
-    for path in sorted((store / "runs").glob("*.json"), reverse=True):
-        if path.stat().st_mtime < began:
-            return None
-        record = json.loads(path.read_text(encoding="utf-8"))
-        return {"recipe": record["recipe"], "stages": record["stages"]} if record["outcome"] == "complete" else None
-    return None
+def records(store: Path) -> set[Path]:
+    """The records of the store's runs."""
+    return set((store / "runs").glob("*.json"))
+
+
+def completed_since(store: Path, before: Collection[Path]) -> dict[str, Any] | None:
+    """What the run did whose record has come since there were those of `before`, if it is complete; else None.
+
+    Which record is new is not asked of the clock: it may have been set back since an older one was written.
+    """
+    new = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(records(store) - set(before))]
+    if not new or any(record["outcome"] != "complete" for record in new):
+        return None
+    return {"recipe": new[-1]["recipe"], "stages": new[-1]["stages"]}
 
 
 def as_task(name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -9,12 +9,15 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from pipelines.database import SqlError
 
 
 class Screen(Console):
@@ -25,8 +28,8 @@ class Screen(Console):
 
 
 err = Screen(stderr=True, soft_wrap=True, highlight=False, emoji=False)
-TERMINATED = 128 + signal.SIGTERM
-"""Exit status of a process that SIGTERM ended."""
+HUNG_UP = 128 + signal.SIGHUP
+"""Exit status where the terminal went away. Under `nohup` nothing ends then."""
 INTERRUPTED = 128 + signal.SIGINT
 NOT_READ = 128 + signal.SIGPIPE
 """Exit status where nobody reads what is written, such as `head` once it has its lines."""
@@ -39,6 +42,35 @@ _WRONG_PATH = (errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EN
 
 _TEMPORARY = re.compile(r"\.tmp-[0-9]+-[0-9a-f]+-")  # of `curation.table`, before the name of what was to be written
 _OF_A_STORE = re.compile(r"/(tables|pool|versions)/")
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM, and a terminal that goes away, raise SystemExit in what runs inside. Puts the handlers back."""
+    ended = 0
+
+    def end(number: int, _frame: FrameType | None) -> NoReturn:
+        nonlocal ended
+        ended = number
+        raise SystemExit(128 + number)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    if before[signal.SIGHUP] is signal.SIG_IGN:  # nohup
+        del before[signal.SIGHUP]
+    for number in before:
+        signal.signal(number, end)
+    try:
+        yield
+    except SystemExit:
+        # Ray's blocking calls let a SystemExit through, but with the status 1
+        if ended:
+            with suppress(OSError):  # of a terminal that is gone
+                err.print(f"ended by {signal.Signals(ended).name}. {CONTINUE}")
+            raise SystemExit(128 + ended) from None
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 @contextmanager
@@ -57,28 +89,15 @@ def explained() -> Iterator[None]:
     from pipelines.workers import AddressError, PartFailed
     from pipelines.yaml_place import RecipeError
 
-    ended = False
-
-    def terminated(_number: int, _frame: FrameType | None) -> NoReturn:
-        nonlocal ended
-        ended = True
-        raise SystemExit(TERMINATED)
-
-    signal.signal(signal.SIGTERM, terminated)
     try:
-        yield
-    except SystemExit:
-        # Ray's blocking calls let a SystemExit through, but with the status 1
-        if ended:
-            err.print(f"ended by SIGTERM. {CONTINUE}")
-            raise SystemExit(TERMINATED) from None
-        raise
+        with _ended_by_signals():
+            yield
     except KeyboardInterrupt:
         fail(f"interrupted. {CONTINUE}", INTERRUPTED)
     except (RecipeError, StoreError, SourceError, AddressError) as error:
         fail(str(error), 2)
     except SqlError as error:
-        fail("SQL: " + "\n".join(line for line in str(error).splitlines() if line.strip()), 2)
+        fail(*_of_sql(error))
     except ValidationError as error:
         fail("\n".join(map(_mistake, error.errors())), 2)
     except AccountingError as error:
@@ -104,6 +123,17 @@ def _mistake(mistake: Any) -> str:
     place = ".".join(map(str, mistake["loc"])).removesuffix(".0")
     given = f" (value: {mistake['input']!r})" if isinstance(mistake["input"], str | int | float) else ""
     return f"{place}: {mistake['msg'].removeprefix('Value error, ')}{given}"
+
+
+def _of_sql(error: SqlError) -> tuple[str, int]:
+    """Message and exit status of what DuckDB refused."""
+    from pipelines.database import is_of_the_machine, said
+
+    if not is_of_the_machine(error):
+        return "SQL: " + "\n".join(line for line in str(error).splitlines() if line.strip()), 2
+    if "No files found" in str(error):
+        return f"{said(error)}; `tamis verify STORE` says what else is missing", 2
+    return f"{said(error).rstrip('.')}: make room, on the disk or in memory. {CONTINUE}", 4
 
 
 def _of_the_system(error: OSError) -> tuple[str, int]:

@@ -25,6 +25,7 @@ import requests
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
+from flows.explained import HUNG_UP
 from flows.main_job import arguments
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def submit(options: Options, say: Callable[[str], None]) -> int:
     """Run the command as a job at `options.address`, or attach to it if it is running; returns its exit status.
 
     What the job prints goes to `say`, line by line. An interruption stops the job: Ctrl-C, and SIGTERM where
-    it raises (the command line and Prefect see to that).
+    it raises (the command line and Prefect see to that). With a terminal that went away only the connection is lost.
     Raises JobError where the cluster cannot be reached, refuses us or is lost: then the job goes on, and the same
     command attaches to it again.
     """
@@ -62,8 +63,9 @@ def submit(options: Options, say: Callable[[str], None]) -> int:
         _follow(client, job, say)
     except JobError:
         raise
-    except BaseException:  # Ctrl-C, SIGTERM, Prefect's TerminationSignal, a mistake of ours: no job is left behind
-        _stop(client, job, say)
+    except BaseException as end:  # Ctrl-C, SIGTERM, Prefect's TerminationSignal, a mistake of ours: no job stays behind
+        if not (isinstance(end, SystemExit) and end.code == HUNG_UP):
+            _stop(client, job, say)
         raise
     info = client.get_job_info(job)
     if info.status == JobStatus.SUCCEEDED:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -78,26 +78,42 @@ def load(options: Options) -> Recipe:
         make_workers(options.address)  # names an unknown address; nothing starts before the first task
     for index, each in enumerate(recipe.all_rounds()):
         if each.train is not None:
-            from pretrain.config import ConfigError
-            from pretrain.preflight import check_parts
-            from pretrain.stages import stages_of
-
-            where = f"{options.recipe}: rounds[{index}].train" if recipe.rounds else f"{options.recipe}: train"
-            try:
-                for stage in stages_of(each.train, where):
-                    is_checked = any(isinstance(item, Decontaminate) for item in each.policy)
-                    if stage.config.decontamination == "required" and not is_checked:
-                        raise ConfigError(
-                            f"{where}: the policy has no `decontaminate`, so evaluation sets may be trained on; "
-                            "add it with the sets that you evaluate on, or say `decontamination: waived` here"
-                        )
-                    # parts that do not fit together are found when they are put together: now, not after the curation
-                    check_parts(stage.config)
-            except ConfigError as error:
-                raise RecipeError(str(error)) from error
-            except ValueError as error:
-                raise RecipeError(f"{where}: {error}") from error
+            _check_training(
+                each, f"{options.recipe}: rounds[{index}].train" if recipe.rounds else f"{options.recipe}: train"
+            )
     return with_networks(recipe, options.allow_net)
+
+
+def _check_extra(recipe: Recipe, columns: Columns) -> None:
+    """Raises RecipeError where a column of the links has the name of one that a signal writes."""
+    signals = recipe.signals_until(len(recipe.all_rounds()) - 1)
+    written = {name.lower() for signal in signals for name in signal.writes().names}
+    for name in columns.extra:
+        if name.lower() in written:
+            raise RecipeError(f"--columns: extra={name}: a signal of the recipe writes {name!r}: rename the column")
+
+
+def _check_training(each: Round, where: str) -> None:
+    """Raises RecipeError where the round's training config is wrong, or asks for evaluation sets that its policy does
+    not keep out. where: file and field, for messages."""
+    from pretrain.config import ConfigError
+    from pretrain.preflight import check_parts
+    from pretrain.stages import stages_of
+
+    is_checked = any(isinstance(item, Decontaminate) for item in each.policy)
+    try:
+        for stage in stages_of(each.train or {}, where):
+            if stage.config.decontamination == "required" and not is_checked:
+                raise ConfigError(
+                    f"{where}: the policy has no `decontaminate`, so evaluation sets may be trained on; "
+                    "add it with the sets that you evaluate on, or say `decontamination: waived` here"
+                )
+            # parts that do not fit together are found when they are put together: now, not after the curation
+            check_parts(stage.config)
+    except ConfigError as error:
+        raise RecipeError(str(error)) from error
+    except ValueError as error:
+        raise RecipeError(f"{where}: {error}") from error
 
 
 def with_networks(recipe: Recipe, networks: tuple[str, ...]) -> Recipe:
@@ -118,14 +134,7 @@ def _with_source(recipe: Recipe, options: Options) -> Recipe:
     source = recipe.source
     if options.columns:
         source = source.changed(columns=with_columns(source.columns, options.columns))
-        written = {
-            name.lower()
-            for signal in recipe.signals_until(len(recipe.all_rounds()) - 1)
-            for name in signal.writes().names
-        }
-        for name in source.columns.extra:
-            if name.lower() in written:
-                raise RecipeError(f"--columns: extra={name}: a signal of the recipe writes {name!r}: rename the column")
+        _check_extra(recipe, source.columns)
     return recipe.changed(source=source.changed(links=[path.absolute() for path in options.links] or source.links))
 
 
@@ -191,7 +200,9 @@ def running(options: Options, say: Report) -> Iterator[Run]:
         finally:
             run.workers.close()
             again = replace(options, retry_failed=False, refresh=False)
-            record(run, started, outcome, shlex.join(["tamis", *arguments(again)]))
+            # what failed is to be said, not that the disk which it filled takes no record of it either
+            with suppress(OSError) if outcome == "failed" else nullcontext():
+                record(run, started, outcome, shlex.join(["tamis", *arguments(again)]))
 
 
 def steps(run: Run, address: str) -> list[Step]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tomllib
 from pathlib import Path
@@ -32,11 +33,29 @@ def prefect_is_configured() -> bool:
     return bool(os.environ.get("PREFECT_API_URL") or _profile().get("PREFECT_API_URL"))
 
 
+def check_home() -> None:
+    """Raises PermissionError where there is no server and the one that Prefect starts for a run could not make its
+    database: it would be waited for, for two minutes, and the reason not be told."""
+    home = _home()
+    if prefect_is_configured() or home is None:
+        return
+    there = next(folder for folder in (home, *home.absolute().parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, "Prefect cannot keep its database here (PREFECT_HOME)", str(home))
+
+
+def _home() -> Path | None:
+    """Where Prefect keeps its things; None for a user without a home folder, as in some containers."""
+    try:
+        return Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect").expanduser()
+    except RuntimeError:
+        return None
+
+
 def _profile() -> dict[str, str]:
     """The active profile's settings; empty where there is none or the file cannot be read (Prefect then complains)."""
-    try:
-        home = Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect").expanduser()
-    except RuntimeError:  # a user without a home folder, as in some containers
+    home = _home()
+    if home is None:
         return {}
     path = Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml")
     try:

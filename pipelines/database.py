@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache, lru_cache
@@ -38,7 +39,8 @@ def connect(
     memory_limit: str = MEMORY_LIMIT,
     threads: int | None = None,
 ) -> Connection:
-    """An in-memory database of `threads` threads (all processors if not said).
+    """An in-memory database of `threads` threads (all processors if not said). What memory does not hold goes into
+    `spill`, else into the temporary folder; DuckDB would put it where the process happens to stand.
 
     With `allowed`, it can then reach files in that folder only, and no setting can change.
 
@@ -54,7 +56,8 @@ def connect(
     if threads is not None:
         con.execute(f"set threads = {int(threads)}")
     if spill is not None:
-        con.execute("set temp_directory = ?", [str(spill)])
+        spill.parent.mkdir(parents=True, exist_ok=True)  # DuckDB makes the last folder only
+    con.execute("set temp_directory = ?", [str(spill or tempfile.gettempdir())])
     if allowed is not None:
         con.execute("set allowed_directories = ?", [[str(allowed)]])
         con.execute("set enable_external_access = false")
@@ -230,6 +233,11 @@ def readable(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_fixed_size_list(kind):
         return pa.list_(readable(kind.value_type), kind.list_size)
     return pa.list_(readable(kind.value_type)) if pa.types.is_list(kind) else kind
+
+
+def is_of_the_machine(error: SqlError) -> bool:
+    """Whether it is about memory, disk or files, and so no fault of the query."""
+    return isinstance(error, duckdb.IOException | duckdb.OutOfMemoryException)
 
 
 def rows(con: Connection, sql: str, parameters: Iterable[object] | Mapping[str, object] = ()) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -47,12 +47,15 @@ def passed_before(decider: Decider, batch: int, until: int) -> pa.Array:
     return decider.asked(batch, until, [], {})[1]
 
 
-def cannot_be_asked(item: PolicyItem, error: database.SqlError) -> RecipeError:
-    """What to say of a rule whose SQL fails on the values of some row."""
-    return RecipeError(
+def blame(item: PolicyItem, error: database.SqlError) -> NoReturn:
+    """Raises RecipeError for a rule whose SQL fails on the values of some row; what is the machine's doing, a full disk
+    say, is raised again as it is."""
+    if database.is_of_the_machine(error):
+        raise error
+    raise RecipeError(
         f"the rule {item.name!r} cannot be asked of every row: {str(error).splitlines()[0]} (try_cast gives null where "
         "a value does not fit its type; ::bigint and ::double hold larger numbers)"
-    )
+    ) from error
 
 
 class Said(Protocol):
@@ -201,18 +204,18 @@ class Decider:
                     con, f"select ({bits})::bigint as rejections{fields} from (select *{passes} from candidates)"
                 )
             except database.SqlError as error:
-                raise self._blamed(con, range(since, until), error) from error
+                self._blame_one(con, range(since, until), error)
 
-    def _blamed(self, con: database.Connection, asked: range, error: database.SqlError) -> RecipeError:
-        """Which rule some row's value does not go with: what the binder lets through may fail on values."""
+    def _blame_one(self, con: database.Connection, asked: range, error: database.SqlError) -> NoReturn:
+        """`blame` the rule that some row's value does not go with: what the binder lets through may fail on values."""
         for n in asked:
             try:
                 con.execute(f"select count(*) filter (where {self._passes(n)}) from candidates").fetchall()
             except database.SqlError as own:
-                return cannot_be_asked(self.policy[n], own)
+                blame(self.policy[n], own)
         if asked.stop < len(self.policy):
-            return cannot_be_asked(self.policy[asked.stop], error)
-        return RecipeError(f"SQL: {error}")
+            blame(self.policy[asked.stop], error)
+        raise error
 
     @contextmanager
     def candidates(self, table: pa.Table, name: str = "candidates") -> Iterator[database.Connection]:

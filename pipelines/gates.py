@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from curation.policy import Gate, PolicyItem
 from pipelines import database
-from pipelines.decide import Decider, cannot_be_asked
+from pipelines.decide import Decider, blame
 from pipelines.row_wise import group_key
 from pipelines.stage import Report
 from pipelines.yaml_place import RecipeError
@@ -104,7 +104,7 @@ def _counts(decider: Decider, batch: int, rejections: np.ndarray, n: int, of: in
                 f"order by name limit {MAX_GROUPS + 1}",
             )
         except database.SqlError as error:
-            raise cannot_be_asked(gate, error) from error
+            blame(gate, error)
     if len(found) > MAX_GROUPS:
         raise RecipeError(
             f"the gate {gate.name!r} has more than {MAX_GROUPS:,} groups by {gate.per}: it is for languages, sources, "

@@ -161,29 +161,25 @@ def ingest(recipe: Recipe, store: Store) -> dict[str, Any]:
 
 def _identified(batch: pa.Table, columns: Columns) -> pa.Table:
     """One row for each (link, text) of `batch` with uids; a link whose text columns are all null has one null text."""
-    urls = batch.column(columns.url).to_pylist()
+    texts = [batch.column(name).to_pylist() for name in columns.text]
     canonical: list[str | None] = []
     reasons: list[str | None] = []
     samples: list[str] = []
-    texts = [batch.column(name).to_pylist() for name in columns.text]
-    held = batch.column("held_in").to_pylist()
-    for row, url in enumerate(urls):
-        if url is not None and held[row] is not None and url.startswith(media_folder.FILE):
-            canonical.append(url)
-            reasons.append(None)
-            samples.append(uid("sample", url))
-        elif url is None or not url.strip():
-            canonical.append(None)
-            reasons.append(Reason.IN_MISSING_URL.value)
+    out: dict[str, list[Any]] = {name: [] for name in ("source_row", "text", "text_source", "text_uid")}
+    urls, held = (batch.column(name).to_pylist() for name in (columns.url, "held_in"))
+    clean: str | None
+    reason: str | None
+    for row, (url, folder) in enumerate(zip(urls, held, strict=True)):
+        if url is None or not url.strip():
+            clean, reason = None, Reason.IN_MISSING_URL.value
             # without a URL the texts are all there is to tell one such link from another
             samples.append(uid("sample without url", *(_spelled(column[row]) for column in texts)))
         else:
-            clean, reason = canonical_url(url)
-            canonical.append(clean)
-            reasons.append(reason)
+            is_file = folder is not None and url.startswith(media_folder.FILE)
+            clean, reason = (url, None) if is_file else canonical_url(url)
             samples.append(uid("sample", clean or url))
-    out: dict[str, list[Any]] = {name: [] for name in ("source_row", "text", "text_source", "text_uid")}
-    for row in range(len(urls)):
+        canonical.append(clean)
+        reasons.append(reason)
         for name, text in _texts_of(row, columns.text, texts):
             out["source_row"].append(row)
             out["text"].append(text)

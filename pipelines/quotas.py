@@ -1,10 +1,20 @@
 """Quotas: the place of every row among those that share its value, found in numbers; and whom a quota rejects.
 
-A value of `per` is 128 bits (its place among the crowded hashes, which stands for 64 bits of DuckDB's hash, and 64 bits
-of a hash of its sort key), a unit (a sample or a text) the 128 bits of the keyed digest by which places are drawn. That
-two of N different ones agree is less likely than N^2 / 2^129, as with uids (`pipelines/uid_index.py`). So rows go to
-disk as a few numbers each, in ranges of the order that they will have, and each range is put in order by itself: memory
-is that of one range, or of the largest group where the quota prefers some rows.
+1. `_counted_hashes`: one pass over all rows hashes the values of `per` (64 bits). Only a hash that more rows than
+   `at_most` have can be over the quota: these are the crowds (`_Crowds`), and nothing more is asked of other rows.
+2. `_crowded`: a second pass writes the crowds' rows to disk as a few numbers each: crowd, a second hash (of the value's
+   sort key: values of one crowd that are not the same differ in it), the keyed digest of the row's unit (a sample or a
+   text) by which places are drawn, and whether the row is counted.
+3. They lie in buckets, ranges of the order crowd, value, digest (`_Crowds.rank` says in advance about where in it a row
+   will come), so each bucket is put in order by itself and memory is that of one; or of the largest crowd where the
+   quota prefers some rows, for then the digest alone gives no place.
+4. `_placed`: in order, a value's rows stand together, and its units in the order of their first rows: the place of a
+   row is that of its unit. A value may go on in the next bucket (`_Values`); no unit does: its rows share a digest.
+5. `_rejected`: back in the order of the batches, a row is out if its value has too many units and, where the quota
+   thins, if its place is beyond `at_most`.
+
+That two of N different values, or units, agree in all their 128 bits is less likely than N^2 / 2^129, as with uids
+(`pipelines/uid_index.py`).
 """
 
 from __future__ import annotations
@@ -76,25 +86,24 @@ class OverQuota:
 
 
 def over_quota(decider: Decider, n: int, item: Quota) -> Mapping[str, np.ndarray]:
-    """The arrays of `OverQuota`.
-
-    Hashes of the values tell which may have too many rows; only rows of those are put in order.
-    """
+    """The arrays of `OverQuota`."""
     until, spill = n if item.among == "passed" else 0, decider.spill
     hashes = partial(_counted_hashes, decider, n, item, until)
     crowds = _Crowds(*more_than([found for _, found in decider.each(hashes)], item.at_most))
+    if not len(crowds.hashes):
+        none = np.zeros(0, np.int32)
+        return {"begins": np.zeros(len(decider.sizes) + 1, np.int64), "rows": none, "num": none, "place": none}
     begins = [0]
     with (
         ArrayWriter(spill, np.int32) as rows,
         Buckets(spill, _even(int(crowds.sizes.sum()))) as members,
     ):
-        for _, found in decider.each(partial(_crowded, decider, n, item, until, crowds)) if len(crowds.hashes) else ():
+        for _, found in decider.each(partial(_crowded, decider, n, item, until, crowds)):
             rows.add(found.rows)
             numbers = pa.array(np.arange(begins[-1], begins[-1] + len(found.rows)))
             members.add(found.rank, found.table.append_column(f"{PREFIX}number", numbers))
             begins.append(begins[-1] + len(found.rows))
         placed = _placed(decider, item, members.tables(), begins[-1])
-        begins += [begins[-1]] * (len(decider.sizes) + 1 - len(begins))
         return _rejected(item, begins, rows.done(), placed, spill)
 
 
@@ -199,12 +208,46 @@ class _Placed:
     num: np.ndarray
 
 
+class _Values:
+    """The values, numbered as they come in order, and how many units each has.
+
+    A value that goes on in the next bucket is of the crowd in which its bucket ends, so only values of that crowd are
+    remembered by their second hash.
+    """
+
+    def __init__(self) -> None:
+        self._num: list[np.ndarray] = []  # of all values of a bucket: their units, so far
+        self._size = 0
+        self._whole: dict[int, int] = {}  # number of a value that went on -> its units, so far
+        self._open: dict[tuple[int, int], tuple[int, int]] = {}  # crowd and second hash -> number, units so far
+
+    def add(self, crowd: np.ndarray, hashed: np.ndarray, num: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The values of the next bucket, in order, and how many units each has in it; returns int64: their numbers, and
+        how many units each had in the buckets before."""
+        number, before = np.arange(self._size, self._size + len(num)), np.zeros(len(num), np.int64)
+        for at in np.flatnonzero(crowd == crowd[0]).tolist():
+            known = self._open.get((int(crowd[at]), int(hashed[at])))
+            if known is not None:
+                number[at], before[at] = known
+                self._whole[known[0]] = known[1] + int(num[at])
+        upto = before + num
+        self._num.append(upto)
+        self._size += len(num)
+        self._open = {name: known for name, known in self._open.items() if name[0] == crowd[-1]}
+        for at in np.flatnonzero(crowd == crowd[-1]).tolist():
+            self._open[int(crowd[at]), int(hashed[at])] = int(number[at]), int(upto[at])
+        return number, before
+
+    def num(self) -> np.ndarray:
+        """int64: units of each value, by number. After the last bucket."""
+        whole = np.concatenate(self._num)
+        whole[list(self._whole)] = list(self._whole.values())
+        return whole
+
+
 def _placed(decider: Decider, item: Quota, members: Iterable[pa.Table], num: int) -> _Placed:
-    """What the order of the members says of each of them."""
-    places, values = _room(decider.spill, num), _room(decider.spill, num)
-    nums, later = [np.zeros(0, np.int64)], dict[int, int]()
-    used = 0  # numbers of values
-    at_end: dict[tuple[int, int], tuple[int, int]] = {}  # values that may go on: their number and units so far
+    """What the order of the `num` members says of each of them."""
+    places, numbers, values = _room(decider.spill, num), _room(decider.spill, num), _Values()
     for bucket in members:
         order = _drawn(bucket) if item.prefer is None else _preferred(decider.con, item.prefer, bucket)
         crowd, hashed, high, low, counted, member = (
@@ -212,30 +255,17 @@ def _placed(decider: Decider, item: Quota, members: Iterable[pa.Table], num: int
             for name in ("crowd", "value", "high", "low", "counted", "number")
         )
         differs = (crowd[1:] != crowd[:-1]) | (hashed[1:] != hashed[:-1])
-        first = np.flatnonzero(np.append(True, differs))
-        value = np.repeat(np.arange(len(first), dtype=np.int32), np.diff(first, append=len(order)))
-        unit = _first_of_unit(value, high, low, counted)
-        is_new = unit == np.arange(len(unit))
-        upto = np.cumsum(is_new)
-        num_here = np.add.reduceat(is_new.astype(np.int64), first)
-        numbers, before = np.arange(used, used + len(first)), np.zeros(len(first), np.int64)
-        for here in np.flatnonzero(crowd[first] == crowd[0]).tolist():
-            name = int(crowd[0]), int(hashed[first[here]])
-            if name in at_end:
-                numbers[here], before[here] = at_end[name]
-                later[int(numbers[here])] = int(before[here] + num_here[here])
-        nums.append(before + num_here)
-        inside = upto[unit] - (upto[first] - is_new[first])[value] + before[value]
-        places[member] = np.where(counted, inside, 0)
-        values[member] = numbers[value]
-        at_end = {name: known for name, known in at_end.items() if name[0] == crowd[-1]} | {
-            (int(crowd[-1]), int(hashed[first[here]])): (int(numbers[here]), int(before[here] + num_here[here]))
-            for here in np.flatnonzero(crowd[first] == crowd[-1]).tolist()
-        }
-        used += len(first)
-    whole = np.concatenate(nums)
-    whole[list(later)] = list(later.values())
-    return _Placed(places, values, whole)
+        begins = np.flatnonzero(np.append(True, differs))
+        value = np.repeat(np.arange(len(begins), dtype=np.int32), np.diff(begins, append=len(order)))
+        first = _first_of_unit(value, high, low, counted)
+        is_first = first == np.arange(len(first))
+        upto = np.cumsum(is_first)  # units in all rows until this one
+        units = np.add.reduceat(is_first.astype(np.int64), begins)
+        number, before = values.add(crowd[begins], hashed[begins], units)
+        place = upto[first] - (upto[begins] - is_first[begins] - before)[value]
+        places[member] = np.where(counted, place, 0)
+        numbers[member] = number[value]
+    return _Placed(places, numbers, values.num())
 
 
 def _drawn(bucket: pa.Table) -> np.ndarray:
@@ -263,9 +293,7 @@ def _preferred(con: database.Connection, prefer: str, bucket: pa.Table) -> np.nd
 
 
 def _room(folder: Path | None, num: int) -> np.ndarray:
-    """int32 (num), in a nameless file that lives as long as it does."""
-    if num == 0:
-        return np.zeros(0, np.int32)
+    """int32 (num, at least 1), in a nameless file that lives as long as it does."""
     with tempfile.TemporaryFile(dir=folder) as file:
         file.truncate(4 * num)
         return np.memmap(file, np.int32, "r+", shape=(num,))

@@ -122,7 +122,7 @@ def record(run: Run, started: float, outcome: str, command: str | None = None) -
     content = {
         "run": name,
         "started_at": began.isoformat(timespec="seconds"),
-        "seconds": round(time.time() - started, 3),
+        "seconds": round(time.monotonic() - run.began_s, 3),
         "recipe": run.recipe.name,
         "outcome": outcome,
         "command": command,

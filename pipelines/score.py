@@ -106,10 +106,9 @@ def _store_legend(run: Run, signal: Signal) -> None:
     run.state.tables[name] = [run.store.relative(part.path)]
 
 
-def planned_signals(run: Run) -> tuple[int, int, bool]:
-    """Parts of signals that a run would compute and those it would reuse, and whether none is missing.
-
-    Where none is missing, the state of `run` then names them.
+def planned_signals(run: Run) -> tuple[int, int]:
+    """How many parts of signals a run would compute and how many it would reuse. Where none is missing, the state of
+    `run` then names them.
     """
     signals = run.recipe.signals_until(run.round_index)
     media, pool = media_parts(run), run.store.samples(run.state)
@@ -143,7 +142,7 @@ def planned_signals(run: Run) -> tuple[int, int, bool]:
             run.state.signals[table] = signal.level
             run.state.signal_keys[table] = signal.key()
             run.state.tables[f"signal_{table}"] = [run.store.relative(found[table][i].path) for i in range(len(pool))]
-    return missing, present, missing == 0
+    return missing, present
 
 
 def _keys_without_fit(
@@ -260,6 +259,16 @@ def _check_keys(signals: Sequence[Signal], wanted: Mapping[str, str]) -> None:
             )
 
 
+def _of_columns(signal: Signal, rows: pa.Table, fits: Mapping[str, Path]) -> pa.Table:
+    """A signal that is made of columns: fitted, or not."""
+    read = rows.select(list(dict.fromkeys(signal.reads())))
+    if isinstance(signal, ColumnSignal):
+        return signal.compute(read)
+    if isinstance(signal, FittedSignal):
+        return signal.apply(read, read_part(fits[signal.table_name()]))
+    raise TypeError(f"{type(signal).__name__} is no ColumnSignal, FittedSignal, ImageSignal or SegmentSignal")
+
+
 def score_part(
     signals: Sequence[tuple[Signal, str]],
     media: Path,
@@ -288,19 +297,11 @@ def score_part(
     of_segments = from_segments(media, [each for each, _ in signals if isinstance(each, SegmentSignal)], av)
     nonfinite = 0
     for signal, key in signals:
-        rows = of_media if signal.level == "media" else of_texts
-        if isinstance(signal, ImageSignal | FileSignal):
-            columns = of_pictures[signal.table_name()]
-        elif isinstance(signal, SegmentSignal):
-            columns = of_segments[signal.table_name()]
-        elif isinstance(signal, ColumnSignal) and rows is not None:
-            columns = signal.compute(rows.select(list(dict.fromkeys(signal.reads()))))
-        elif isinstance(signal, FittedSignal) and rows is not None and fits is not None:
-            fit = read_part(fits[signal.table_name()])
-            columns = signal.apply(rows.select(list(dict.fromkeys(signal.reads()))), fit)
-        else:
-            raise TypeError(f"{type(signal).__name__} is no ColumnSignal, FittedSignal, ImageSignal or SegmentSignal")
-        if rows is None or columns.num_rows != rows.num_rows or columns.schema.names != signal.writes().names:
+        rows = of_media if of_texts is None or signal.level == "media" else of_texts
+        columns = of_pictures.get(signal.table_name(), of_segments.get(signal.table_name()))
+        if columns is None:
+            columns = _of_columns(signal, rows, fits or {})
+        if columns.num_rows != rows.num_rows or columns.schema.names != signal.writes().names:
             raise ValueError(
                 f"{type(signal).__name__} broke its contract: {columns.num_rows} rows, {columns.schema.names}"
             )

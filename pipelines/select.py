@@ -50,11 +50,16 @@ def select_key(run: Run, rows: PoolRows) -> str:
     return digest("select", VERSION, run.round.policy, identities)
 
 
-def planned_parts(run: Run) -> list[Part | None]:
-    """The parts of the decisions, None for those that are not there yet."""
+def planned_decisions(run: Run) -> tuple[int, int]:
+    """How many parts of the decisions a run would make and how many it would reuse. Where none is missing, the state of
+    `run` then names them."""
     rows = PoolRows(run.store, run.state)
     key = select_key(run, rows)
-    return [find_part(run.store.table(TABLE), index, digest(key, index)) for index in range(len(rows.sizes))]
+    parts = [find_part(run.store.table(TABLE), index, digest(key, index)) for index in range(len(rows.sizes))]
+    there = [run.store.relative(part.path) for part in parts if part is not None]
+    if len(there) == len(parts):
+        run.state.tables[TABLE] = there
+    return len(parts) - len(there), len(there)
 
 
 def select(run: Run, threads: int | None = None) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from curation.policy import Balance, Decontaminate, Dedupe, PolicyItem, Quota, T
 from pipelines import database
 from pipelines.balance import solve_balance
 from pipelines.cut import cut_at, narrow
-from pipelines.decide import Decider, cannot_be_asked
+from pipelines.decide import Decider, blame
 from pipelines.quotas import LAYOUT, OverQuota, over_quota
 from pipelines.rule_sql import finite
 from pipelines.solve_found import solve_found
@@ -31,7 +31,7 @@ def solve(decider: Decider) -> None:
         try:
             _solve(decider, n, item)
         except database.SqlError as error:  # an ordering, say, which only this rule asks for
-            raise cannot_be_asked(item, error) from error
+            blame(item, error)
 
 
 def _solve(decider: Decider, n: int, item: PolicyItem) -> None:

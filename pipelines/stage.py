@@ -42,6 +42,8 @@ class Run:
     id: str = field(default_factory=lambda: secrets.token_hex(8))
     """Tells this run from others in the same processes; no result depends on it."""
 
+    began_s: float = field(default_factory=time.monotonic)
+    """When it began, by the clock that is never set back."""
     trained: dict[str, Path] = field(default_factory=dict)
     """Round -> folder of the model that it trained."""
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -116,10 +117,13 @@ class Store:
     def planned(cls, root: Path) -> Store:
         """The store at `root`, or the one that `create` would make there; nothing is written."""
         _check_name(root)
-        if (root / "store.json").exists():
-            return cls.open(root)
         # what a run that was killed right here left behind is no content
-        if root.exists() and not (root.is_dir() and all(e.name.startswith(TEMPORARY_PREFIX) for e in root.iterdir())):
+        is_new = not root.exists() or (
+            root.is_dir() and all(entry.name.startswith(TEMPORARY_PREFIX) for entry in root.iterdir())
+        )
+        if (root / "store.json").exists():  # asked last: a rival may be making the store right now
+            return cls.open(root)
+        if not is_new:
             raise StoreError(f"{root} is neither empty nor a tamis store: choose another --store")
         return cls(root)
 
@@ -138,11 +142,16 @@ class Store:
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:
                 owner = os.read(descriptor, 200).decode(errors="replace").strip() or "unknown"
                 raise StoreError(f"{self.root} is in use by another run ({owner}): wait for it or end it") from None
+            except OSError as error:
+                raise StoreError(
+                    f"{self.root} cannot be locked ({error.strerror}), so two runs could write to it: put the "
+                    "store on a file system that knows locks"
+                ) from error
             os.ftruncate(descriptor, 0)
-            os.write(descriptor, f"process {os.getpid()}".encode())
+            os.write(descriptor, f"process {os.getpid()} on {platform.node()}".encode())
             remove_temporaries(self.root)
             yield
         finally:

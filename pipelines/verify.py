@@ -42,30 +42,39 @@ def verify_store(store: Store, say: Report) -> list[str]:
     for path in sorted(files):
         problems += _check_part(path)
     say(f"parts: {len(files)} read, {len(problems)} damaged")
+    problems += _versions(store, say)
+    problems += damaged_sets(store)
+    return problems or still_there(store) + _audits(store, state, files, say)
+
+
+def _versions(store: Store, say: Report) -> list[str]:
+    """What is wrong with the versions and their manifests."""
+    problems: list[str] = []
     shards = 0
-    for manifest_path in sorted((store.root / "versions").glob("*/manifest.json")):
+    for path in sorted((store.root / "versions").glob("*/manifest.json")):
         try:
-            manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
-            found = _check_version(store, manifest_path.parent, manifest)
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+            problems += _check_version(store, path.parent, manifest)
             shards += len(manifest["shards"])
         except (ValueError, KeyError, TypeError) as error:
-            found = [f"{store.relative(manifest_path)}: is damaged: {type(error).__name__}: {error}"]
-        problems += found
+            problems.append(f"{store.relative(path)}: is damaged: {type(error).__name__}: {error}")
     say(f"versions: {shards} shards compared with their manifests")
-    problems += damaged_sets(store)
-    if not problems:
-        problems += still_there(store)
-        if _decided_before(store, state):
-            if len(state.tables.get("media", [])) < len(store.pool()):
-                say("audits: not done, for links were taken in that no run has fetched yet: `tamis run` goes on")
-                return problems
-            say("decisions: made about other texts than there are now (a run ended before `select`, or a gate closed)")
-            state = replace(state, tables={name: files for name, files in state.tables.items() if name != "decisions"})
-        try:
-            problems += audit_store(open_store(store, state))
-            say("audits: done")
-        except database.SqlError as error:
-            problems += _refused(files) or [f"audits: {str(error).splitlines()[0]}"]
+    return problems
+
+
+def _audits(store: Store, state: State, files: Iterable[Path], say: Report) -> list[str]:
+    """What the audits find in a store whose `files` are whole; decisions that are about other texts are left out."""
+    if _decided_before(store, state):
+        if len(state.tables.get("media", [])) < len(store.pool()):
+            say("audits: not done, for links were taken in that no run has fetched yet: `tamis run` goes on")
+            return []
+        say("decisions: made about other texts than there are now (a run ended before `select`, or a gate closed)")
+        state = replace(state, tables={name: names for name, names in state.tables.items() if name != "decisions"})
+    try:
+        problems = audit_store(open_store(store, state))
+    except database.SqlError as error:
+        return _refused(files) or [f"audits: {str(error).splitlines()[0]}"]
+    say("audits: done")
     return problems
 
 

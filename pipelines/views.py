@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -68,9 +69,13 @@ MEMBERS = pa.schema([("version", pa.string()), ("sample_uid", pa.string()), ("te
 
 
 def open_store(store: Store, state: State | None = None, locked: bool = False) -> database.Connection:
-    """A database with the store's views. With `locked` it can read files below the store and nothing else."""
+    """A database with the store's views. With `locked` it can read files below the store and nothing else.
+
+    What does not fit into memory goes into the store's cache, unless the store may only be read.
+    """
     state = state or store.state()
-    con = database.connect(allowed=store.root if locked else None)
+    spill = store.root / "cache" if os.access(store.root, os.W_OK) else None
+    con = database.connect(allowed=store.root if locked else None, spill=spill)
     database.create_view(con, "media", store.files(state, "media"), MEDIA)
     database.create_view(con, "texts", store.texts_files(state), TEXTS)
     _create_generated(con)

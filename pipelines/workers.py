@@ -165,65 +165,7 @@ class RayWorkers:
         for kind in (False, True):
             some = [task for task in tasks if task.needs_model == kind]
             if some:
-                yield from self._run(some, self._pool(kind))
-
-    def _run(self, tasks: Sequence[Task], actors: list[Any]) -> Iterator[tuple[Task, dict[str, Any]]]:
-        import ray
-
-        waiting = [(task, 1) for task in reversed(tasks)]
-        idle: list[Any] = []
-        # where a node is lost, its workers' successors may wait for a place for ever: no task waits with them
-        starting = {actor.ready.remote(): actor for actor in actors}
-        num_not_started = 0
-        running: dict[Any, tuple[Task, int, Any]] = {}
-        failure: PartFailed | None = None
-        while running or (waiting and failure is None):
-            while waiting and idle and failure is None:
-                task, attempt = waiting.pop()
-                actor = idle.pop()
-                running[actor.run.remote(task.call, task.arguments)] = (task, attempt, actor)
-            ended, _ = ray.wait([*running, *starting], num_returns=1, timeout=NOTICE_S)
-            if not ended:
-                name = next((task.name for task, _, _ in running.values()), "none is running")
-                log.warning("no task has ended for %d s (%s ...): long ones, or no free CPUs", NOTICE_S, name)
-                continue
-            (done,) = ended
-            if done in starting:
-                actor = starting.pop(done)
-                try:
-                    ray.get(done)
-                    idle.append(actor)
-                except ray.exceptions.RayError as error:
-                    num_not_started += 1
-                    if num_not_started < ATTEMPTS * len(actors):
-                        actor = self._replaced(actor)
-                        starting[actor.ready.remote()] = actor
-                    elif not (idle or running or starting):
-                        failure = PartFailed(f"{waiting[-1][0].name}: no worker starts: {error}")
-                continue
-            task, attempt, actor = running.pop(done)
-            try:
-                result = ray.get(done)
-            except ray.exceptions.RayTaskError as error:
-                idle.append(actor)
-                cause = error.cause if error.cause is not None else error
-                if isinstance(cause, OSError) and attempt < ATTEMPTS:
-                    waiting.append((task, attempt + 1))
-                else:
-                    failure = PartFailed(f"{task.name}: {type(cause).__name__}: {cause}")
-                    failure.__cause__ = error
-            except ray.exceptions.RayError as error:
-                # the worker's process is gone (killed, out of memory, its node lost): a new one tries the part again
-                actor = self._replaced(actor)
-                starting[actor.ready.remote()] = actor
-                if attempt >= ATTEMPTS:
-                    failure = PartFailed(f"{task.name}: its worker died {attempt} times: {error}")
-                waiting.append((task, attempt + 1))
-            else:
-                idle.append(actor)
-                yield task, result
-        if failure is not None:
-            raise failure
+                yield from _Round(some, self._pool(kind), self._replaced).results()
 
     def close(self) -> None:
         if not self._actors and not self._started_ray:
@@ -236,6 +178,87 @@ class RayWorkers:
         if self._started_ray:
             ray.shutdown()
             self._started_ray = False
+
+
+class _Round:
+    """Tasks of one kind on their actors: which tasks wait, which run where, and which actors are not ready yet."""
+
+    def __init__(self, tasks: Sequence[Task], actors: Sequence[Any], replaced: Callable[[Any], Any]) -> None:
+        """replaced: gives a new actor in the place of one that is gone."""
+        self._waiting = [(task, 1) for task in reversed(tasks)]
+        self._idle: list[Any] = []
+        # where a node is lost, its workers' successors may wait for a place for ever: no task waits with them
+        self._starting = {actor.ready.remote(): actor for actor in actors}
+        self._running: dict[Any, tuple[Task, int, Any]] = {}
+        self._replaced = replaced
+        self._starts_left = ATTEMPTS * len(actors)
+        self._failure: PartFailed | None = None
+
+    def results(self) -> Iterator[tuple[Task, dict[str, Any]]]:
+        """Each task with its result. Raises PartFailed once those in flight have ended."""
+        import ray
+
+        while self._running or (self._waiting and self._failure is None):
+            while self._waiting and self._idle and self._failure is None:
+                task, attempt = self._waiting.pop()
+                actor = self._idle.pop()
+                self._running[actor.run.remote(task.call, task.arguments)] = (task, attempt, actor)
+            ended, _ = ray.wait([*self._running, *self._starting], num_returns=1, timeout=NOTICE_S)
+            if not ended:
+                name = next((task.name for task, _, _ in self._running.values()), "none is running")
+                log.warning("no task has ended for %d s (%s ...): long ones, or no free CPUs", NOTICE_S, name)
+            elif ended[0] in self._starting:
+                self._started(ended[0])
+            elif (done := self._ended(ended[0])) is not None:
+                yield done
+        if self._failure is not None:
+            raise self._failure
+
+    def _started(self, reference: Any) -> None:
+        """An actor is ready, or its process could not be started."""
+        import ray
+
+        actor = self._starting.pop(reference)
+        try:
+            ray.get(reference)
+        except ray.exceptions.RayError as error:
+            self._starts_left -= 1
+            if self._starts_left > 0:
+                self._replace(actor)
+            elif not (self._idle or self._running or self._starting):
+                self._failure = PartFailed(f"{self._waiting[-1][0].name}: no worker starts: {error}")
+        else:
+            self._idle.append(actor)
+
+    def _replace(self, actor: Any) -> None:
+        successor = self._replaced(actor)
+        self._starting[successor.ready.remote()] = successor
+
+    def _ended(self, reference: Any) -> tuple[Task, dict[str, Any]] | None:
+        """A task with its result; None where it failed and is tried again, or nothing more is begun because of it."""
+        import ray
+
+        task, attempt, actor = self._running.pop(reference)
+        try:
+            result = ray.get(reference)
+        except ray.exceptions.RayTaskError as error:
+            self._idle.append(actor)
+            cause = error.cause if error.cause is not None else error
+            if isinstance(cause, OSError) and attempt < ATTEMPTS:
+                self._waiting.append((task, attempt + 1))
+            else:
+                self._failure = PartFailed(f"{task.name}: {type(cause).__name__}: {cause}")
+                self._failure.__cause__ = error
+        except ray.exceptions.RayError as error:
+            # the worker's process is gone (killed, out of memory, its node lost): a new one tries the part again
+            self._replace(actor)
+            if attempt >= ATTEMPTS:
+                self._failure = PartFailed(f"{task.name}: its worker died {attempt} times: {error}")
+            self._waiting.append((task, attempt + 1))
+        else:
+            self._idle.append(actor)
+            return task, result
+        return None
 
 
 class _PartWorker:

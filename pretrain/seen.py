@@ -27,10 +27,24 @@ class SeenSample:
     texts: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class _Moved:
+    """A store that lay at `old` when a run was trained in it, and lies at `new` now: moved, renamed or copied."""
+
+    old: Path
+    new: Path
+
+    def place(self, name: str) -> str:
+        """Where this file or folder is now: a run that was taken out of its store has left it where it was."""
+        is_in_it = Path(name).is_relative_to(self.old) and (self.new / "versions").is_dir()
+        return str(self.new / Path(name).relative_to(self.old)) if is_in_it else name
+
+
 class SeenSamples:
     """The samples of any step of a run, whose folder must hold `config.json` and `data.json`.
 
-    versions: other places of its versions, where they have moved. Raises ConfigError where the folder is no run.
+    versions: other places of its versions, where they have moved without the run. Raises ConfigError where the folder
+    is no run.
     """
 
     def __init__(self, run: Path, versions: list[str] | None = None) -> None:
@@ -40,9 +54,11 @@ class SeenSamples:
         except FileNotFoundError as error:
             raise ConfigError(f"{run} is no run: it has no {Path(error.filename).name}") from error
         config = config.model_copy(update={"decontamination": "waived"})  # it was asked when the run began
-        places: list[Path | str] = list(versions or where["versions"])
+        cache = Path(where["cache"])
+        moved = _Moved(cache.parent, run.resolve().parent.parent)
+        places: list[Path | str] = list(versions or map(moved.place, where["versions"]))
         model = config.model.without_weights().build(config.image_size)
-        self._reader: Reader = open_data(config, places, Path(where["cache"]), model).reader
+        self._reader: Reader = open_data(config, places, Path(moved.place(str(cache))), model).reader
         self._logged = {line["step"]: line for line in map(json.loads, read_lines(run / METRICS_FILE))}
         self._run = run
 

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -156,11 +155,7 @@ class Done:
 
 def tamis(*arguments: str | Path) -> Done:
     """The command line in this process, to save its imports; an error that it does not explain is raised."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        result = CliRunner().invoke(app, [str(each) for each in arguments], catch_exceptions=False)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    result = CliRunner().invoke(app, [str(each) for each in arguments], catch_exceptions=False)
     return Done(result.exit_code, result.stdout, result.stderr)
 
 

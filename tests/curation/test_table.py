@@ -1,5 +1,6 @@
 """Write-once parts: whole or absent, first writer wins, every flipped bit found."""
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -128,6 +129,17 @@ def test_an_error_while_writing_publishes_nothing(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         fail()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_system_without_hard_links_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", none)
+    with pytest.raises(OSError, match=r"has no hard links.*part\.parquet") as refused:
+        write_part(tmp_path / "part.parquet", 0, KEY, table(3))
+    assert not isinstance(refused.value, PermissionError)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_an_error_while_replacing_keeps_the_old_file(tmp_path: Path) -> None:

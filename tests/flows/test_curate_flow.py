@@ -1,20 +1,22 @@
 """The flow `curate` on a real Prefect server: what Prefect shows of it and how it fails."""
 
 import json
-import time
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from prefect import get_client
 from prefect.artifacts import Artifact
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
+from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 
-from flows.curate import completed_since, curate
+from flows.curate import completed_since, curate, records, run_flow
 from flows.main_job import Options, running, steps
 from pipelines.outage import Outage
 from pipelines.store import Store
@@ -53,7 +55,6 @@ def test_one_task_a_step_and_the_tables(
     crawl: Crawl, prefect_results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = tmp_path / "store"
-    began = time.time()
     done = curate(**arguments(crawl, store))
     shown = capsys.readouterr().out.splitlines()
     assert any(line.startswith("pack: version tiny-") for line in shown)
@@ -61,8 +62,8 @@ def test_one_task_a_step_and_the_tables(
     record = last_record(store)
     assert record["outcome"] == "complete"
     assert done == {"recipe": "tiny", "stages": record["stages"]}
-    assert completed_since(store, began) == done
-    assert completed_since(store, time.time() + 60) is None
+    assert completed_since(store, []) == done
+    assert completed_since(store, records(store)) is None
 
     run = newest_run()
     assert run.state_name == "Completed"
@@ -122,12 +123,11 @@ def test_a_stage_that_fails_fails_the_run(crawl: Crawl, prefect_results: Path, t
     links = tmp_path / "broken.parquet"
     links.write_bytes(b"PAR1 this is none")
     store = tmp_path / "store"
-    began = time.time()
     with pytest.raises(ValueError, match=r"broken\.parquet"):
         curate(**{**arguments(crawl, store), "links": [str(links)]})
     assert newest_run().state_name == "Failed"
     assert last_record(store)["outcome"] == "failed"
-    assert completed_since(store, began) is None
+    assert completed_since(store, []) is None
     kept = [json.loads(path.read_text()) for path in prefect_results.iterdir()]
     assert kept  # the exception's text
     said = ("broken.parquet", "typo.yaml", "empty path")
@@ -150,3 +150,32 @@ def test_an_outage_fails_the_run(crawl: Crawl, tmp_path: Path) -> None:
     assert last_record(store)["outcome"] == "outage"
     with Store.open(store).locked():
         pass
+
+
+@pytest.mark.parametrize("lost", [httpx.ConnectError("no route"), ObjectNotFound(Exception("no such flow run"))])
+@pytest.mark.parametrize("outcome", ["complete", "failed"])
+def test_a_run_that_prefect_forgot_is_what_its_store_says(
+    lost: Exception, outcome: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The server went away, or came back with an empty database; an older record is from before the clock was set."""
+    runs = tmp_path / "store" / "runs"
+    runs.mkdir(parents=True)
+
+    def write(name: str, ended: str) -> None:
+        content = {"recipe": "r", "stages": [{"stage": name}], "outcome": ended}
+        (runs / f"{name}.json").write_text(json.dumps(content))
+
+    def flow(**_: object) -> None:
+        write("2026", outcome)
+        raise lost
+
+    write("2039", "complete")
+    os.utime(runs / "2039.json", (2**31, 2**31))
+    monkeypatch.setattr("flows.curate.curate", flow)
+    options = Options(tmp_path / "r.yaml", tmp_path / "store")
+    if outcome == "complete":
+        assert run_flow(options) == {"recipe": "r", "stages": [{"stage": "2026"}]}
+        assert "warning: Prefect was lost" in capsys.readouterr().out
+    else:
+        with pytest.raises(type(lost)):
+            run_flow(options)

@@ -1,27 +1,21 @@
 """What a user is told of an error: where, what, and what to do; and with which exit status."""
 
 import errno
+import os
 import signal
 import subprocess
 import sys
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 
+import duckdb
 import pytest
 import typer
 from pydantic import BaseModel, Field
 
-from flows.explained import CONTINUE, NOT_READ, explained
+from flows.explained import CONTINUE, HUNG_UP, NOT_READ, explained
 from pipelines.workers import PartFailed
 from tests.stores import environment
-
-
-@pytest.fixture(autouse=True)
-def _handler() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
 
 
 class Limits(BaseModel):
@@ -103,3 +97,67 @@ def test_a_closed_or_poor_output_is_no_error(tmp_path: Path, output: str) -> Non
         capture_output=True, text=True, env=environment(PYTHONIOENCODING="ascii"), check=False,
     )  # fmt: skip
     assert (done.returncode, "\\xfc is not a tamis store" in done.stderr) == (2, True), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (duckdb.OutOfMemoryException("cannot offload 2 KiB.\nPossible solutions:"), 4, "2 KiB: make room, on the disk"),
+        (duckdb.IOException("No space left on device"), 4, f"device: make room, on the disk or in memory. {CONTINUE}"),
+        (duckdb.IOException('No files found that match the pattern "/s/tables/x"'), 2, "; `tamis verify STORE` says"),
+        (duckdb.BinderException("no such column"), 2, "SQL: no such column"),
+    ],
+)  # fmt: skip
+def test_what_the_database_could_not_do(
+    error: duckdb.Error, status: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(typer.Exit) as ended, explained():
+        raise error
+    assert ended.value.exit_code == status
+    told = capsys.readouterr().err
+    assert said in told
+    assert "Possible solutions" not in told
+
+
+ENDS_ITSELF = """
+import os, signal
+from flows.explained import explained
+with explained():
+    os.kill(os.getpid(), signal.SIGHUP)
+    print("goes on")
+"""
+
+
+@pytest.mark.parametrize(("before", "status", "said"), [("", HUNG_UP, ""), ("nohup ", 0, "goes on\n")])
+def test_a_terminal_that_goes_away(tmp_path: Path, before: str, status: int, said: str) -> None:
+    """What a run holds is let go of, unless it was to outlive its terminal."""
+    done = subprocess.run(
+        ["bash", "-c", f"{before}{sys.executable} -c '{ENDS_ITSELF}'"],
+        capture_output=True, text=True, env=environment(), cwd=tmp_path, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (status, said)
+    assert ("ended by SIGHUP" in done.stderr) == (status == HUNG_UP)
+
+
+def test_handlers_are_put_back() -> None:
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
+    with explained():
+        assert all(signal.getsignal(number) not in before for number in numbers)
+    assert [signal.getsignal(number) for number in numbers] == before
+
+
+OPENS_ONE = """
+import os, sys
+from flows import cli
+cli.app = lambda: os.write(os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT), os.readlink("/proc/self/fd/2").encode())
+cli.main()
+"""
+
+
+def test_no_file_takes_the_place_of_a_closed_stream(tmp_path: Path) -> None:
+    """A library that prints would write into it."""
+    opened = tmp_path / "opened"
+    command = f"{sys.executable} -c '{OPENS_ONE}' {opened} <&- >&- 2>&-"
+    assert subprocess.run(["bash", "-c", command], env=environment(), check=False).returncode == 0
+    assert opened.read_text() == os.devnull

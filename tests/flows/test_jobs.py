@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from ray.job_submission import JobStatus, JobSubmissionClient
 
+from flows.explained import HUNG_UP
 from flows.jobs import JobError, _Lines, entrypoint, logical_id, submit
 from flows.main_job import Options
 from tests.flows.conftest import ROOT, Crawl, Held, environment, free_port, last_record, stage_names, wait_for
@@ -225,3 +226,18 @@ def test_lines_said_before_a_lost_connection_are_not_said_again() -> None:
     assert not lines.moved
     lines.end()
     assert said == ["one", "two", "th"]
+
+
+@pytest.mark.parametrize(("status", "is_stopped"), [(128 + signal.SIGTERM, True), (HUNG_UP, False)])
+def test_a_lost_terminal_stops_no_job(status: int, is_stopped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ends(*_: object) -> None:
+        raise SystemExit(status)
+
+    stopped: list[object] = []
+    monkeypatch.setattr("flows.jobs._connect", lambda _: None)
+    monkeypatch.setattr("flows.jobs._ensure", lambda *_: "job")
+    monkeypatch.setattr("flows.jobs._follow", ends)
+    monkeypatch.setattr("flows.jobs._stop", lambda *_: stopped.append(_))
+    with pytest.raises(SystemExit):
+        submit(Options(Path("r.yaml"), Path("s"), address="http://head"), print)
+    assert bool(stopped) == is_stopped

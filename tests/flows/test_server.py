@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.server import SETTINGS, prefect_is_configured
+from flows.server import SETTINGS, check_home, prefect_is_configured
 from tests.flows.conftest import ROOT, environment
 
 PROFILES = """
@@ -92,3 +92,18 @@ def test_prefect_is_not_imported_and_gets_its_settings() -> None:
         check=False,
     )
     assert done.stdout.split() == ["json", "0"], done.stderr  # what was set stays
+
+
+def test_a_home_that_cannot_be_written_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_home()
+    (home / "file").touch()
+    monkeypatch.setenv("PREFECT_HOME", str(home / "file" / "prefect"))
+    with pytest.raises(PermissionError, match=r"PREFECT_HOME.*file/prefect"):
+        check_home()
+    monkeypatch.setenv("PREFECT_HOME", str(home / "new" / "prefect"))
+    check_home()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(PermissionError, match=r"PREFECT_HOME.*new/prefect"):
+        check_home()
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")
+    check_home()  # a server keeps its own

@@ -47,7 +47,7 @@ def test_a_plan_knows_of_the_signals_what_the_run_wrote_down(folder: Path) -> No
     store = Store(folder / "store")
     settings = load(options(store.root, folder / "r.yaml", [folder / "l.parquet"]))
     forgetful = replace(store.state(), signals={}, signal_keys={})
-    assert planned_signals(Run(settings, store, SerialWorkers(), forgetful)) == (0, PARTS * len(SIGNALS), True)
+    assert planned_signals(Run(settings, store, SerialWorkers(), forgetful)) == (0, PARTS * len(SIGNALS))
     assert forgetful == store.state()
     assert len(forgetful.signal_keys) == len(SIGNALS)
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from curation.policy import Policy
+from pipelines import database
 from tests.pipelines.policies import decisions, row
 
 Row = dict[str, Any]
@@ -150,6 +151,24 @@ def test_cuts_at_the_edges(scores: list[float | None], fraction: float, ties: st
         finite = [r for r in rows if r["draw"] is not None and math.isfinite(r["draw"])]
         first = sorted(finite, key=lambda r: (-r["draw"], r["text_uid"]))[:num]
         assert found == {r["text_uid"] for r in first}
+
+
+def test_no_rule_is_blamed_for_want_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or for a full disk, which DuckDB reports in the same way."""
+    rows = [row(i, i, language=f"{i % 2}" * 2000) for i in range(2000)]
+    ordered = {"quota": "q", "per": "language", "at_most": 3, "prefer": "language || text_uid"}
+    connect = database.connect
+
+    def with_a_full_disk(**options: Any) -> database.Connection:
+        con = connect(**options)
+        con.execute("set max_temp_directory_size = '1KB'")
+        return con
+
+    monkeypatch.setattr("pipelines.decide.MEMORY_LIMIT", "2MB")
+    monkeypatch.setattr(database, "connect", with_a_full_disk)
+    with pytest.raises(database.SqlError) as failed:
+        decisions(rows, [ordered])
+    assert database.is_of_the_machine(failed.value)
 
 
 def test_no_rows_and_one_row_under_every_kind_of_rule() -> None:

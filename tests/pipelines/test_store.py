@@ -1,10 +1,14 @@
 """Stores: one writer, no foreign folders, damage is named, versions are found by name."""
 
+import errno
 import json
 import os
+import platform
+import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +16,8 @@ import pytest
 from pipelines.store import FORMAT, State, Store, StoreError
 from tests.stores import environment, tamis
 
+HOST = re.escape(platform.node())
+"""Processes of several machines may share a store."""
 HOLD = """
 import sys, pathlib
 from pipelines.store import Store
@@ -59,6 +65,28 @@ def test_a_store_whose_making_was_killed_is_made_again(tmp_path: Path) -> None:
         assert sorted(each.name for each in root.iterdir()) == [".lock", "store.json"]
 
 
+def test_a_store_that_a_rival_makes_meanwhile_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, listed = tmp_path / "store", Path.iterdir
+    root.mkdir()
+
+    def late(folder: Path) -> Iterator[Path]:
+        (root / "store.json").write_text(json.dumps({"format": FORMAT}))
+        return listed(folder)
+
+    monkeypatch.setattr(Path, "iterdir", late)
+    assert Store.create(root).root == root
+
+
+def test_a_file_system_without_locks_is_not_a_store_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    store = Store.create(tmp_path / "store")
+    monkeypatch.setattr("fcntl.flock", none)
+    with pytest.raises(StoreError, match=r"cannot be locked \(No locks available\).*that knows locks"), store.locked():
+        pass
+
+
 def test_another_format_and_a_damaged_marker(tmp_path: Path) -> None:
     store = Store.create(tmp_path / "store")
     marker = store.root / "store.json"
@@ -95,14 +123,14 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         with (
-            pytest.raises(StoreError, match=rf"in use by another run \(process {holder.pid}\)"),
+            pytest.raises(StoreError, match=rf"in use by another run \(process {holder.pid} on {HOST}\)"),
             Store.open(root).locked(),
         ):
             pass
         os.kill(holder.pid, signal.SIGKILL)  # the lock ends with the process, however that ends
         holder.wait(10)
         with Store.open(root).locked():
-            assert (root / ".lock").read_text() == f"process {os.getpid()}"
+            assert (root / ".lock").read_text() == f"process {os.getpid()} on {platform.node()}"
         with Store.open(root).locked():
             pass
     finally:

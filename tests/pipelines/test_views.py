@@ -1,5 +1,6 @@
 """The store as SQL sees it: the ledger has one row for each text, whatever became of it."""
 
+import tempfile
 from itertools import pairwise
 from pathlib import Path
 
@@ -51,6 +52,15 @@ and of trained models."""
 
 
 NOT_ASKED_FOR = {"report/semantic_duplicates", "report/decontamination", "report/tags"}
+
+
+def test_what_memory_does_not_hold_is_not_left_where_the_process_stands(tmp_path: Path) -> None:
+    con = open_store(Store.create(tmp_path / "store"), locked=True)
+    assert database.rows(con, "select current_setting('temp_directory') as folder") == [
+        {"folder": str(tmp_path / "store" / "cache")}
+    ]
+    con.close()
+    assert database.connect().execute("select current_setting('temp_directory')").fetchone() == (tempfile.gettempdir(),)
 
 
 def test_the_ledger_has_the_promised_columns(finished: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -98,6 +99,17 @@ def test_a_killed_driver_goes_on_where_it_was_and_every_sample_is_seen_once(vers
     (cut / METRICS_FILE).write_text("".join(lines))
     with pytest.raises(ConfigError, match="step 10 says that other samples"):
         SeenSamples(cut).of(10)
+
+
+def test_what_a_run_saw_is_told_in_a_store_that_was_moved(version: Version, tmp_path: Path) -> None:
+    first, moved = tmp_path / "first", tmp_path / "moved"
+    shutil.copytree(version.folder, first / "versions" / version.folder.name)
+    run = train_run(config(name="moved", steps=3), first, "serial", progress=lambda _: None).folder
+    there = SeenSamples(run).of(2)
+    shutil.rmtree(first / "cache")  # which can be deleted at any time
+    first.rename(moved)
+    assert SeenSamples(moved / "models" / run.name).of(2) == there
+    assert not first.exists()
 
 
 @pytest.mark.slow
