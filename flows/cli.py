@@ -7,16 +7,12 @@ Exit status: 0 done; 2 a mistake in what was given (recipe, source, store, query
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from flows import (
     ablation_commands,
@@ -30,7 +26,8 @@ from flows import (
     training_commands,
 )
 from flows.argument_order import TakesSql, after_store, before_store
-from flows.explained import Screen, err, explained
+from flows.explained import err, explained
+from flows.shown import out, show
 
 app = typer.Typer(
     help="Sieve links into pre-training corpora, and corpora into models; every row keeps every signal and decision. "
@@ -41,7 +38,6 @@ app = typer.Typer(
 )
 app.add_typer(metadata_commands.app, name="metadata")
 app.add_typer(export_commands.app, name="export")
-out = Screen(soft_wrap=True, highlight=False, emoji=False)
 RecipeArgument = Annotated[Path, typer.Argument(help="The recipe (YAML).", show_default=False, callback=before_store)]
 StoreArgument = Annotated[Path, typer.Argument(help="Folder of the store.", show_default=False)]
 StoreOption = Annotated[Path, typer.Option("--store", help="Folder of the store; made if it is not there.")]
@@ -130,9 +126,9 @@ def plan(
         from pipelines.workers import SerialWorkers
 
         options = Options(recipe, store, tuple(links or ()), columns, tuple(allow_net or ()))
-        found = Store.open(store) if store.exists() else Store(store)
+        found = Store.planned(store)
         lines = make_plan(Run(load(options), found, SerialWorkers(), found.state()))
-        _print([{"step": line.step, "to run": line.to_run, "reused": line.to_reuse} for line in lines])
+        show([{"step": line.step, "to run": line.to_run, "reused": line.to_reuse} for line in lines])
 
 
 @app.command()
@@ -144,7 +140,7 @@ def status(store: StoreArgument) -> None:
 
         for title, rows in status_tables(Store.open(store)):
             out.print(f"\n[bold]{title}[/bold]")
-            _print(rows)
+            show(rows)
 
 
 @app.command()
@@ -168,7 +164,7 @@ def sql(
         typer.Argument(help="SQL, or the name of a stored query such as report/funnel.", callback=after_store),
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write a .parquet or .csv file.")] = None,
-    show: Annotated[bool, typer.Option("--list", help="List the stored queries and the views.")] = False,
+    listed: Annotated[bool, typer.Option("--list", help="List the stored queries and the views.")] = False,
     selection: Annotated[
         str | None,
         typer.Option("--selection", help="Whose decisions the views show: a name, label or version; else the last."),
@@ -180,15 +176,16 @@ def sql(
     """Ask the store in SQL (DuckDB, read only): media, texts, each signal, decisions, ledger, versions, runs."""
     with explained():
         from pipelines.store import Store
-        from pipelines.summary import ask, listing
+        from pipelines.summary import ask, check_result, listing
 
+        check_result(output)
         found = Store.open(store)
-        if show or query is None:
-            _print(listing(found))
+        if listed or query is None:
+            show(listing(found))
             return
         table = ask(found, query, selection, timeout)
         if output is None:
-            _print(table.slice(0, 1000).to_pylist())
+            show(table.slice(0, 1000).to_pylist())
             if table.num_rows > 1000:
                 err.print(f"... the first 1,000 of {table.num_rows:,} rows; write all with -o FILE.parquet")
         else:
@@ -261,42 +258,13 @@ def verify(store: StoreArgument) -> None:
             raise typer.Exit(3)
 
 
-def _print(rows: list[dict[str, Any]]) -> None:
-    if not rows:
-        out.print("(no rows)")
-        return
-    is_screen = sys.stdout.isatty()
-    table = Table(show_edge=False, pad_edge=False) if is_screen else Table(box=None, pad_edge=False)
-    for name, value in rows[0].items():
-        table.add_column(
-            Text(name), justify="right" if isinstance(value, int | float) and not isinstance(value, bool) else "left"
-        )
-    for row in rows:
-        table.add_row(*(_cell(value) for value in row.values()))
-    if is_screen:
-        out.print(table)
-        return
-    lines = io.StringIO()
-    Console(width=100_000, file=lines).print(table)  # one row a line, for grep and awk
-    for line in lines.getvalue().splitlines():
-        out.print(line.rstrip(), markup=False)
-
-
-def _cell(value: object) -> Text:
-    if value is None:
-        return Text()
-    text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-    # what a crawl holds must not steer the terminal
-    return Text("".join(ch if ch.isprintable() else "\ufffd" for ch in text))
-
-
-evalset_commands.register(app, explained, _print, _say)
+evalset_commands.register(app, explained, show, _say)
 pages.register(app)
-policy_commands.register(app, explained, _print, _say)
+policy_commands.register(app, explained, show, _say)
 takedown_commands.register(app, explained, _say)
 noise_commands.register(app, explained, _say)
-ablation_commands.register(app, explained, _print, _say)
-training_commands.register(app, explained, _print, _say)
+ablation_commands.register(app, explained, show, _say)
+training_commands.register(app, explained, show, _say)
 
 
 def main() -> None:

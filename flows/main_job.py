@@ -73,21 +73,15 @@ def arguments(options: Options) -> list[str]:
 
 def load(options: Options) -> Recipe:
     """The recipe with the command line's sources, columns and networks. Raises RecipeError, or AddressError."""
-    recipe = load_recipe(options.recipe)
+    recipe = load_recipe(options.recipe, lambda recipe: _with_source(recipe, options))
     if not options.address.startswith(("http://", "https://")):
         make_workers(options.address)  # names an unknown address; nothing starts before the first task
-    source = recipe.source
-    if options.links:
-        source = source.changed(links=[path.absolute() for path in options.links])
-    if options.columns:
-        source = source.changed(columns=with_columns(source.columns, options.columns))
-        _check_extra(recipe, source.columns)
     for index, each in enumerate(recipe.all_rounds()):
         if each.train is not None:
             _check_training(
                 each, f"{options.recipe}: rounds[{index}].train" if recipe.rounds else f"{options.recipe}: train"
             )
-    return with_networks(recipe.changed(source=source), options.allow_net)
+    return with_networks(recipe, options.allow_net)
 
 
 def _check_extra(recipe: Recipe, columns: Columns) -> None:
@@ -133,6 +127,15 @@ def with_networks(recipe: Recipe, networks: tuple[str, ...]) -> Recipe:
     except ValidationError as error:
         raise RecipeError(f"--allow-net: {error.errors()[0]['msg']}") from error
     return recipe.changed(download=recipe.download.changed(fetch=fetch))
+
+
+def _with_source(recipe: Recipe, options: Options) -> Recipe:
+    """The recipe with the command line's link tables and columns. Raises RecipeError."""
+    source = recipe.source
+    if options.columns:
+        source = source.changed(columns=with_columns(source.columns, options.columns))
+        _check_extra(recipe, source.columns)
+    return recipe.changed(source=source.changed(links=[path.absolute() for path in options.links] or source.links))
 
 
 def with_columns(columns: Columns, text: str) -> Columns:

@@ -46,8 +46,9 @@ def register(
             from pipelines.reselect import stored_rows
             from pipelines.sources import SourceError
             from pipelines.store import Store
-            from pipelines.summary import write_result
+            from pipelines.summary import check_result, write_result
 
+            check_result(output, ".html")
             try:
                 thresholds = tuple(float(each) for each in at.split(",")) if at else ()
             except ValueError as error:
@@ -93,8 +94,9 @@ def register(
             from pipelines.diff import diff as compare
             from pipelines.diff import heading
             from pipelines.store import Store
-            from pipelines.summary import write_result
+            from pipelines.summary import check_result, write_result
 
+            check_result(output)
             found = compare(Store.open(store), a, b)
             for side in ("a", "b"):
                 say(heading(found, side))
@@ -112,7 +114,7 @@ def register(
         settings: Annotated[
             list[str] | None, typer.Option("--set", help="RULE.FIELD=VALUE,VALUE,...; may be given several times.")
         ] = None,
-        grid: Annotated[Path | None, typer.Option("--grid", help="YAML: set: {rule.field: [values]}.")] = None,
+        grid: Annotated[Path | None, typer.Option("--grid", help="YAML: set: {rule.field: \\[values]}.")] = None,
         output: OutputOption = None,
     ) -> None:
         """What each combination of thresholds would keep, in all and by language. Nothing is decided or packed."""
@@ -123,8 +125,9 @@ def register(
             from pipelines.select import search_files
             from pipelines.store import Store
             from pipelines.stored_searches import check_found
-            from pipelines.summary import write_result
+            from pipelines.summary import check_result, write_result
 
+            check_result(output)
             found = Store.open(store)
             rows = stored_rows(found)
             values = sweeps.read_grid(settings or (), grid)

@@ -12,6 +12,9 @@ import typer
 
 from flows.argument_order import after_store
 
+MOST_NAMED = 20
+"""Entries without effect that are named: a slip of the pen would else look like a picture that is gone."""
+
 
 def register(
     app: typer.Typer, explained: Callable[[], AbstractContextManager[None]], say: Callable[[str], None]
@@ -52,6 +55,12 @@ def register(
                 hashes = hashes.union(meant.values(), others.values())
             done = take_down(found, links, hashes)
             say(f"{len(done.media):,} media taken down; {len(done.parts):,} parts written anew or deleted")
+            met = set(done.media.values())
+            idle = [word for word, entry in zip(words, entries, strict=True) if met.isdisjoint(entry)]
+            for word in idle[:MOST_NAMED]:
+                say(f"  {word}: found nothing to take down; what comes later is refused")
+            if len(idle) > MOST_NAMED:
+                say(f"  and {len(idle) - MOST_NAMED:,} others found nothing")
             for old, new in sorted(done.versions.items()):
                 say(f"version {old}: " + ("nothing is left, removed" if new is None else f"sealed anew as {new}"))
             for model in done.models:

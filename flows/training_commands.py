@@ -64,14 +64,14 @@ def register(
         """Name the samples and texts that a training step saw, checked against the run's log."""
         with explained():
             from flows.training import seen_rows
+            from pipelines.summary import check_result, write_result
 
+            check_result(output)
             rows = seen_rows(run, step, version)
             if output is None:
                 show(rows)
                 return
             import pyarrow as pa
-
-            from pipelines.summary import write_result
 
             write_result(pa.Table.from_pylist(rows), output)
             say(f"{len(rows):,} samples in {output}")

@@ -72,7 +72,7 @@ def curve(rows: Rows, options: CurveOptions, threads: int | None = None) -> pa.T
 
 def _curve(rows: Rows, options: CurveOptions, kind: str, threads: int | None) -> pa.Table:
     with Decider(rows, [], threads=threads) as decider:
-        thresholds = tuple(sorted(set(options.thresholds))) or _thresholds(decider, options)
+        thresholds = tuple(sorted(set(options.thresholds))) or _thresholds(decider, options, "INT" in kind)
         sign = -1 if options.below else 1
         # as in a policy: a number beside a value of single precision is compared in single precision
         compared = [float(np.float32(t)) if kind == "FLOAT" else float(t) for t in thresholds]
@@ -111,8 +111,8 @@ def _valued(decider: Decider, options: CurveOptions, batch: int) -> pa.Table:
         )
 
 
-def _thresholds(decider: Decider, options: CurveOptions) -> tuple[float, ...]:
-    """Round values between the first and the last hundredth of the texts."""
+def _thresholds(decider: Decider, options: CurveOptions, are_whole: bool) -> tuple[float, ...]:
+    """Round values between the first and the last hundredth of the texts; whole ones where all values are."""
 
     def values(batch: int) -> np.ndarray:
         names = ["text_uid", *database.columns_of(options.value), *database.columns_of(options.where)]
@@ -126,14 +126,14 @@ def _thresholds(decider: Decider, options: CurveOptions) -> tuple[float, ...]:
     if num == 0:
         raise SourceError(f"{options.value} has no value in any text that counts")
     low, high = (cut_at(pieces, place).value for place in (num - num // 100, 1 + num // 100))
-    return round_steps(low, high)
+    return round_steps(low, high, least=1.0 if are_whole else 0.0)
 
 
-def round_steps(low: float, high: float, steps: int = STEPS) -> tuple[float, ...]:
-    """About `steps` round values from `low` to `high` (1, 2 or 5 times a power of ten apart)."""
+def round_steps(low: float, high: float, steps: int = STEPS, least: float = 0.0) -> tuple[float, ...]:
+    """About `steps` round values from `low` to `high` (1, 2 or 5 times a power of ten apart, and `least` or more)."""
     if low == high:
         return (low,)
-    step = round_step((high - low) / steps)
+    step = max(round_step((high - low) / steps), least)
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return tuple(round(number * step, digits) for number in range(first, last + 1))

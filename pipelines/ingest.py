@@ -24,7 +24,7 @@ from pipelines import img2dataset_folder, media_folder
 from pipelines.pool_growth import KNOWN, folded, growing
 from pipelines.pool_parts import VERSION, write_links, write_texts
 from pipelines.recipe import Columns, Recipe, Source
-from pipelines.sources import SourceError, find_files, read_links
+from pipelines.sources import EmptyTable, SourceError, check_columns, find_files, read_links
 from pipelines.store import PoolPart, Store
 
 _HASH = re.compile(r"[0-9a-f]{32}(?:[0-9a-f]{32})?")
@@ -34,7 +34,8 @@ def pending_sources(recipe: Recipe, store: Store) -> tuple[list[Path], list[dict
     """The link tables that are not in the pool yet, and the source entries of all that the recipe names.
 
     A file is known by its content and the mapping of its columns, not by its name or date. Where none is named, a pool
-    that is not empty stays as it is.
+    that is not empty stays as it is. Raises SourceError where the head of one says that it cannot be taken in: before
+    the first is read, however many there are.
     """
     if not recipe.source.links and store.pool():
         return [], []
@@ -51,6 +52,8 @@ def pending_sources(recipe: Recipe, store: Store) -> tuple[list[Path], list[dict
         }
         entries.append(entry)
         if entry["key"] not in known:
+            if not is_medium:
+                check_columns(path, source.columns)
             files.append(path)
             known.add(entry["key"])
     return files, entries
@@ -62,9 +65,23 @@ def _files(source: Source) -> list[Path]:
     found: list[Path] = []
     for path in source.links:
         media = media_folder.media_files(path) if source.modality != "image" else []
-        is_output = img2dataset_folder.is_output(path)
-        found += media or (img2dataset_folder.shards(path) if is_output else find_files([path]))
+        if not media and img2dataset_folder.is_output(path):
+            media = img2dataset_folder.shards(path)
+        found += media or _tables(path)
     return found or find_files([])
+
+
+def _tables(path: Path) -> list[Path]:
+    """The link tables that `path` names. Raises SourceError where a folder in it is an output of img2dataset: its
+    pictures would be fetched again."""
+    tables = find_files([path])
+    inside = sorted({each.parent for each in tables if path.is_dir()})
+    output = next((folder for folder in inside if img2dataset_folder.is_output(folder)), None)
+    if output is not None:
+        raise SourceError(
+            f"{path}: img2dataset wrote the folder {output} in it: name each such folder, --links {output}"
+        )
+    return tables
 
 
 def _incoming(path: Path, recipe: Recipe) -> Iterator[pa.Table]:
@@ -93,16 +110,30 @@ def _batches(path: Path, columns: Columns, links: Sequence[Path]) -> Iterator[pa
 
 
 def ingest(recipe: Recipe, store: Store) -> dict[str, Any]:
-    """Take the recipe's link tables into the pool; returns counts. Nothing is read that has been taken in before."""
+    """Take the recipe's link tables into the pool; returns counts. Nothing is read that has been taken in before.
+
+    Tables of a folder without a row are counted (`tables_empty`): jobs of many workers write some. Raises EmptyTable
+    where there is no other, or where one is named.
+    """
     files, entries = pending_sources(recipe, store)
     parts = {each.index: each for each in store.pool()}
     if not files:
         return {"links_read": 0, "parts_made": 0, "parts": len(parts)}
     texts_new = samples_new = made = 0
+    empty: list[EmptyTable] = []
     with growing(store) as growth:
         for path in files:
-            for batch in _incoming(path, recipe):
-                growth.take(batch)
+            try:
+                for batch in _incoming(path, recipe):
+                    growth.take(batch)
+            except EmptyTable as error:
+                if path in recipe.source.links:
+                    raise
+                empty.append(error)
+        if not growth.rows:
+            if empty and len(empty) == len({entry["key"] for entry in entries}):
+                raise empty[0]
+            return {"links_read": 0, "tables_empty": len(empty), "parts_made": 0, "parts": len(parts)}
         for index, rows in growth.parts(recipe.samples_per_part):
             before, told = parts.get(index), folded(rows, recipe.source.columns.extra)
             fresh, again = told.filter(pc.invert(told.column(KNOWN))), told.filter(told.column(KNOWN))
@@ -120,6 +151,7 @@ def ingest(recipe: Recipe, store: Store) -> dict[str, Any]:
     )
     return {
         "links_read": growth.rows,
+        **({"tables_empty": len(empty)} if empty else {}),
         "texts_new": texts_new,
         "samples_new": samples_new,
         "parts_made": made,

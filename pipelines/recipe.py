@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -237,13 +238,17 @@ class Recipe(Step):
         return [*self.signals, *(signal for each in self.all_rounds()[: index + 1] for signal in each.signals)]
 
 
-def load_recipe(path: Path) -> Recipe:
-    """Read and check a recipe. Raises RecipeError naming file, line, value and valid choices, before anything runs."""
+def load_recipe(path: Path, adapted: Callable[[Recipe], Recipe] = lambda recipe: recipe) -> Recipe:
+    """Read and check a recipe. Raises RecipeError naming file, line, value and valid choices, before anything runs.
+
+    adapted: what the command line makes of the file, before the rules are held against the columns that there will be.
+    """
     from pipelines.policy_checks import check_policy  # 16 MB of DuckDB that workers, who read no policy, do without
 
     recipe, places = load(path, Recipe)
     check_segments(recipe, places)
     check_generators(recipe, places)
+    recipe = adapted(recipe)
     for index, each in enumerate(recipe.all_rounds()):
         prefix: tuple[int | str, ...] = ("rounds", index) if recipe.rounds else ()
         types = column_types(recipe, recipe.signals_until(index), places)

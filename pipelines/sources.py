@@ -8,7 +8,7 @@ import json
 import math
 import zlib
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -32,6 +32,10 @@ Row = list[Value]
 
 class SourceError(ValueError):
     """A link table that is missing, unreadable, empty or lacks a column: file, problem, what to do."""
+
+
+class EmptyTable(SourceError):
+    """A link table without a row, such as a job writes for a share of its work that gave nothing."""
 
 
 def find_files(paths: list[Path]) -> list[Path]:
@@ -70,13 +74,36 @@ def read_links(path: Path, columns: Columns, takes_lists: bool = False) -> Itera
     file is null.
 
     takes_lists: whether a text column of Parquet or JSON may hold several texts a row; it is then of lists of strings.
-    Raises SourceError for a file that cannot be read, lacks a column, has one of another type or has no rows.
+    Raises SourceError for a file that cannot be read, lacks a column or has one of another type, and EmptyTable where
+    it has no rows.
     """
     rows = 0
-    try:
+    with _explained(path):
         for batch in _batches(path, columns, columns.text if takes_lists else []):
             rows += len(batch)
             yield batch
+    if rows == 0:
+        raise EmptyTable(f"{path}: has no rows")
+
+
+def check_columns(path: Path, columns: Columns) -> None:
+    """Raises SourceError where the head of a Parquet, CSV or TSV file lacks a column that `columns` names; what a file
+    of JSON lines lacks is known when it has been read. An empty file passes."""
+    wanted, kind = _wanted(columns), kind_of(path)
+    with suppress(EmptyTable), _explained(path):
+        if kind == "parquet":
+            with pq.ParquetFile(path) as file:
+                _check(path, wanted, file.schema_arrow.names)
+        elif kind != "json":
+            with _opened(path) as text:
+                next(_separated_rows(path, text, wanted), None)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Errors of a file that cannot be read, as SourceError."""
+    try:
+        yield
     except UnicodeDecodeError as error:
         raise SourceError(
             f"{path}: is not UTF-8: {error.reason} (byte 0x{error.object[error.start]:02x}, after "
@@ -84,8 +111,6 @@ def read_links(path: Path, columns: Columns, takes_lists: bool = False) -> Itera
         ) from error
     except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
         raise SourceError(f"{path}: cannot be read as {kind_of(path)}: {str(error).splitlines()[0]}") from error
-    if rows == 0:
-        raise SourceError(f"{path}: has no rows")
 
 
 def _before(error: UnicodeDecodeError) -> str:
@@ -98,11 +123,15 @@ def _likely(error: UnicodeDecodeError) -> str:
     return "utf-16" if error.start == 0 and error.object[:2] in (b"\xff\xfe", b"\xfe\xff") else "latin1"
 
 
-def _batches(path: Path, columns: Columns, lists: Collection[str]) -> Iterator[pa.Table]:
+def _wanted(columns: Columns) -> list[str]:
+    """The names of the columns that are read, each once."""
     wanted = [columns.url, *columns.text, *columns.extra]
     wanted += [name for name in (columns.language, columns.hash, columns.picture) if name is not None]
-    wanted = list(dict.fromkeys(wanted))
-    kind = kind_of(path)
+    return list(dict.fromkeys(wanted))
+
+
+def _batches(path: Path, columns: Columns, lists: Collection[str]) -> Iterator[pa.Table]:
+    wanted, kind = _wanted(columns), kind_of(path)
     if kind == "parquet":
         with pq.ParquetFile(path) as file:
             _check(path, wanted, file.schema_arrow.names)
@@ -128,21 +157,21 @@ def _strings(path: Path, name: str, column: pa.Array, may_be_lists: bool) -> pa.
     if pa.types.is_floating(kind):  # pandas writes what is missing as NaN
         column = pc.if_else(pc.is_nan(column), pa.scalar(None, kind), column)
     if not is_list and not pa.types.is_nested(kind):
-        return _checked(path, name, column.cast(pa.string()))
+        return _checked(path, name, column)
     if not is_list or pa.types.is_nested(kind.value_type):
         raise SourceError(f"{path}: column {name!r} is of type {kind}; a text, a number or a list of texts is read")
     if not may_be_lists:
         raise SourceError(
             f"{path}: column {name!r} is of lists ({kind}); only a column of texts may hold several a row"
         )
-    lists = column.cast(pa.list_(pa.string()))
-    _checked(path, name, lists.flatten())
-    return lists
+    _checked(path, name, column.flatten())
+    return column.cast(pa.list_(pa.string()))
 
 
-def _checked(path: Path, name: str, strings: pa.Array) -> pa.Array:
-    """`strings`, which are UTF-8: writers may put anything into a column of strings, and readers do not look."""
+def _checked(path: Path, name: str, values: pa.Array) -> pa.Array:
+    """As strings, which are UTF-8: writers may put anything into a column of strings, and readers do not look."""
     try:
+        strings = values.cast(pa.string())
         strings.validate(full=True)
     except pa.ArrowInvalid as error:
         raise SourceError(f"{path}: column {name!r} is not UTF-8: {error}; write it anew as UTF-8") from error
@@ -153,7 +182,7 @@ def _checked(path: Path, name: str, strings: pa.Array) -> pa.Array:
 def _opened(path: Path) -> Iterator[IO[str]]:
     """The file as UTF-8 text with its line ends as they are; unpacked where it is gzipped."""
     if path.stat().st_size == 0:
-        raise SourceError(f"{path}: is empty")
+        raise EmptyTable(f"{path}: is empty")
     opener = gzip.open if path.name.lower().endswith(".gz") else open
     with opener(path, "rt", encoding="utf-8-sig", newline="") as text:
         yield text
@@ -169,7 +198,7 @@ def _separated_rows(path: Path, text: IO[str], wanted: list[str]) -> Iterator[Ro
     try:
         header = next((row for row in reader if row), None)
         if header is None:
-            raise SourceError(f"{path}: is empty")
+            raise EmptyTable(f"{path}: is empty")
         if len(header) == 1 and (other := next((mark for mark in ";\t|" if mark in header[0]), None)) is not None:
             raise SourceError(f"{path}: its fields are separated by {other!r}; write it anew with commas, or as .tsv")
         _check(path, wanted, header)
@@ -205,7 +234,7 @@ def _json_rows(path: Path, text: IO[str], wanted: list[str], lists: Collection[s
         seen |= dict.fromkeys(row)
         yield [_json_value(path, number, name, row.get(name), name in lists) for name in wanted]
     if not seen:
-        raise SourceError(f"{path}: is empty")
+        raise EmptyTable(f"{path}: is empty")
     _check(path, wanted, list(seen))
 
 

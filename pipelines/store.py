@@ -114,8 +114,8 @@ class Store:
         return cls(root)
 
     @classmethod
-    def create(cls, root: Path) -> Store:
-        """Open the store at `root`, or make one in an empty or new folder."""
+    def planned(cls, root: Path) -> Store:
+        """The store at `root`, or the one that `create` would make there; nothing is written."""
         _check_name(root)
         # what a run that was killed right here left behind is no content
         is_new = not root.exists() or (
@@ -125,8 +125,15 @@ class Store:
             return cls.open(root)
         if not is_new:
             raise StoreError(f"{root} is neither empty nor a tamis store: choose another --store")
-        replace_text(root / "store.json", json.dumps({"format": FORMAT}) + "\n")
         return cls(root)
+
+    @classmethod
+    def create(cls, root: Path) -> Store:
+        """Open the store at `root`, or make one in an empty or new folder."""
+        found = cls.planned(root)
+        if not (root / "store.json").exists():
+            replace_text(root / "store.json", json.dumps({"format": FORMAT}) + "\n")
+        return found
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -124,10 +124,17 @@ def _apart(names: list[str]) -> list[str]:
     return found
 
 
+def check_result(output: Path | None, *more: str) -> None:
+    """Raises SourceError where `output` has no ending that can be written (`more`: others that the caller writes).
+    To be asked before the work: an answer of an hour is lost otherwise."""
+    endings = [".parquet", ".csv", *more]
+    if output is not None and output.suffix not in endings:
+        raise SourceError(f"{output}: the ending must be {', '.join(endings[:-1])} or {endings[-1]}")
+
+
 def write_result(table: pa.Table, output: Path) -> None:
-    """Write rows as Parquet or CSV by the file's ending; lists become JSON in CSV."""
-    if output.suffix not in (".parquet", ".csv"):
-        raise SourceError(f"{output}: the ending must be .parquet or .csv")
+    """Write rows as Parquet or CSV by the file's ending; in CSV lists become JSON, and bytes hexadecimal digits."""
+    check_result(output)
     with replacing(output.absolute()) as temporary:
         if output.suffix == ".parquet":
             pq.write_table(table, temporary, compression="zstd")
@@ -135,13 +142,28 @@ def write_result(table: pa.Table, output: Path) -> None:
             pyarrow.csv.write_csv(_flat(table), temporary)
 
 
+def _is_bytes(kind: pa.DataType) -> bool:
+    types = pa.types
+    kinds = (types.is_binary, types.is_large_binary, types.is_binary_view, types.is_fixed_size_binary)
+    return any(each(kind) for each in kinds)
+
+
+def _plain(value: object) -> str:
+    """What JSON has no form for: bytes as digests are written, times and decimals as in a column of their own."""
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
 def _flat(table: pa.Table) -> pa.Table:
     columns = {}
     for name in table.column_names:
         column = table.column(name)
-        if pa.types.is_nested(column.type) or pa.types.is_binary(column.type):
-            texts = [None if v is None else json.dumps(v, default=repr, ensure_ascii=False) for v in column.to_pylist()]
+        if pa.types.is_nested(column.type):
+            texts = [
+                None if v is None else json.dumps(v, default=_plain, ensure_ascii=False) for v in column.to_pylist()
+            ]
             column = pa.array(texts, pa.string())
+        elif _is_bytes(column.type):
+            column = pa.array([None if v is None else _plain(v) for v in column.to_pylist()], pa.string())
         if any(
             is_text(column.type) for is_text in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
         ):

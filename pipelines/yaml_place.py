@@ -62,8 +62,10 @@ def load(path: Path, model: type[Model]) -> tuple[Model, Places]:
         if len(data) > MAX_BYTES:
             raise RecipeError(f"{path}: larger than {MAX_BYTES} bytes")
         text = data.decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: cannot be read: {error}") from error
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path}: cannot be read: it is not UTF-8 ({error.reason}): is it a YAML file?") from error
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         values = yaml.safe_load(text)

@@ -63,7 +63,7 @@ def test_a_second_run_reuses_everything(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (["r.yaml=no.yaml"], "no.yaml: cannot be read"),
+        (["r.yaml=no.yaml"], "no.yaml: cannot be read: No such file or directory\n"),
         (["l.parquet=no.parquet"], "no.parquet: there is no such file or folder"),
         (["+--columns", "+url:URL"], "valid names: url, text, language, hash, extra, picture"),
         (["+--columns", "+link=URL"], "valid names: url, text, language, hash, extra, picture"),
@@ -133,6 +133,53 @@ def test_plan_runs_nothing_and_knows_of_allowed_networks(folder: Path) -> None:
     assert digests(folder) == before
 
 
+def test_plan_of_an_empty_folder_is_that_of_a_new_store(folder: Path, tmp_path: Path) -> None:
+    said = set()
+    (tmp_path / "there").mkdir()
+    for name in ("there", "not-there"):
+        done = tamis("plan", folder / "r.yaml", "--store", tmp_path / name, "--links", folder / "l.parquet")
+        assert done.returncode == 0, done.stderr
+        said.add(done.stdout)
+    assert len(said) == 1
+    assert [path.name for path in tmp_path.rglob("*")] == ["there"]
+    done = tamis("plan", folder / "r.yaml", "--store", folder, "--links", folder / "l.parquet")
+    assert "neither empty nor a tamis store" in done.stderr
+
+
+def test_columns_of_all_tables_are_looked_at_before_the_first_is_read(folder: Path, tmp_path: Path) -> None:
+    """Whoever asks for a plan has these names on his mind, and the last table may come after hours of reading."""
+    (tmp_path / "other.csv").write_text("address,caption\nu,t\n")
+    (tmp_path / "rows.csv").write_text("url,caption,language,split\nhttp://a.example/x.jpg,t,en,train\n")
+    links = ["--links", tmp_path / "rows.csv", "--links", tmp_path / "other.csv"]
+    for command, more in (("plan", []), ("run", ["--address", "serial"])):
+        done = tamis(command, folder / "r.yaml", "--store", tmp_path / "store", *links, *more)
+        assert done.returncode == 2
+        assert "other.csv: has no column 'url'; valid: address, caption" in done.stderr
+
+
+def test_rules_and_packing_know_the_columns_of_the_command_line(tmp_path: Path) -> None:
+    """Of the recipe alone such a rule has no column, and one that the command line takes away would fail at the end."""
+    rules = [*LOOSE, {"rule": "of_split", "keep": "division = 'train'"}]
+    made = recipe(tmp_path / "r.yaml", rules, pack={"text_columns": ["division"]})
+    (tmp_path / "l.csv").write_text("url,caption,language,division\nhttp://a.example/x.jpg,t,en,train\n")
+    plan = ["plan", made, "--store", tmp_path / "store", "--links", tmp_path / "l.csv"]
+    assert tamis(*plan, "--columns", "extra=division").returncode == 0
+    for columns in ([], ["--columns", "extra=caption"]):
+        done = tamis(*plan, *columns)
+        assert done.returncode == 2
+        assert "there is no column 'division'" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["video_audio", "openvid_like"])
+def test_columns_without_subtitles_for_a_recipe_that_reads_some(tmp_path: Path, name: str) -> None:
+    """As the README has it."""
+    (tmp_path / "l.csv").write_text("URL,TITLE\nhttp://a.example/x.mp4,t\n")
+    made = Path(__file__).parents[1] / "curation" / "recipes" / f"{name}.yaml"
+    links = ["--links", tmp_path / "l.csv", "--columns", "url=URL,text=TITLE"]
+    done = tamis("plan", made, "--store", tmp_path / "store", *links)
+    assert done.returncode == 0, done.stderr
+
+
 def test_status_why_and_verify(folder: Path, served: Served) -> None:
     done = tamis("status", folder / "store")
     assert done.returncode == 0, done.stderr
@@ -176,6 +223,43 @@ def test_results_of_any_kind_are_written(folder: Path, tmp_path: Path) -> None:
     assert "a_2" in tamis("sql", folder / "store", "select 1 as a, 2 as a, 3 as a").stdout
 
 
+def test_bytes_and_times_in_csv(folder: Path, tmp_path: Path) -> None:
+    """Not as Python spells them."""
+    query = "select '\\xFF\\x3D'::blob as b, [date '2026-01-02'] as l, [1.5::decimal(9, 2)] as d"
+    assert tamis("sql", folder / "store", query, "-o", tmp_path / "r.csv").returncode == 0
+    with (tmp_path / "r.csv").open(newline="") as file:
+        assert list(csv.reader(file))[1] == ["ff3d", '["2026-01-02"]', '["1.50"]']
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("sql", "STORE", "select count(*) from range(10000000000) a, range(1000000) b"),
+        ("curve", "STORE", "num_words"),
+        ("diff", "STORE", "no-such-version"),
+        ("sweep", "STORE", "no-such-policy.yaml", "--set", "a.b=1"),
+        ("seen", "STORE/models/none", "--step", "1"),
+    ],
+)
+def test_a_wrong_ending_is_told_before_the_work(folder: Path, tmp_path: Path, words: tuple[str, ...]) -> None:
+    done = tamis(*(word.replace("STORE", str(folder / "store")) for word in words), "-o", tmp_path / "r.json")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "r.json: the ending must be .parquet" in done.stderr
+    assert (".html" in done.stderr) == (words[0] == "curve")
+
+
+def test_thresholds_of_whole_numbers_are_whole(folder: Path) -> None:
+    lines = tamis("curve", folder / "store", "try_cast(text[9] as int)").stdout.splitlines()
+    thresholds = [line.split()[0] for line in lines[1:]]
+    assert len(thresholds) > 2
+    assert all(each.isdigit() for each in thresholds)
+
+
+def test_help_shows_its_brackets() -> None:
+    assert "[values]" in tamis("sweep", "--help").stdout
+
+
 @pytest.mark.parametrize("comment", ["-- all of them", "--all", "/* -- */"])
 def test_sql_may_begin_with_a_comment(folder: Path, comment: str) -> None:
     done = tamis("sql", folder / "store", f"{comment}\nselect count(*) as texts from ledger")
@@ -212,6 +296,22 @@ def test_verify_names_damage_and_a_damaged_store_gives_no_traceback(folder: Path
     assert done.returncode == 4
     assert "Traceback" not in done.stderr
     assert "tamis verify" in done.stderr
+
+
+def test_entries_of_a_takedown_that_find_nothing_are_named(folder: Path, tmp_path: Path, served: Served) -> None:
+    """A slip of the pen else looks like a picture that is gone: of a list nobody counts."""
+    import shutil
+
+    shutil.copytree(folder / "store", tmp_path / "store")
+    (tmp_path / "list.txt").write_text("\n".join([f"host{i}.example" for i in range(30)]))
+    done = tamis("takedown", tmp_path / "store", served.pictures[0], "exmaple.org", "--list", tmp_path / "list.txt")
+    assert done.returncode == 0, done.stderr
+    assert "1 media taken down" in done.stdout
+    lines = done.stdout.splitlines()
+    assert "  exmaple.org: found nothing to take down; what comes later is refused" in lines
+    assert sum("found nothing to take down" in line for line in lines) == 20
+    assert "  and 11 others found nothing" in lines
+    assert not any(line.startswith(f"  {served.pictures[0]}") for line in lines)
 
 
 def test_training_without_what_it_needs(folder: Path, tmp_path: Path) -> None:

@@ -88,6 +88,7 @@ def test_thresholds_are_chosen_round_and_cover_the_texts() -> None:
     assert steps[-1] == pytest.approx(1.2)
     assert 12 <= len(steps) <= 22
     assert round_steps(0.1, 0.1) == (0.1,)
+    assert round_steps(2.0, 3.0, least=1.0) == (2.0, 3.0)
     assert round_steps(-3.0, 17.0, 20) == tuple(float(i) for i in range(-3, 18))
 
 

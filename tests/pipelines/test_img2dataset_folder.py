@@ -12,9 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from flows.main_job import perform
+from flows.main_job import load, perform
 from pipelines.img2dataset_folder import is_output, places, shards
+from pipelines.ingest import pending_sources
 from pipelines.sources import SourceError
+from pipelines.store import Store
 from tests.pipelines import loopback
 from tests.stores import links_file, options, recipe, rows, run
 
@@ -146,6 +148,19 @@ def test_a_truncated_tar_names_its_rows(tmp_path: Path) -> None:
     assert lost
     assert all(place["detail"] == "not in 00001.tar" for place in lost)
     assert len(found) == 5
+
+
+def test_a_folder_of_such_folders_is_told(tmp_path: Path) -> None:
+    """Else the tables of the shards would be link tables, and their pictures fetched again."""
+    for name in ("one", "two"):
+        (tmp_path / "links" / name).mkdir(parents=True)
+        links_file(tmp_path / "links" / name / "00000.parquet", [("http://x.example/", "y")])
+    made = load(options(tmp_path / "store", recipe(tmp_path / "r.yaml"), [tmp_path / "links"]))
+    store = Store.create(tmp_path / "store")
+    assert len(pending_sources(made, store)[1]) == 2
+    (tmp_path / "links" / "two" / "00000_stats.json").write_text("{}")
+    with pytest.raises(SourceError, match=r"img2dataset wrote the folder .*/links/two .* --links "):
+        pending_sources(made, store)
 
 
 def test_folders_that_cannot_be_used_are_named(written: Written, tmp_path: Path) -> None:

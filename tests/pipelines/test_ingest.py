@@ -188,6 +188,30 @@ def test_without_a_link_table_the_pool_stays_and_an_empty_one_is_an_error(tmp_pa
     assert digests(store.root) == before
 
 
+def test_tables_of_a_folder_without_a_row(tmp_path: Path, store: Store) -> None:
+    """A job of many workers writes a file for each share of its work, whatever that share gave."""
+    folder = tmp_path / "links"
+    folder.mkdir()
+    head = "url,caption,language,split\n"
+    links_file(folder / "0.parquet", [])
+    (folder / "1.csv").write_text(head)
+    (folder / "2.csv").write_text("")
+    (folder / "3.jsonl").write_text("\n")
+    with pytest.raises(SourceError, match=r"0\.parquet: has no rows"):
+        ingest(made(tmp_path, folder), store)
+    (folder / "4.csv").write_text(f"{head}http://a.example/x.png,one,en,train\n")
+    with pytest.raises(SourceError, match=r"1\.csv: has no rows"):  # named, it is a mistake
+        ingest(made(tmp_path, folder / "1.csv", folder / "4.csv"), store)
+    found = ingest(made(tmp_path, folder), store)
+    assert (found["links_read"], found["texts_new"], found["tables_empty"]) == (1, 1, 4)
+    (folder / "5.csv").write_text(f"{head}\n")
+    found = ingest(made(tmp_path, folder), store)  # nothing but one more empty one is new
+    assert (found["links_read"], found["tables_empty"], found["parts"]) == (0, 1, 1)
+    (folder / "6.csv").write_text("address,text\n")
+    with pytest.raises(SourceError, match="no column 'url'"):
+        ingest(made(tmp_path, folder), store)
+
+
 def test_a_new_file_makes_new_parts_only(tmp_path: Path, store: Store) -> None:
     first = links_file(tmp_path / "1.parquet", [(f"http://a.example/{i}", "x") for i in range(20)])
     second = links_file(tmp_path / "2.parquet", [(f"http://b.example/{i}", "x") for i in range(9)])

@@ -169,6 +169,8 @@ def test_damaged_parquet(tmp_path: Path) -> None:
     latin = pa.array([b"ok", b"h\xe9llo"], pa.binary())
     pq.write_table(pa.table({"url": ["u", "v"], "text": pa.Array.from_buffers(pa.string(), 2, latin.buffers())}), path)
     assert "column 'text' is not UTF-8" in problem(path)
+    pq.write_table(pa.table({"url": [b"u"], "text": pa.array([b"h\xe9"], pa.binary())}), path)
+    assert "column 'text' is not UTF-8" in problem(path)
 
 
 def test_folders_and_names(tmp_path: Path) -> None:
