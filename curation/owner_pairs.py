@@ -5,19 +5,19 @@ from __future__ import annotations
 import numpy as np
 
 from curation.compiled import compiled
-from curation.lsh import (
-    _bands,
-    _bin,
-    _bin_bits,
-    _binned,
-    _check,
-    _choice,
-    _choices,
-    _is_first_choice,
-    _mask,
-    _num_bands,
-    _num_near,
+from curation.hash_bands import (
+    bands_of,
+    bin_bits,
+    bin_of,
+    binned,
     bit_distance,
+    check_radius,
+    choice,
+    choices,
+    is_first_choice,
+    mask_of,
+    num_bands_for,
+    num_near,
 )
 
 
@@ -30,7 +30,7 @@ def owner_pairs(
 
     Frames of one film are near each other, and those of a copy near all of them: pairs of hashes would be many times as
     many, so memory grows with the pairs of owners."""
-    _check(radius)
+    check_radius(radius)
     found = np.zeros(0, np.int64)
     if b is not None and owner_b is not None:
         if len(a) > len(b):
@@ -40,9 +40,9 @@ def owner_pairs(
         num_pairs, num_large = len(a) ** 2 / 2, len(a)
     if num_pairs < 1:
         return found.reshape(0, 2)
-    bands = _bands(_num_bands(len(a), num_large, num_pairs, radius))
-    for chosen in _choices(len(bands), radius):
-        given = bands, _choice(chosen), _bin_bits(len(a)), np.uint64(radius)
+    bands = bands_of(num_bands_for(len(a), num_large, num_pairs, radius))
+    for chosen in choices(len(bands), radius):
+        given = bands, choice(chosen), bin_bits(len(a)), np.uint64(radius)
         if b is None or owner_b is None:
             keys = _self_owners(a, owner_a, *given)
         else:
@@ -76,7 +76,7 @@ def _self_owners(
     hashes: np.ndarray, owner: np.ndarray, bands: np.ndarray, chosen: np.ndarray, bits: int, radius: np.uint64
 ) -> np.ndarray:
     """Keys of the owners of the pairs that `_self_round` would give."""
-    begins, ordered, positions = _binned(hashes, _mask(bands, chosen), bits)
+    begins, ordered, positions = binned(hashes, mask_of(bands, chosen), bits)
     keys, found = np.empty(1 << 16, np.int64), 0
     for each in range(begins.size - 1):
         after = begins[each]  # behind the hashes of one owner, which are near each other and stand together
@@ -84,12 +84,12 @@ def _self_owners(
             value, own = ordered[k], np.int64(owner[positions[k]])
             while after < begins[each + 1] and owner[positions[after]] == own:
                 after += 1
-            if _num_near(value, ordered, after, begins[each + 1], radius) == 0:
+            if num_near(value, ordered, after, begins[each + 1], radius) == 0:
                 continue
             for other in range(after, begins[each + 1]):
                 theirs = np.int64(owner[positions[other]])
                 difference = value ^ ordered[other]
-                if theirs != own and bit_distance(difference) <= radius and _is_first_choice(difference, bands, chosen):
+                if theirs != own and bit_distance(difference) <= radius and is_first_choice(difference, bands, chosen):
                     if found == keys.size:
                         keys, found = _room(keys, found)
                     keys[found] = _key(own, theirs)
@@ -110,18 +110,18 @@ def _cross_owners(
     radius: np.uint64,
 ) -> np.ndarray:
     """Keys of the owners of the pairs that `_cross_round` would give."""
-    mask = _mask(bands, chosen)
-    begins, ordered, positions = _binned(small, mask, bits)
+    mask = mask_of(bands, chosen)
+    begins, ordered, positions = binned(small, mask, bits)
     keys, found = np.empty(1 << 16, np.int64), 0
     for k in range(large.size):
         value, own = large[k], np.int64(owner_large[k])
-        each = np.int64(_bin(value, mask, bits))
-        if _num_near(value, ordered, begins[each], begins[each + 1], radius) == 0:
+        each = np.int64(bin_of(value, mask, bits))
+        if num_near(value, ordered, begins[each], begins[each + 1], radius) == 0:
             continue
         for other in range(begins[each], begins[each + 1]):
             theirs = np.int64(owner_small[positions[other]])
             difference = value ^ ordered[other]
-            if theirs != own and bit_distance(difference) <= radius and _is_first_choice(difference, bands, chosen):
+            if theirs != own and bit_distance(difference) <= radius and is_first_choice(difference, bands, chosen):
                 if found == keys.size:
                     keys, found = _room(keys, found)
                 keys[found] = _key(own, theirs)

@@ -13,7 +13,7 @@ from curation.av.cutting_up import SegmentOptions
 from curation.av.packing import PackMedia
 from curation.duplicate_search import SegmentSearch, SemanticSearch, TextSearch
 from curation.generator import GENERATED
-from curation.lsh import MAX_RADIUS
+from curation.hash_bands import MAX_RADIUS
 from curation.near_duplicates import DEFAULT_RADIUS
 from curation.policy import Policy, PolicyItem, Rule
 from curation.schema import LINKS, MEDIA, SEGMENT_TEXTS, SEGMENTS, TEXTS, UNSEEN

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.compiled import compiled
-from curation.lsh import bit_distance
+from curation.hash_bands import bit_distance
 from curation.owner_pairs import owner_pairs
 
 MAX_COMMON = 200

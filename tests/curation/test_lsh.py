@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.components import connected_components
-from curation.lsh import MAX_RADIUS, cross_pairs, first_band, hamming_pairs
+from curation.hash_bands import MAX_RADIUS
+from curation.lsh import cross_pairs, first_band, hamming_pairs
 
 
 def planted(num: int, seed: int = 0) -> np.ndarray:
