@@ -35,7 +35,7 @@ def after_store(ctx: typer.Context, value: Any) -> Any:
     first = ctx.params.get("store")
     for each in given:
         if first is not None and not is_store(first) and is_store(each):
-            raise typer.BadParameter(f"{each} is a store, {first} is none: the store comes first")
+            raise typer.BadParameter(f"{each} is a store, what stands before it is none: the store comes first")
     return value
 
 

@@ -27,7 +27,7 @@ from flows import (
 )
 from flows.argument_order import TakesSql, after_store, before_store
 from flows.explained import err, explained
-from flows.shown import out, show
+from flows.shown import out, rows_of, show
 
 app = typer.Typer(
     help="Sieve links into pre-training corpora, and corpora into models; every row keeps every signal and decision. "
@@ -185,7 +185,7 @@ def sql(
             return
         table = ask(found, query, selection, timeout)
         if output is None:
-            show(table.slice(0, 1000).to_pylist())
+            show(rows_of(table.slice(0, 1000)))
             if table.num_rows > 1000:
                 err.print(f"... the first 1,000 of {table.num_rows:,} rows; write all with -o FILE.parquet")
         else:

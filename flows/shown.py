@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
 from flows.explained import Screen
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 out = Screen(soft_wrap=True, highlight=False, emoji=False)
 MAX_CELL_CHARS = 4000
@@ -42,6 +45,19 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
     for line in cells:
         table.add_row(*map(Text, line))
     out.print(table)
+
+
+def rows_of(table: pa.Table) -> list[dict[str, Any]]:
+    """The rows of an answer; a date that Python cannot hold, such as SQL's `infinity`, says so."""
+    columns = [[_python_value(each) for each in column] for column in table.columns]
+    return [dict(zip(table.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _python_value(value: pa.Scalar) -> Any:
+    try:
+        return value.as_py()
+    except OverflowError:
+        return f"({value.type} out of range)"
 
 
 def _is_number(value: object) -> bool:

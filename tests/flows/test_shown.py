@@ -2,11 +2,12 @@
 
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from rich.cells import cell_len
 
 from flows import shown
-from flows.shown import MAX_CELL_CHARS, cell, show
+from flows.shown import MAX_CELL_CHARS, cell, rows_of, show
 
 
 def printed(rows: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -65,3 +66,12 @@ def test_a_terminal_shows_tables_otherwise(
 def test_nothing_steers_the_terminal(mark: str) -> None:
     assert cell(f"a{mark}b").replace("\ufffd", "").isprintable()
     assert mark not in cell(f"a{mark}b")
+
+
+def test_dates_that_python_cannot_hold() -> None:
+    endless = pa.array([2**31 - 1, 0, None], pa.int32()).cast(pa.date32())
+    assert [cell(row["d"]) for row in rows_of(pa.table({"d": endless}))] == [
+        "(date32[day] out of range)",
+        "1970-01-01",
+        "",
+    ]
