@@ -1,6 +1,6 @@
 """Scoring side by side with open_clip's usual loop, on this machine, in this run.
 
-    python tests/benchmarks/scoring.py --pictures 400 --model ViT-B-32
+    python tests/benchmarks/scoring.py --pictures 400 --model ViT-B-32 [--corpus FOLDER [--crops]]
 
 The usual loop: Pillow, open_clip's own transforms and a DataLoader, the model in fp32 eager; clip-retrieval's
 inference does the same (its packages do not install beside this project's: it wants numpy < 2, pyarrow < 16,
@@ -139,7 +139,9 @@ class Bench:
     """Both ways on the same pictures, captions and weights."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
-        paths = web_pictures.make(arguments.work / "pictures", arguments.pictures, arguments.corpus)
+        paths = web_pictures.make(
+            arguments.work / "pictures", arguments.pictures, arguments.corpus, crops=arguments.crops
+        )
         self.datas = [path.read_bytes() for path in paths]
         self.texts = captions(arguments.texts)
         self.repeats = arguments.repeats
@@ -318,6 +320,7 @@ def main() -> None:
     parser.add_argument("--modelled", type=int, default=128, help="pictures that go through the models")
     parser.add_argument("--texts", type=int, default=256)
     parser.add_argument("--corpus", type=Path, help="folder of PNG and JPEG files to make collages of (default: drawn)")
+    parser.add_argument("--crops", action="store_true", help="crops of the corpus, which are photographs; no collages")
     parser.add_argument("--model", default="ViT-B-32")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "tamis-benchmark")
