@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 import tracemalloc
-from collections.abc import Iterator
 from typing import Any
 
 import cv2
@@ -18,12 +17,6 @@ from curation.signals.media_fingerprint import MediaFingerprint, audio_track, vi
 from tests.curation.av import media
 
 SECONDS = 6.0
-
-
-@pytest.fixture(scope="module")
-def decoder() -> Iterator[AvDecoder]:
-    with AvDecoder() as it:
-        yield it
 
 
 def tracks(decoder: AvDecoder, data: bytes) -> tuple[Track | None, Track | None]:

@@ -4,7 +4,7 @@ is never twice alike, so that each segment tells where it was cut. Each case was
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import av
@@ -21,12 +21,6 @@ from tests.curation.av import media
 OPTIONS = SegmentOptions(shots=Segmentation(min_s=1.0, max_s=20.0))
 EXACT = OPTIONS.changed(cut="exact")
 FRAMES = FrameTap(width_px=320, height_px=240)
-
-
-@pytest.fixture(scope="module")
-def decoder() -> Iterator[AvDecoder]:
-    with AvDecoder() as it:
-        yield it
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -48,12 +48,6 @@ def film() -> bytes:
     frames = [np.ascontiguousarray(np.roll(scene, k // 8, axis=1)) for scene in scenes for k in range(50)]
     frames += media.pan(3, 50, 0, 160, 120)
     return media.write(frames, None, "mp4", options={"g": "250"})
-
-
-@pytest.fixture(scope="module")
-def decoder() -> Iterator[AvDecoder]:
-    with AvDecoder() as it:
-        yield it
 
 
 def _spans(decoder: AvDecoder, film: bytes, **settings: object) -> list[tuple[float, float]]:

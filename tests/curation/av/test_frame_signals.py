@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -37,12 +35,6 @@ def test_which_frames_are_taken() -> None:
             assert taken.min() >= 0
             assert taken.max() < count
             assert np.abs(taken + 0.5 - (count - 0.5 - taken[::-1])).max() <= 1  # as far from both ends
-
-
-@pytest.fixture(scope="module")
-def decoder() -> Iterator[AvDecoder]:
-    with AvDecoder() as it:
-        yield it
 
 
 def test_the_mean_of_the_frames_of_a_film(decoder: AvDecoder) -> None:

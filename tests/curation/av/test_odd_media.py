@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -19,12 +18,6 @@ from tests.curation.av import media
 
 OPTIONS = SegmentOptions(shots=Segmentation(min_s=1.0, max_s=20.0))
 SMALL = FrameTap(width_px=160, height_px=120)
-
-
-@pytest.fixture(scope="module")
-def decoder() -> Iterator[AvDecoder]:
-    with AvDecoder() as it:
-        yield it
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
@@ -18,12 +16,6 @@ from curation.signals.video_motion import VideoMotion
 from tests.curation.av import media
 
 SIGNALS = [VideoMotion(), SoundAndPicture(), MediaFingerprint()]
-
-
-@pytest.fixture(scope="module")
-def decoder() -> Iterator[AvDecoder]:
-    with AvDecoder() as it:
-        yield it
 
 
 def _small(seed: int, num: int) -> np.ndarray:

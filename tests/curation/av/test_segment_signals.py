@@ -13,7 +13,6 @@ import os
 import pickle
 import pkgutil
 import re
-from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -160,12 +159,6 @@ def test_golden_outputs() -> None:
 
 
 # on real media --------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def decoder() -> Iterator[AvDecoder]:
-    with AvDecoder() as it:
-        yield it
 
 
 def test_one_decoding_serves_all(decoder: AvDecoder) -> None:
